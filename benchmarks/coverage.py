@@ -1,6 +1,6 @@
 """Which networks become elastic, how exactly, and in which dimensions: one row for each of a list of timm's and torchvision's.
 
-    python benchmarks/coverage.py [NAME …] [--out coverage.jsonl] [--markdown coverage.md] [--stage-widths 0.5]
+    python benchmarks/coverage.py [NAME …] [--out coverage.jsonl] [--markdown coverage.md] [--stage-widths 0.5] [--proofs]
 
 Weights and BatchNorm statistics are random, none of them at its initial value: layer scales of 1e-6 and norms that begin at zero
 would hide what a branch does. `equal` is the largest difference between the output of the model and of the largest sub-network in
@@ -10,6 +10,13 @@ attention computed by matrix products, which it does not count on CPUs otherwise
 already, with streams if these are asked for, is not measured again. One image at the size that the model was made for. Needs timm.
 The list has the smallest network of each of timm's families. With `--stage-widths` each network is read once more, with such shares
 of its stages' residual streams (`streams`: in how many stages they are elastic, how exact that is, and the MACs of the smallest).
+
+`--proofs` says more about networks that are in the file (`proofs`), of the largest, the smallest and three random sub-networks:
+`single`, how many times as far the largest is off in float32 as the model itself is, both compared with the model in float64;
+`at`, how far `supernet.at(arch)` is off the extracted network in float64; `gradients`, the largest difference of a parameter's
+gradients in the supernet and in the extracted network over the norm of all gradients, of the smallest and a random one; `onnx`, how
+far ONNX Runtime is off the extracted network in float64 over the standard deviation of its output, and `torch`, how far torch in
+float32 is; `writer`, who wrote the ONNX file: onceforall, or torch's exporter.
 """
 
 import argparse
@@ -29,7 +36,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import onceforall
+from onceforall.nn.onnx import to_onnx
+from onceforall.nn.torch_onnx import names_of
 from onceforall.ops import leaves
+from onceforall.spaces.graph import graph_of
 
 TIMM = [
     "test_convnext", "test_efficientnet", "test_vit", "test_nfnet", "test_mambaout", "test_byobnet", "test_resnet",
@@ -134,9 +144,11 @@ def row(name: str, stage_widths: tuple[float, ...] = ()) -> dict[str, Any]:
         "widths": kinds["expand_ratio"],
         "heads": kinds["heads"],
         "kernels": kinds["kernel"],
+        "groups": sum(group.kind == "width" for group in graph_of(space).groups),
         "networks": f"1e{math.log10(space.count()):.0f}",
         "largest_macs": plans[0].macs,
         "smallest_macs": plans[1].macs,
+        "smallest_params": plans[1].params,
         "macs": 2 * plans[0].macs == counter.get_total_flops(),
         "counted_macs": counter.get_total_flops() // 2,
         "fixed": summary[-8:],
@@ -167,7 +179,70 @@ def with_streams(model: nn.Module, pixels: int, shares: tuple[float, ...], image
         "equal": equal,
         "active": active,
         "smallest_macs": space.lower(space.smallest()).macs,
+        "smallest_params": space.lower(space.smallest()).params,
     }
+
+
+def proofs(name: str) -> dict[str, Any]:
+    """Single precision, `at`, gradients and ONNX files of one network."""
+    torch.manual_seed(0)
+    model, pixels = model_of(name)
+    stir(model)
+    supernet = onceforall.elastic(model.eval(), (pixels,))
+    space, rng = supernet.space, np.random.default_rng(0)
+    images = torch.randn(1, 3, pixels, pixels)
+    archs = (space.largest(), space.smallest(), *(space.sample(rng) for _ in range(3)))
+    found: dict[str, Any] = {"at": 0.0, "onnx": 0.0, "torch": 0.0, "writer": set()}
+    with torch.no_grad():
+        own, largest = model(images), supernet(images, archs[0])
+        exact = model.double()(images.double())
+        found["single"] = max(
+            float((mine - true).abs().max()) / (float((theirs - true).abs().max()) + 1e-7 * float(true.abs().max()))
+            for true, mine, theirs in zip(*map(tensors, (exact, largest, own)), strict=True)
+        )
+        del model, own, largest, exact
+        for arch in archs:
+            network = supernet.extract(arch)
+            written, content = onnx_outputs(to_onnx(space.lower(arch), network), images)
+            single = network(images)
+            exact = network.double()(images.double())
+            named = {"logits": exact} if isinstance(exact, Tensor) else names_of(exact)
+            found["onnx"] = max(found["onnx"], difference(list(named.values()), [content[name] for name in named]))
+            found["torch"] = max(found["torch"], difference(exact, single))
+            found["writer"].add(written)
+            found["at"] = max(found["at"], difference(exact, supernet.double().at(arch)(images.double())))
+            supernet.float()
+    found["gradients"] = max(gradients(supernet.double(), arch, images.double()) for arch in (archs[1], archs[-1]))
+    return found | {"writer": sorted(found["writer"])}
+
+
+def onnx_outputs(content: bytes, images: Tensor) -> tuple[str, dict[str, Tensor]]:
+    """Who wrote a model, and what it gives, by name."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    outputs = map(torch.from_numpy, session.run(names, {"images": images.numpy()}))
+    return onnx.load_model_from_string(content).producer_name, dict(zip(names, outputs, strict=True))
+
+
+def gradients(supernet: onceforall.Supernet, arch: onceforall.Arch, images: Tensor) -> float:
+    """The worst difference of a parameter's gradient, or of its norm where the supernet's parameter is the larger one."""
+    network, own = supernet.extract(arch), dict(supernet.named_parameters())
+    supernet.zero_grad()
+    for output in (supernet(images, arch), network(images)):
+        torch.stack([t.square().mean() for t in tensors(output)]).sum().backward()  # type: ignore[no-untyped-call]
+    pairs = [(own[name].grad, p.grad) for name, p in network.named_parameters() if p.grad is not None]
+    whole = float(torch.stack([theirs.norm() for _, theirs in pairs]).norm())
+    worst = 0.0
+    for mine, theirs in pairs:
+        assert mine is not None
+        apart = (mine - theirs).norm() if mine.shape == theirs.shape else mine.norm() - theirs.norm()
+        worst = max(worst, abs(float(apart)) / whole)
+    return worst
 
 
 def one_line(error: Exception) -> str:
@@ -181,10 +256,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("coverage.jsonl"))
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--stage-widths", type=float, nargs="+", default=[], metavar="SHARE")
+    parser.add_argument("--proofs", action="store_true", help="of networks in the file, smallest first")
     given = parser.parse_args()
     names = given.names or [*(f"timm:{n}" for n in TIMM), *(f"torchvision:{n}" for n in (*TORCHVISION, *OTHERS))]
     rows = {r["name"]: r for r in map(json.loads, given.out.read_text().splitlines())} if given.out.exists() else {}
-    for name in names:
+    for name in sorted(rows.keys() & set(names), key=lambda name: rows[name].get("largest_macs", 0)) if given.proofs else []:
+        if "proofs" not in rows[name] and "error" not in rows[name]:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    rows[name]["proofs"] = proofs(name)
+            except Exception as error:
+                rows[name]["proofs"] = {"error": one_line(error)}
+            print(name, rows[name]["proofs"], flush=True)
+            given.out.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
+    for name in names if not given.proofs else []:
         if name in rows and "error" not in rows[name] and ("streams" in rows[name] or not given.stage_widths):
             continue
         try:

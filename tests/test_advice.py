@@ -91,6 +91,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ofa_net.pth", "a file of weights: ofa import ofa_net.pth --name NAME --out RUN"),
         ("cat.jpg", "a photograph: ofa classify takes an exported network and photographs: ofa classify EXPORT cat.jpg"),
         ("notes.txt", "a file: a folder is needed"),
+        ("/dev/null", "a pipe or device: a folder is needed"),
         ("other", "(it has no run.json): make one with ofa train DATA --out other"),
         ("not there", "(there is nothing of that name): check the path, or make one with ofa train DATA --out 'not there'"),
     ],
@@ -102,7 +103,7 @@ def test_no_run(places: Path, path: str, words: str) -> None:
     with pytest.raises(FileError) as opened:
         Run.open(Path(path))
     assert str(opened.value) == message
-    if Path(path).is_dir() and path != "begun":  # which `ofa status` tells about
+    if path != "begun":  # which `ofa status` tells about
         with pytest.raises(FileError) as asked:
             status(Path(path))
         assert str(asked.value) == message

@@ -274,6 +274,12 @@ def test_byte_order_marks(tmp_path: Path) -> None:
         path.write_bytes(("" if encoding == "utf-16" else "\ufeff").encode(encoding) + "[1ü]".encode(encoding))
         with pytest.raises(FileError, match="file: not a text file in UTF-8 but in UTF-16: save it as UTF-8"):
             read_text(path)
+    path.write_bytes("größe".encode("cp1252"))
+    with pytest.raises(FileError, match="file: not a text file in UTF-8: save it as UTF-8"):
+        read_text(path)
+    path.write_bytes(b"\x89PNG\r\n\0\0")
+    with pytest.raises(FileError, match=r"file: not a text file$"):
+        read_text(path)
 
 
 NO_LOCKS = pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES])

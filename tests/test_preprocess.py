@@ -272,7 +272,7 @@ def test_what_cannot_be_read_is_a_value_error(tmp_path: Path) -> None:
         (tmp_path / "gone.jpg", "no such file"),
         (tmp_path, "cannot be decoded"),
         (b"", "empty"),
-        (b"<html>", "not an image, or of a kind that is not read here"),
+        (b"<htm>", "not an image, or of a kind that is not read here"),
         (encoded(smooth(), "PNG")[:90], "cannot be decoded"),
         (encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "pixels of type F have no known range"),
     ):

@@ -87,6 +87,9 @@ def test_standard_errors_are_those_of_repeated_draws() -> None:
     told = {metric: np.mean([one.standard_error(metric) for one in drawn]) for metric in ("top1", "balanced")}  # type: ignore[arg-type]
     assert told["balanced"] == pytest.approx(spread["balanced"], rel=0.1)
     assert told["top1"] == pytest.approx(spread["top1"], rel=0.1)
+    for metric, truth in (("top1", float(np.average(recall, weights=n))), ("balanced", recall.mean())):
+        held = np.mean([low <= truth <= high for low, high in (one.interval(metric) for one in drawn)])
+        assert 0.92 < held < 0.98
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

@@ -268,6 +268,10 @@ def test_export_with_progress_and_download(page: Any, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     assert onceforall.load(folder).training is False
+    page.click("#tab-mistakes")
+    page.click("#lookexported")  # what it says with its own weights
+    page.wait_for_selector("#looks li:has-text(', as exported')", timeout=120_000)
+    page.click("#looks li:has-text(', as exported') [title=Remove]")
 
 
 def test_mistakes_with_photographs(page: Any) -> None:

@@ -158,5 +158,5 @@ def test_what_killed_workers_left_is_removed(jobs: Jobs) -> None:
         assert alive.exists()
         assert own.exists()
     add(jobs)  # after each export, too
-    until(lambda: not alive.exists())
+    until(lambda: not alive.exists() and not (place / ".explored-1.lock").exists())
     assert [path.name for path in place.iterdir()] == [".mine.tmp"]

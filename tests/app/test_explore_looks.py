@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from explorers import Served, serve
 from onceforall.app.looks import SHOWN, Looks, NetworkLook, _write
 from onceforall.common.files import make_folder, one_at_a_time
-from onceforall.pipeline import Run, evaluate
+from onceforall.pipeline import Budget, Run, evaluate, specialise
 from onceforall.scores import Confusion, Difference
 
 NAMES = ("smallest", "largest")
@@ -100,6 +102,30 @@ def test_photographs_are_those_of_the_held_out_images_and_no_others(looked: Serv
     assert "no cell 0, 99" in looked.client.get(f"/api/looks/{ids(looked)[0]}/cell/0/99").json()["error"]
     for path in ("/api/photos/0", "/api/looks", f"/api/looks/{ids(looked)[0]}"):
         assert looked.client.get(path, headers={"x-ofa-key": "wrong"}).status_code == 403
+
+
+def test_exported_networks_with_their_own_weights(measured: Path, tmp_path: Path) -> None:
+    """A fine-tuned one is what its folder says, not what the supernet would; when it is made again, it is to be measured again."""
+    run = Path(shutil.copytree(measured, tmp_path / "run"))
+    (made,) = specialise(run, [Budget()], finalists=1, export=["pytorch"])
+    weights = made.folder / "weights.safetensors"
+    tensors = load_file(weights)
+    bias = "head.classifier.bias"
+    save_file(tensors | {bias: tensors[bias] + torch.eye(len(tensors[bias]))[3] * 1e3}, weights)  # it says nothing but class 3
+    for served in serve(run):
+        (name,) = served.client.get("/api/looks").json()["exports"]
+        assert name == made.folder.name
+        assert "no such exported network" in served.client.post("/api/looks/add", json={"export": "../run"}).json()["error"]
+        assert served.client.post("/api/looks/add", json={"export": name}).status_code == 200
+        served.until(lambda s: len(looks(s)) == 1)
+        (look,) = looks(served)
+        assert look["name"] == f"{name}, as exported"
+        one = served.client.get(f"/api/looks/{look['id']}").json()
+        assert [i for i, row in enumerate(one["rows"]) if row[2] != "0.0 %"] == [3]
+        save_file(tensors, weights)
+        assert served.client.get("/api/looks").json()["others"] == 1
+        shutil.rmtree(made.folder)
+        assert served.client.get("/api/looks").json()["exports"] == []
 
 
 def test_others_are_counted_and_not_shown(looked: Served, tmp_path: Path) -> None:

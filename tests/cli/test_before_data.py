@@ -86,6 +86,7 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--out", "FILE"], "a part of the path is a file"),
         (["--out", "TAKEN"], "best: holds 'mine', which is not part of an exported network"),
         (["--device", "gpu"], "unknown runtime 'gpu'"),
+        (["--device", "cpu:threads=1000"], "threads is 1000, this machine has"),
         (["--device", "cpu", "--device", "onnxruntime"], "would share a folder, onnxruntime-1M-params"),
         (["--push-to-hub", "a b"], "not a repository name"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from onceforall.accuracy import read_rows
 from onceforall.cli import run
 from onceforall.common.files import read_json
+from onceforall.common.readable import percent
 from onceforall.errors import FileError
 from onceforall.pipeline import Run
 from onceforall.pipeline.fleet import read_fleet
@@ -45,7 +46,14 @@ def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert rows[0]["interval"][0] < rows[0]["test"] < rows[0]["interval"][1]
     assert "board: as before" in err
 
-    file.write_text(GOOD.replace("5%", "99.9 %").replace("macs: 100M", "macs: 1"))
+    file.write_text(GOOD.replace("params: 1M", "params: 900k").replace("device: cpu", "device: pytorch"))
+    assert run(options) == 0  # other limits are told; times of another device are not compared
+    out, err = capfd.readouterr()
+    board, phone = out.splitlines()
+    assert f"; before within 1.00 M parameters: {percent(rows[0]['test'])}, " in board
+    assert "phone: not compared with before, which was top-1 in float32 on onnxruntime" in err
+    assert "; before" not in phone
+    file.write_text(GOOD.replace("params: 1M", "params: 900k").replace("5%", "99.9 %").replace("macs: 100M", "macs: 1"))
     assert run(options) == 1
     out, err = capfd.readouterr()
     board, phone = out.splitlines()

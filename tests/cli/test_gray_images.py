@@ -1,6 +1,7 @@
 """Gray images of 12 bits in 16-bit files, from training to networks at home, by the commands; and images with alpha."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,24 @@ def test_a_network_at_home(taken: Path, data: Path, capfd: pytest.CaptureFixture
     assert first == pytest.approx(dict(zip(config["classes"], probabilities, strict=True)), abs=1e-5)
 
 
+def test_photographs_unlike_those_of_the_training_are_told(
+    taken: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A network for gray images of 12 bits, given colours and 8 bits."""
+    shown = "1 of 3 photographs show colours: the network takes gray images, and their luminance is what it was given"
+    few = "2 of 3 photographs are no gray images of more than 8 bits: the network's --range 0,4095 changes nothing in them"
+    for name, image in (("across", Image.new("RGB", (20, 20), "red")), ("down", Image.new("L", (20, 20), 9))):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "1.png")
+    shutil.copy(data / "down/00.png", tmp_path / "down")
+    out, err = said(capfd, "classify", taken, tmp_path)
+    assert (out.count("\n"), err.splitlines()) == (3, [shown, few])
+    _, err = said(capfd, "evaluate", taken, tmp_path)
+    assert {f"{taken}: {shown}", f"{taken}: {few}"} <= set(err.splitlines())
+    _, err = said(capfd, "classify", taken, data / "down/00.png")
+    assert err == ""
+
+
 def test_a_bundle_of_gray_images(gray: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said(capfd, "bundle", gray, "--arch", "smallest,largest")
     bundle = onceforall.load_bundle(gray / "bundle")
@@ -122,7 +141,7 @@ def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd:
         (["--range", "a,b"], "'a,b': one number, or several with commas between"),
         (["--channels", "1", "--mean", "0.5,0.4"], "--mean has 2 numbers for images of 1 channel: give one for each, or one"),
         (["--mean", "0.5,0.4"], "--mean has 2 numbers for images of 3 channels: give one for each, or one"),
-        (["--std", "0"], "--std [0.0]: numbers above 0 to 1 are needed"),
+        (["--std", "0"], "--std [0.0]: numbers from 1e-06 to 1 are needed"),
         (["--mean", "127"], "--mean [127.0]: numbers from 0 to 1 are needed, since pixels count from 0 to 1"),
         (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment is for images of 1 or 3 channels"),
         (["--space", "channels=1/3"], "channels is (1, 3): it must be a whole number from 1 to 1024"),

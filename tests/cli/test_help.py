@@ -17,6 +17,8 @@ COMMANDS = {
     name: "ofa accuracy measure run --subnets 2000" if isinstance(row, dict) else row[-1] for name, row in program.COMMANDS.items()
 }
 BELOW = {f"accuracy {name}": example for name, (*_, example) in program.ACCURACY.items()}
+ALL = [*program.COMMANDS.values(), *program.ACCURACY.values()]
+ROWS = [row for row in ALL if not isinstance(row, dict) and row[0] is not None]
 EXAMPLES = {"": "ofa demo", **COMMANDS, **BELOW}
 SCREEN = 24  # lines of a terminal of 80 columns
 MAIN_PATH = ["train", "evaluate", "profile", "predict", "search", "specialise", "report", "demo"]
@@ -60,6 +62,29 @@ def test_examples_are_command_lines(command: str, example: str) -> None:
     found.make_context(words[0], words[1:])
 
 
+EXAMPLE = re.compile(r"\b(?:e\.g\.|[Ss]uch as) '?([^\s']+?)'?[.,;:)]*(?:\s|$)")
+READS = {f"--{name.replace('_', '-')}": flag for row in ROWS for name, (_, flag) in flags_of(row[0]).items() if flag.read}
+
+
+@pytest.mark.parametrize("command", [name for name in [*COMMANDS, *BELOW] if name != "accuracy"])
+def test_every_option_has_an_example(command: str) -> None:
+    """Its help has a value that it takes, "e.g. VALUE" or "such as VALUE", unless it has a default, which is shown."""
+    found: Any = program.ofa
+    for word in command.split():
+        found = found.commands[word]
+    needed = ["a" for p in found.params if p.param_type_name == "argument" and p.required]
+    needed += [word for p in found.params if p.param_type_name == "option" and p.required for word in (p.opts[0], "a")]
+    for option_ in found.params:
+        if option_.param_type_name == "argument" or option_.is_flag or option_.default not in (None, 0):
+            continue
+        example = EXAMPLE.search(option_.help)
+        assert example or option_.opts[0] == "--seed", f"ofa {command} {option_.opts[0]}: {option_.help}"
+        if example:
+            found.make_context(command, [*needed, option_.opts[0], example[1]])
+            if (flag := READS.get(option_.opts[0])) and flag.metavar != "FILE":
+                flag.read(example[1])
+
+
 def test_the_list_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = help_of(capsys, monkeypatch)
     assert len(lines) < SCREEN  # and the command line above
@@ -100,10 +125,6 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert "pytorch: 2." in capsys.readouterr().out
     assert run(["devices", "--json"]) == 0
     assert capsys.readouterr().out.startswith('[{"runtime": ')
-
-
-ALL = [*program.COMMANDS.values(), *program.ACCURACY.values()]
-ROWS = [row for row in ALL if not isinstance(row, dict) and row[0] is not None]
 
 
 @pytest.mark.parametrize(("kind", "function"), [row[:2] for row in ROWS], ids=[row[0].__name__ for row in ROWS])

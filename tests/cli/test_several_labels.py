@@ -107,6 +107,38 @@ def test_search_goes_by_map(several: Path, capfd: pytest.CaptureFixture[str]) ->
     assert out.splitlines()[-1].startswith("mAP ")
 
 
+def test_a_bundle(several: Path, table: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each network has thresholds of its own; the best is the one of the highest mAP."""
+    out, _ = said(capfd, "bundle", str(several), "--arch", "smallest,largest")
+    folder = several / "bundle"
+    assert "test mAP" in out
+    bundle = onceforall.load_bundle(folder)
+    splits, opened = Run.open(several).splits(), Run.open(several)
+    for name, member in bundle.members.items():
+        found = [(bundle(x, name), y) for x, y in opened.eval_batches(splits.held_out, member.arch.resolution)]
+        labels, logits = (np.concatenate([pair[i].numpy() for pair in found]) for i in (1, 0))
+        precisions = [average_precision_score(labels[:, i], logits[:, i]) for i in range(3)]
+        assert (member.metric, member.held_out_score) == ("map", pytest.approx(np.mean(precisions)))
+        assert member.thresholds == pytest.approx(best_thresholds(labels, 1 / (1 + np.exp(-logits))).tolist(), abs=1e-4)
+        out, _ = said(capfd, "evaluate", str(folder), str(table), "--network", name, "--split", "all", "--json")
+        assert [one["threshold"] for one in json.loads(out)[0]["labels"]] == list(member.thresholds)
+    best = max(bundle.members.values(), key=lambda member: member.held_out)
+    assert bundle.under(params=1e9) == best.name
+    photo = str(table.parent / "photos/000.png")
+    (record,) = json.loads(said(capfd, "classify", str(folder), photo, "--network", "largest", "--json")[0])
+    assert all(one["probability"] >= one["threshold"] for one in record["classes"])
+    card = (folder / "README.md").read_text()
+    assert "test mAP" in card
+    assert "top-1" not in card
+    assert f"{folder}: test mAP of 2 networks: smallest " in said(capfd, "status", str(several))[0]
+    data = read_json(folder / "bundle.json")
+    data["members"][0]["thresholds"] = [0.5]
+    (folder / "bundle.json").write_text(json.dumps(data))
+    _, err = said(capfd, "classify", str(folder), photo, "--network", "largest", code=1)
+    assert "smallest has 1 threshold: make the bundle again" in err
+    shutil.rmtree(folder)
+
+
 def test_a_network_at_home(taken: Path, table: Path, several: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = read_json(taken / "config.json")
     assert config["task"] == "multilabel"
@@ -205,8 +237,10 @@ def test_status_and_report(taken: Path, several: Path, capfd: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["bundle", "RUN", "--arch", "largest"], "ofa bundle does not take runs of --task multilabel yet"),
-        (["compare", "RUN", "--with", "timm:resnet18"], "ofa compare does not take runs of --task multilabel yet"),
+        (
+            ["compare", "RUN", "--with", "timm:resnet18"],
+            "ofa compare does not take runs of --task multilabel yet: networks that were taken home are compared by ofa evaluate",
+        ),
         (["train", "TABLE", "--task", "several", "--out", "NEW"], "--task several: choose from multiclass, multilabel"),
         (
             ["train", "TABLE", "--task", "multilabel", "--metric", "top1", "--out", "NEW"],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from onceforall.common.records import read_records
-from onceforall.data import Problem, open_data
+from onceforall.data import Problem, open_data, open_source
 from onceforall.data.alike import alike, thumbnails
 from onceforall.data.divide import grouped
 from onceforall.data.reading import Reading
@@ -144,12 +144,20 @@ def test_groups_that_the_data_divide_are_told(tmp_path: Path) -> None:
     )
 
 
+def test_a_pattern_without_its_group_is_told(tmp_path: Path) -> None:
+    root = write(tmp_path / "photos", {"a": [scene(i) for i in range(3)], "b": [scene(50 + i) for i in range(3)]})
+    source = open_source(str(root), Reading(group=r"a/(object\d+)|b/"))
+    assert source.train.groups == ("object00", "object01", "object02", "", "", "")
+    assert "matches 3 names without a text for the group: these are one group" in source.remarks[-1]
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
         ("(", r"no column of that name, and no regular expression"),
         ("patient", r"is no column, and matches 24 of 24 names nowhere, such as a/"),
-        ("object", r"all images belong to the group object"),
+        ("object", r"all images belong to the group object: at least 2 groups .* leave --group out"),
+        ("[ab]/", r"none of 2 groups \(a/, …\) can be held out without a class losing its last images: leave --group out"),
     ],
 )
 def test_groups_that_make_no_sense(tmp_path: Path, pattern: str, message: str) -> None:

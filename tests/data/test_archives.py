@@ -13,7 +13,7 @@ from pictures import MakeFolder, picture, png
 from PIL import Image
 from test_tables import LAYOUT, classes_of
 
-from onceforall.data import PREPROCESSING, open_data, open_source
+from onceforall.data import PREPROCESSING, Reading, open_data, open_source
 from onceforall.errors import DataError
 
 
@@ -123,6 +123,14 @@ def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -
     (tmp_path / "photos.tar.gz").touch()
     with pytest.raises(DataError, match=r"photos\.tar\.gz: cannot be read in place: unpack it"):
         open_source(str(tmp_path / "photos.tar.gz"))
+    for name, content, message in (
+        ("lfs.zip", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS in place of the file: git lfs pull"),
+        ("gz.tar", b"\x1f\x8b\x08" + bytes(600), "compressed: unpack it first"),
+        ("bz.tar", b"BZh9" + bytes(600), "compressed: unpack it first"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}: {message}"):
+            open_source(str(tmp_path / name))
     (tmp_path / "empty.tar").touch()
     with pytest.raises(DataError, match=r"empty\.tar: not a zip or tar archive, or damaged"):
         open_source(str(tmp_path / "empty.tar"))
@@ -131,9 +139,17 @@ def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -
 def test_samples_without_a_part_are_left_out(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "train-0.tar", "w:") as archive:
         for i, (suffix, data) in enumerate(
-            [(".png", png(0)), (".cls", b"1"), (".png", png(1)), (".cls", b"0"), (".cls", b"1"), (".png", png(2))]
+            [
+                (".png", png(0)),
+                (".cls", b"1"),
+                (".png", png(1)),
+                (".cls", b"0"),
+                (".cls", b"1"),
+                (".png", png(2)),
+                (".mask.png", png(3)),
+            ]
         ):
-            info = tarfile.TarInfo(f"{[0, 0, 1, 1, 2, 3][i]}{suffix}")
+            info = tarfile.TarInfo(f"{[0, 0, 1, 1, 2, 3, 0][i]}{suffix}")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     source = open_source(str(tmp_path))
@@ -142,7 +158,32 @@ def test_samples_without_a_part_are_left_out(tmp_path: Path) -> None:
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "sample of a shard without an image": 1,
         "sample of a shard without a class (.cls)": 1,
+        "second image of a sample of a shard": 1,
     }
+    assert source.train.names[0].endswith("/0.png")
+
+
+def test_archives_that_are_read_in_another_way_say_how(tmp_path: Path) -> None:
+    """Classes after all images are found; tables in an archive, shards without classes and folders of archives are no data."""
+    late, folder = tmp_path / "late", tmp_path / "json"
+    for root, suffix in ((late, ".cls"), (folder, ".json")):
+        root.mkdir()
+        with tarfile.open(root / "train-0.tar", "w:") as archive:
+            for kind in (".png", suffix):
+                for i in range(20):
+                    data = png(i) if kind == ".png" else b"1" if i % 2 else b"0"
+                    info = tarfile.TarInfo(f"{i}{kind}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+    assert open_source(str(late)).train.labels.tolist() == [0, 1] * 10
+    hint = r"; of its archives \(train-0\.tar\) give one, or shards \(\.tar\) with KEY\.cls beside KEY\.jpg"
+    with pytest.raises(DataError, match=hint):
+        open_source(str(folder))
+    hint = r"; what is in an archive's tables \(0\.json, …\) is not read: unpack it for them; in shards, KEY\.cls beside KEY\.jpg"
+    with pytest.raises(DataError, match=hint):
+        open_source(str(folder / "train-0.tar"))
+    source = open_source(str(late / "train-0.tar"), Reading(label="taste"))
+    assert source.remarks == ("--label taste is not used: it names a column, and these labels are in none",)
 
 
 def test_splits_are_the_folder_s(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -176,7 +217,7 @@ def test_a_tar_made_in_its_own_folder_links_and_large_others(tmp_path: Path) -> 
     source = open_source(str(path))
     assert source.classes == ("cat", "dog")
     assert next(source.train.read(np.array([0])))().tobytes() == picture(5).tobytes()
-    assert source.left_out["link in an archive, which is not followed"] == ["dog/2.png"]
+    assert source.left_out["link in an archive (not followed)"] == ["dog/2.png"]
     assert any("clip.mp4" in names[0] for names in source.left_out.values())
 
 

@@ -206,7 +206,8 @@ def test_numbers_of_channels() -> None:
     assert channel_values("mean", (0.5, 0.25), None) == (0.5, 0.25)
     for name, values, channels, message in (
         ("mean", (0.5, 0.4), 3, "--mean has 2 numbers for images of 3 channels: give one for each, or one"),
-        ("std", (0.0,), 1, r"--std \[0.0\]: numbers above 0 to 1 are needed, since pixels count from 0 to 1"),
+        ("std", (0.0,), 1, r"--std \[0.0\]: numbers from 1e-06 to 1 are needed, since pixels count from 0 to 1"),
+        ("std", (1e-300,), 1, r"--std \[1e-300\]: numbers from 1e-06 to 1 are needed"),
         ("mean", (123.7, 116.3, 103.5), 3, r"--mean \[123.7, 116.3, 103.5\]: numbers from 0 to 1 are needed"),
         ("mean", (), 3, "--mean"),
         ("mean", (float("nan"),), 3, "--mean"),

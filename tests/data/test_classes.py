@@ -1,14 +1,16 @@
 """Which classes are used, and classes with few images."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pictures import MakeFolder
+from pictures import MakeFolder, write_parquet
 from test_tables import classes_of
 
 from onceforall.data import open_data, open_source
+from onceforall.data.classes import doubtful_names
 from onceforall.data.reading import Reading, classes_of_text, reading_of
 from onceforall.errors import DataError
 
@@ -63,7 +65,8 @@ def test_refused(make_folder: MakeFolder, text: str, message: str) -> None:
 def test_classes_of_one_image(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20, "eel": 1, "cow": 2})
     with pytest.raises(
-        DataError, match=r"too few usable train images in 2 of 4 classes: cow \(2\), eel \(1\).*\(--few allows fewer\)"
+        DataError,
+        match=r"too few usable train images in 2 of 4 classes: cow \(2\), eel \(1\).*\(--few allows fewer, --classes merges",
     ):
         open_data(str(root), size=8, cache=tmp_path / "cache")
     splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))
@@ -81,7 +84,8 @@ def test_an_empty_class_in_val(make_folder: MakeFolder, tmp_path: Path) -> None:
         open_data(str(root), size=8, cache=tmp_path / "cache")
     (root / "val" / "eel").mkdir()
     with pytest.raises(
-        DataError, match=r"too few usable test images in 1 of 3 classes: eel \(0\); each needs 1 \(--few allows fewer\)"
+        DataError,
+        match=r"too few usable test images in 1 of 3 classes: eel \(0\); each needs 1 \(--few allows fewer, --classes merges",
     ):
         open_data(str(root), size=8, cache=tmp_path / "cache")
     splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))
@@ -102,3 +106,45 @@ def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
     words = iter(reading.words)
     again = {word.removeprefix("--"): True if word == "--few" else next(words) for word in words}
     assert reading_of(**again) == reading
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("cat", "dog", "eel"), []),
+        (("c", "c++", "c#", "1", "10", "-1"), []),
+        (
+            ("Cat", "cat", "dog"),
+            ["names of classes that hardly differ: Cat, cat: each .*, --classes Cat=Cat\\+cat,… makes them one"],
+        ),
+        (("hot dog", "hot_dog", "Hot-Dog"), ["hardly differ: hot dog, hot_dog, Hot-Dog: .*=hot dog\\+hot_dog\\+Hot-Dog,…"]),
+        (("cat", "cat "), ["hardly differ: cat, 'cat ': "]),
+        (("1", "01", "1.0", "2"), ["hardly differ: 1, 01, 1.0: "]),
+        (("True", "true", "False", "FALSE"), ["hardly differ: True, true; False, FALSE: "]),
+        (("cat", "cat", "dog"), ["are there twice or hardly differ: cat, cat: .*: give each its own name"]),
+        (("nan", "NaN", "cat"), ["taken as a class: nan, NaN; if that stands for a missing label"]),
+        (("Nancy", "None", "x"), ["taken as a class: None; "]),
+    ],
+)
+def test_doubtful_names_are_told(names: tuple[str, ...], told: list[str]) -> None:
+    found = list(doubtful_names(names))
+    assert len(found) == len(told)
+    for line, pattern in zip(found, told, strict=True):
+        assert re.search(pattern, line), line
+
+
+def test_names_that_differ_in_capitals_are_told_before_the_training(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"Cat": 9, "cat": 9})
+    assert "hardly differ: Cat, cat" in open_data(str(root), size=8, cache=tmp_path / "cache").remarks[0]
+    chosen = Reading(classes=classes_of_text("cats=Cat+cat,dog"))
+    root = make_folder({"Cat": 9, "cat": 9, "dog": 9}, name="more")
+    found = open_data(str(root), size=8, cache=tmp_path / "cache", reading=chosen)
+    assert found.classes == ("cats", "dog")
+    assert not any("hardly" in remark for remark in found.remarks)
+
+
+def test_classes_of_one_name_are_chosen_together(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [0, 1, 2] * 4, names=["cat", "cat", "dog"])
+    found = open_source(str(tmp_path), Reading(classes=classes_of_text("dog,cat")))
+    assert np.bincount(found.train.labels).tolist() == [4, 8]
+    assert not found.remarks

@@ -288,12 +288,22 @@ def test_run_directories_are_never_a_class(make_folder: MakeFolder) -> None:
     root = make_folder({**AB, "run/specialised/x": 2, "runs/one": 2, "a/run": 2, "mine": 2})
     for name in ("run", "runs/one", "a/run"):
         (root / name / "run.json").write_text('{\n "format": "onceforall.run/1"}')
+    for place, name, kind in (
+        ("best", "config.json", "export/2"),
+        ("taken/small", "config.json", "export/1"),
+        ("a/all", "bundle.json", "bundle/1"),
+    ):
+        (root / place).mkdir(parents=True)
+        (root / place / name).write_text(f'{{"format": "onceforall.{kind}"}}')
+        (root / place / "network.svg").write_text("<svg/>")
+    (root / "latest").symlink_to(root / "run")
     (root / "mine" / "run.json").write_text('{"run": 3}')  # of somebody else
     source = open_source(str(root))
     assert source.classes == ("a", "b", "mine")
     assert dict(source.left_out) == {
-        "folder of a run of ofa": ["a/run", "run"],
-        "folder without images": ["runs"],
+        "folder of a run of ofa": ["a/run", "latest", "run"],
+        "folder of an exported network of ofa": ["a/all", "best"],
+        "folder without images": ["runs", "taken"],
         "file without an image in it (.json)": ["mine/run.json"],
     }
 

@@ -57,6 +57,18 @@ def test_texts_with_a_separator(tmp_path: Path, separator: str) -> None:
     assert "1 image without any label" in source.remarks
 
 
+def test_a_row_for_each_label(tmp_path: Path) -> None:
+    """Rows that name an image again add their labels, in the same split only; without the task there is one class an image."""
+    names, path = photos(tmp_path, 2), tmp_path / "all.csv"
+    path.write_text("file_name,tag\n" + "".join(f"{names[i]},{tag}\n" for i, tag in ((0, "a"), (1, "b"), (0, "b"), (0, "a"))))
+    source = open_source(str(path), Reading("tag", task="multilabel"))
+    assert source.train.labels.tolist() == [[1, 1], [0, 1]]
+    assert "1 row with more labels of an image that another row names: it has all of them" in source.remarks
+    assert source.left_out["row of an image that another row names"] == ["all.csv[4] 0.png"]
+    with pytest.raises(DataError, match="stands in rows 1 and 3 as a and b: keep one, or --task multilabel takes both"):
+        open_source(str(path), Reading("tag"))
+
+
 @pytest.mark.parametrize("column", ["labels", "tags", "categories", "label"])
 def test_lists(tmp_path: Path, column: str) -> None:
     for kind, cells in (("a.jsonl", ROWS), ("b.csv", [json.dumps(row) for row in ROWS]), ("c.csv", [str(row) for row in ROWS])):

@@ -70,7 +70,11 @@ def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
     [
         ({"text": ["a"], "label": [0]}, "no image column: expected one of image, img.*the columns are text, label"),
         ({"image": [b"a"], "caption": ["a"]}, "no label column: expected one of label, labels"),
-        ({"image": [b"a"], "label": [0.5]}, "no label column.*with whole numbers or names"),
+        (
+            {"image": [b"a"], "label": [0.5]},
+            "the column label holds numbers such as 0.5, and a number is not learnt .no regression.",
+        ),
+        ({"image": [b"a", b"b"], "label": [1.0, float("nan")]}, "1 rows of 'label' are empty"),
         ({"image": [b"a"], "label": pa.array([None], pa.int64())}, "1 rows of 'label' are empty"),
     ],
 )
@@ -82,7 +86,7 @@ def test_parquet_without_usable_columns(tmp_path: Path, columns: dict[str, objec
 
 def test_damaged_parquet(tmp_path: Path) -> None:
     (tmp_path / "train-0.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(DataError, match=r"train-0\.parquet: not a Parquet file, or damaged"):
+    with pytest.raises(DataError, match=r"train-0\.parquet: a pointer of Git LFS"):
         open_source(str(tmp_path))
 
 
@@ -343,6 +347,29 @@ def test_names_and_numbers_with_names_agree(tmp_path: Path) -> None:
         open_data(str(tmp_path), size=8, cache=tmp_path / "cache")
 
 
+def test_whole_numbers_of_floating_point(tmp_path: Path) -> None:
+    """As pandas writes a column in which numbers were missing once."""
+    write_rows(tmp_path / "train.parquet", pa.array([2.0, 0.0, 1.0]))
+    assert open_source(str(tmp_path)).train.labels.tolist() == [2, 0, 1]
+    write_rows(tmp_path / "train.parquet", pa.array([2.0, 0.0, 1.0]), fine_label=pa.array([0, 0, 1]))
+    assert open_source(str(tmp_path)).classes == ("0", "1"), "a column of whole numbers is likelier"
+
+
+@pytest.mark.parametrize("reading", [Reading(group="tile"), Reading(group="tile", task="multilabel")])
+def test_a_column_of_groups(tmp_path: Path, reading: Reading) -> None:
+    labels = [[0], [1], [0]] if reading.several else [0, 1, 0]
+    write_rows(tmp_path / "train.parquet", pa.array(labels), tile=pa.array([7, 8, 7]))
+    write_rows(tmp_path / "test.parquet", pa.array(labels), tile=pa.array([9, None, None]))
+    source = open_source(str(tmp_path), reading)
+    assert source.train.groups == ("7", "8", "7")
+    assert source.test is not None
+    assert len(set(source.test.groups or ())) == 3
+    assert source.remarks[-1] == "2 rows without a value in the column tile: each is a group of its own"
+    write_rows(tmp_path / "test.parquet", pa.array(labels))
+    with pytest.raises(DataError, match=r"test\.parquet: no column 'tile', which its neighbors have: all need it"):
+        open_source(str(tmp_path), reading)
+
+
 def test_another_column_of_labels(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", pa.array([0, 1, 2]), coarse_label=pa.array(["animal", "plant", "animal"]))
     assert open_source(str(tmp_path)).classes == ("0", "1", "2")
@@ -367,3 +394,36 @@ def test_a_column_that_is_asked_for_labels_every_split(tmp_path: Path) -> None:
     source = open_source(str(tmp_path), Reading(label="breed"))
     assert source.test is not None
     assert (source.classes, source.test.labels.tolist()) == (("a", "b"), [1, 0])
+
+
+def test_numbers_as_texts_are_no_names(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train-0.parquet", [0, 1], names=NAMES)
+    table = pq.read_table(tmp_path / "train-0.parquet")
+    texts = pa.table({"img": table.column("img"), "label": pa.array(["0", "1"])})
+    pq.write_table(texts, tmp_path / "train-1.parquet")
+    with pytest.raises(DataError, match=r"train-1.parquet: 'label' has numbers without names, in its neighbors it has names"):
+        open_source(str(tmp_path))
+    (tmp_path / "train-0.parquet").unlink()
+    assert open_source(str(tmp_path)).classes == ("0", "1")
+
+
+def test_a_label_of_another_type_and_columns_that_seem_to_divide_are_told(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "all.parquet", [0, 1], names=NAMES)
+    table = pq.read_table(tmp_path / "all.parquet")
+    pq.write_table(table.append_column("split", pa.array(["train", "test"])), tmp_path / "all.parquet")
+    (remark,) = open_source(str(tmp_path)).remarks
+    assert remark.startswith(
+        "the column split seems to divide the images and is not read: Parquet files are divided by their names"
+    )
+    pq.write_table(pa.table({"img": table.column("img"), "label": pa.array([0, 1], pa.date32())}), tmp_path / "all.parquet")
+    with pytest.raises(DataError, match=r"no label column: .*; label holds date32"):
+        open_source(str(tmp_path))
+
+
+def test_what_is_there_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DataError, match=r"train\.parquet: a pointer of Git LFS in place of the file: git lfs pull fetches it"):
+        open_source(str(tmp_path))
+    (tmp_path / "train.parquet").write_text("<!DOCTYPE html><html>404</html>")
+    with pytest.raises(DataError, match=r"train\.parquet: a page of HTML in place of the file: fetch it again"):
+        open_source(str(tmp_path))

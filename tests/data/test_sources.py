@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pictures import MakeFolder, picture
 from sklearn.datasets import load_digits
 
 from onceforall.data import open_data, open_source
+from onceforall.data.reading import Reading
 from onceforall.errors import DataError, FileError
 from rights import needs_permissions
 
@@ -17,6 +19,14 @@ from rights import needs_permissions
 def shapes(source_part: object) -> int:
     part = source_part
     return sum(load(64).size == (12, 10) for load in part.read(np.arange(len(part))))  # type: ignore[attr-defined]
+
+
+def test_a_label_that_nothing_has_is_told(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """A column, where there are no columns."""
+    shutil.make_archive(str(tmp_path / "photos"), "zip", make_folder({"a": 2, "b": 2}))
+    for source in ("digits", str(tmp_path / "photos.zip")):
+        told = "--label x is not used: it names a column, and these labels are in none"
+        assert open_source(source, Reading(label="x")).remarks[-1] == told
 
 
 def test_digits() -> None:

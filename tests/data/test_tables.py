@@ -19,7 +19,7 @@ from onceforall.data.formats.label_lists import label_text
 from onceforall.data.formats.tables import read_table
 from onceforall.data.originals import Part
 from onceforall.data.reading import Reading
-from onceforall.errors import DataError
+from onceforall.errors import DataError, FileError
 
 LAYOUT = {"train": {"cat": 5, "dog": 6}, "test": {"cat": 3, "dog": 2}}
 
@@ -182,18 +182,27 @@ def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "row without a label": 1,
         "image named by a row, but not there": 1,
-        "row that names an image again": 1,
+        "row of an image that another row names": 1,
         "image that no row names": 1,
     }
     assert source.left_out["image named by a row, but not there"] == ["cat/gone.png"]
 
 
 REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {
-    r"7 of 7 images are not there, such as .*else/cat/000\.png": lambda rows: [
+    r"7 of 7 images of the column file_name are not there, such as .*else/cat/000\.png": lambda rows: [
         {**row, "file_name": f"else/{row['file_name']}"} for row in rows
     ],
-    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one": lambda rows: [*rows, {**rows[0], "label": "dog"}],
+    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one, or --task multilabel": lambda rows: [
+        *rows,
+        {**rows[0], "label": "dog"},
+    ],
     r"no row has an image and a label in the columns file_name and label": lambda rows: [{**row, "label": ""} for row in rows],
+    r"column label holds numbers such as 0\.1, and a number is not learnt": lambda rows: [
+        {**row, "label": f"{i + 0.1}"} for i, row in enumerate(rows)
+    ],
+    r"no column of images: .* the columns are cat/000\.png, cat: the first line is to have their names": lambda rows: [
+        dict(zip(rows[0].values(), row.values(), strict=True)) for row in rows[1:]
+    ],
     r"what is the split 'fold0', .* in the column split\?": lambda rows: [
         {**row, "split": f"fold{i}"} for i, row in enumerate(rows)
     ],
@@ -206,6 +215,34 @@ def test_refused(make_folder: MakeFolder, message: str) -> None:
     rows = [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
     with pytest.raises(DataError, match=message):
         open_source(str(write_csv(root / "all.csv", REFUSED[message](rows))))
+
+
+def test_what_may_not_be_meant_is_told(make_folder: MakeFolder) -> None:
+    """Columns of something else, and texts that are none."""
+    root = make_folder({"cat": 6, "dog": 4})
+    rows = [{"file_name": row["file_name"], "label": row["label"]} for row in rows_of(root)]
+    numbered = [{"id": i, "where": row["file_name"], "label": row["label"]} for i, row in enumerate(rows)]
+    with pytest.raises(DataError, match=r"of the column id are not there, .*; those of the column where are: call it file_name"):
+        open_source(str(write_csv(root / "all.csv", numbered)))
+    nested = [{"image": {"path": row["file_name"]}, "label": row["label"]} for row in rows]
+    with pytest.raises(DataError, match=r"row 1 has \{'path': '.*'\} in the column image: a path is expected"):
+        open_source(str(write_lines(root / "all.jsonl", nested)))
+    (root / "all.csv").write_text("file_name,label\na.png,café\n", encoding="latin-1")
+    with pytest.raises(FileError, match="not a text file in UTF-8: save it as UTF-8"):
+        open_source(str(root / "all.csv"))
+
+
+def test_rows_without_a_group_and_a_single_split_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows: list[dict[str, Any]] = [{**row, "split": "test", "tile": "" if i < 2 else f"t{i}"} for i, row in enumerate(rows_of(root))]
+    source = open_source(str(write_csv(root / "all.csv", rows)), Reading(group="tile"))
+    assert len(set(source.train.groups or ())) == 7
+    assert source.remarks == (
+        "2 rows without a value in the column tile: each is a group of its own",
+        "all images are of the split 'test' in the column split: they are divided anew",
+    )
+    lines = [{**row, "tile": float("nan") if i < 2 else i} for i, row in enumerate(rows)]
+    assert len(set(open_source(str(write_lines(root / "all.jsonl", lines)), Reading(group="tile")).train.groups or ())) == 7
 
 
 def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
@@ -273,3 +310,56 @@ def test_cells_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFa
     path = write_csv(tmp_path_factory.mktemp("table") / "all.csv", rows)
     wanted = [{name: text.strip() for name, text in row.items() if text.strip()} for row in rows if any(row.values())]
     assert [dict(row) for row in read_table(path).rows] == (wanted or [{}])
+
+
+def without_split(root: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("is_train", ["1", "0"], True), ("inTest", ["yes", "no"], True), ("phase", ["train", "val"], True),
+        ("usage", ["Training", "PublicTest"], False), ("test_score", ["0.5", "0.7"], False), ("vehicle", ["train", "bus"], False),
+        ("vehicle", ["train"], False),
+    ],
+)  # fmt: skip
+def test_columns_that_seem_to_divide_are_told(make_folder: MakeFolder, column: str, values: list[str], told: bool) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows = [{**row, column: values[i % len(values)]} for i, row in enumerate(without_split(root))]
+    remarks = open_source(str(write_csv(root / "all.csv", rows))).remarks
+    assert [f"the column {column} seems to divide the images and is not read: call it split" in text for text in remarks] == [
+        True
+    ] * told
+
+
+@pytest.mark.parametrize("line", ['cat/000.png,cat,"nice', '"cat/000.png,cat,', 'cat/000.png,cat,"a ""quoted"" one'])
+def test_a_quote_that_never_ends_takes_in_nothing(make_folder: MakeFolder, line: str) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows = [{**row, "note": ""} for row in without_split(root)]
+    table = write_csv(root / "all.csv", rows)
+    head, _, *others = table.read_text().splitlines()
+    table.write_text("\n".join([head, *others[:2], line, *others[2:]]))
+    with pytest.raises(
+        DataError, match=r"all.csv: a quote that begins in line 4 never ends, and takes in all that follows: close it"
+    ):
+        open_source(str(table))
+    table.write_text("\n".join([head, f"{line}{chr(34)}," if line[0] == chr(34) else f"{line}{chr(34)}", *others]))
+    assert len(read_table(table).rows) == 7
+
+
+def test_categories_of_one_name_and_of_none(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    images = [{"id": i, "file_name": row["file_name"]} for i, row in enumerate(rows_of(root))]
+    labels = [{"image_id": i, "category_id": i % 3} for i in range(len(images))]
+    coco: dict[str, Any] = {"images": images, "annotations": labels}
+    path = root / "all.json"
+    path.write_text(json.dumps({**coco, "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "cat"))]}))
+    source = open_source(str(path))
+    assert (source.classes, source.remarks) == (("cat", "dog"), ("several categories are called cat: they are one class",))
+    path.write_text(json.dumps({**coco, "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog"))]}))
+    with pytest.raises(DataError, match="an annotation is of category 2, which is not among the categories"):
+        open_source(str(path))
+    path.write_text(json.dumps({**coco, "images": [{"id": 0}], "categories": []}))
+    with pytest.raises(DataError, match=r"not annotations in COCO's format|which is not among the categories"):
+        open_source(str(path))

@@ -126,7 +126,9 @@ def test_a_hub_that_cannot_be_reached_is_told(environment, folder, tmp_path):
 def test_names_and_token_are_looked_at_without_a_network(environment):
     require_pushable(["me/net", "net", "an-organisation/net.v2_0"])
     for name in ("me/a net", "me/net/more", "", "me/", "-net", "me/net.git"):
-        with pytest.raises(HubError, match=rf"^--push-to-hub: {re.escape(repr(name))} is not a repository name, give USER/NAME: .*$"):
+        with pytest.raises(
+            HubError, match=rf"^--push-to-hub: {re.escape(repr(name))} is not a repository name, give USER/NAME: .*$"
+        ):
             require_pushable(["me/net", name])
     environment.delenv("HF_TOKEN")
     with pytest.raises(

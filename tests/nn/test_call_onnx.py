@@ -246,6 +246,7 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
             t.repeat(1, 2, 3),
         ),
         "repeat": lambda s, m, t: torch.cat([s.table[:1].repeat(m.shape[0], 16, 1), t], 1),
+        "interleaved": lambda s, m, t: (t.repeat_interleave(3, 1), m.repeat_interleave(2, 1), m.repeat_interleave(1, -1)),
         "zeros": lambda s, m, t: torch.cat([m, m.new_zeros(m.shape[0], 1, 8, 8), torch.ones_like(m)], 1),
         "pad": lambda s, m, t: (
             F.pad(m, (1, 2)),
@@ -320,6 +321,9 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "einsum": lambda s, m, t: (torch.einsum("bnc, bmc -> bnm", t, t), torch.einsum("bchw,kc->bkhw", m, s.table)),
         "softmax": lambda s, m, t: (m.softmax(1), m.softmax(-1), F.log_softmax(m, 1)),
         "attention": lambda s, m, t: F.scaled_dot_product_attention(*(t.reshape(t.shape[0], 16, 2, 4).transpose(1, 2),) * 3),
+        "groups of queries": lambda s, m, t: F.scaled_dot_product_attention(
+            m.transpose(1, 3), m[:, :, :4].transpose(1, 2), m[:, :, 4:].transpose(1, 2), enable_gqa=True
+        ),
         "scaled": lambda s, m, t: F.scaled_dot_product_attention(t, t, t, scale=0.3),
         "causal": lambda s, m, t: F.scaled_dot_product_attention(t, t, t, is_causal=True),
         "masked": lambda s, m, t: (

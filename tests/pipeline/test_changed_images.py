@@ -76,8 +76,12 @@ def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
     (part,) = images(status(run))
     assert (part.state, "images.parquet: damaged" in part.text) == ("damaged", True)
     listing.unlink()  # as of an earlier version
-    assert images(status(run)) == []
+    (part,) = images(status(run))
+    assert (part.state, part.command) == ("missing", None)
+    assert part.text.startswith("no list of their files (the run is of an earlier version), so that it is not known")
     assert Run.open(run).changes() is None
+    edited(run / "run.json", lambda data: data["images"].update(train=200_001))
+    assert "(none is kept of more than 200,000 files)" in images(status(run))[0].text
 
 
 def test_what_trains_anew_reads_as_the_run_did(run: Path) -> None:

@@ -152,6 +152,15 @@ def test_json(export: Path, photos: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)[0]["format"] == "onnx"
 
 
+def test_every_photograph_has_one_line(export: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["classify", str(export), str(photos / "0 broken.jpg")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "ofa: 1 of 1 photographs cannot be read"
+    shutil.copy(photos / "2.PNG", tmp_path / "two\nlines.png")
+    assert run(["classify", str(export), str(tmp_path / "two\nlines.png")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{tmp_path}/two\\nlines.png: ")
+
+
 def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = [photos / "2.PNG"]
     with pytest.raises(VerificationError, match="unknown format 'tflite': choose from pytorch, onnx"):

@@ -1,14 +1,18 @@
 """Labels, classes, groups and the metric of a run, from its training to its search."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from onceforall import load_bundle
 from onceforall.accuracy import read_rows
+from onceforall.cli import run as ofa
 from onceforall.common.progress import Progress
+from onceforall.common.readable import percent
 from onceforall.data import Reading, classes_of_text
 from onceforall.errors import DataError, TrainingError
 from onceforall.pipeline import Run, evaluate, measure_accuracy, train
@@ -61,7 +65,43 @@ def _arch(folder: Path, text: str) -> Path:
     return folder / "arch.json"
 
 
-def test_chosen_classes_and_metric(table: Path, tmp_path: Path) -> None:
+def _told_by_macro_f1(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every command goes by it and says it, with the test score by it wherever there is one of top-1."""
+
+    def said(*words: str) -> str:
+        capfd.readouterr()
+        assert ofa([words[0], str(run.folder), *words[1:]]) == 0
+        return capfd.readouterr().out
+
+    said("predict", "--subnets", "16")
+    rows = read_rows(run.folder / "accuracy", run.space)
+    assert {row.score for row in rows} != {row.top1 for row in rows}
+    assert "held-out macro F1" in said("search", "--params", "1M", "--finalists", "1")
+    out = said("specialise", "--params", "1M", "--finalists", "1", "--readers", "none")
+    record = json.loads((run.folder / "specialised/onnxruntime-1M-params.json").read_text())
+    test = f"macro F1 {percent(record['test']['macro_f1'])}, top-1 {percent(record['test']['top1'])}"
+    assert re.sub(r" \([\d.]+ % to [\d.]+ %\)", "", out).partition(": test ")[2].startswith(f"{test} (")
+    assert out.count(" % to ") == 1
+    assert f"| macro F1 | {percent(record['test']['macro_f1'])} |" in (Path(record["folder"]) / "README.md").read_text()
+    assert "test macro F1" in said("bundle", "--arch", "smallest,largest")
+    bundle = load_bundle(run.folder / "bundle")
+    for name, member in bundle.members.items():
+        (found,) = evaluate(run.folder, arch=name)
+        assert (member.metric, member.held_out_score) == ("macro_f1", pytest.approx(found.accuracy.macro_f1))
+    assert bundle.under(params=1e9) == max(bundle.members.values(), key=lambda member: member.held_out_score or 0.0).name
+    assert "| test macro F1 | test top-1 (95 % interval) |" in (run.folder / "bundle/README.md").read_text()
+    out = said("status")
+    assert f": test {test} (" in out
+    assert "bundle: test macro F1 of 2 networks: smallest " in out
+    assert "; the last, largest: macro F1 " in out
+    assert re.search(r"top-1 [\d.]+ % \([\d.]+ % to [\d.]+ %\), loss", said("evaluate"))
+    said("report")
+    page = (run.folder / "report.html").read_text()
+    assert "test macro F1" in page
+    assert "macro F1 on test images that nothing was chosen with" in page
+
+
+def test_chosen_classes_and_metric(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     reading = Reading(classes=classes_of_text("bright,rest=dark+striped"))
     run = train(
         str(table),
@@ -72,6 +112,7 @@ def test_chosen_classes_and_metric(table: Path, tmp_path: Path) -> None:
     )
     assert (run.info.classes, run.metric) == (("bright", "rest"), "macro_f1")
     assert Run.open(run.folder).splits().classes == ("bright", "rest")
+    _told_by_macro_f1(run, capfd)
     with pytest.raises(DataError, match="--metric recall: choose from top1, balanced, macro_f1"):
         train(str(table), out=tmp_path / "new", metric="recall", **TRAINING)
 

@@ -1,9 +1,7 @@
-"""The commands in two processes: what one process would have left, once."""
+"""The commands in two processes: what one process would have left, once. Torchrun itself: `test_world`, `test_two_hosts`."""
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,21 +11,6 @@ from onceforall.pipeline import evaluate
 from onceforall.pipeline.run_directory.run import Run
 from tiny_run import SUBNETS, TRAINING_TEXT
 from warm import two_processes_of
-
-
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "onceforall",
-        *arguments,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None:
@@ -55,7 +38,7 @@ def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None
 
 def test_train(trained: Path, tmp_path: Path) -> None:
     arguments = ["train", "digits", "--out", str(tmp_path / "run"), *TRAINING_TEXT, "--scheme", "sandwich", "--from", str(trained)]
-    ended = torchrun(*arguments, "--sync-norm")
+    ended = two_processes_of([*arguments, "--sync-norm"])
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("trained: ")
     assert ended.stdout.count("\n") == 1

@@ -194,15 +194,35 @@ def test_limits_must_be_positive_numbers(bound: object) -> None:
 
 def test_wrong_functions_are_named() -> None:
     with pytest.raises(ValueError, match=r"score gave an array of shape \(\) for 3 networks"):
-        maximise(SMALL, lambda genes: 1.0, {})
+        maximise(SMALL, lambda genes: genes.mean(), {})
     with pytest.raises(ValueError, match="score is NaN"):
         maximise(SMALL, lambda genes: np.full(len(genes), np.nan), {})
-    with pytest.raises(ValueError, match="latency fails on a gene matrix and on a list of Arch: no such thing"):
+    with pytest.raises(ValueError, match="latency fails on a gene matrix, a list of Arch and one Arch: no such thing"):
         maximise(SMALL, MACS.estimate, {"latency": (_broken, 5.0)})
     with pytest.raises(ValueError, match="score is 3: it must be a function"):
         maximise(SMALL, 3, {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="give a pair of an estimate and a number"):
         maximise(SMALL, MACS.estimate, {"macs": 5.0})  # type: ignore[dict-item]
+
+
+def test_functions_of_one_architecture() -> None:
+    """As someone writes them who evaluates one network after the other."""
+    limits = {"macs": (lambda arch: SMALL.lower(arch, 10).macs, float(MACS.estimate([SMALL.largest()])[0]) / 2)}
+    one = maximise(SMALL, score=lambda arch: float(np.tanh(arch.resolution) + len(arch.stages[0].blocks)), limits=limits)
+    several = maximise(
+        SMALL, score=lambda archs: [np.tanh(arch.resolution) + len(arch.stages[0].blocks) for arch in archs], limits=limits
+    )
+    assert one.best == several.best
+    assert one.evaluations == several.evaluations
+
+
+def test_what_is_wrong_in_a_function_of_one_architecture_is_told() -> None:
+    def broken(arch: Arch) -> float:
+        SMALL.check(arch)
+        raise RuntimeError("no images")
+
+    with pytest.raises(ValueError, match="score fails on a gene matrix, a list of Arch and one Arch: no images"):
+        maximise(SMALL, broken, {})
 
 
 def test_functions_of_another_space_are_refused() -> None:

@@ -7,6 +7,7 @@ Photographs are requested by their number among the held-out images, and no text
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arch import Arch
+from ..calibrate import as_it_was
+from ..common.progress import QUIET, Progress
 from ..common.readable import percent
+from ..common.records import read_record
 from ..data import Splits
 from ..errors import DataError, FileError, OnceForAllError
+from ..export import load
 from ..pipeline import Run
 from ..pipeline.evaluate import calibrated, judge_network
 from ..pipeline.run_directory.newest import newest_weights, open_newest
 from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
+from ..pipeline.specialising.taken_home import Specialised
 from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
 from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelDifference, LabelScores
@@ -41,7 +47,8 @@ class NetworkLook:
     Args:
         id: of the job that measured it.
         facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images, and whether
-            the weights are the run's final ones; for a checkpoint, the name has its step.
+            the weights are the run's final ones; for a checkpoint, the name has its step. For an exported network its name in
+            specialised/, with the time when the weights were written in place of their hash.
         labels: (n,), or multi-label (n, classes).
         said: (n,) predicted class; multi-label (n, classes) probability of each label.
         sure: (n,) confidence; multi-label (classes,) thresholds.
@@ -209,10 +216,21 @@ class Looks:
                 others += path.exists()
                 continue
             self.known[path.stem] = look
-            own = not look.facts["final"] or (now is not None and look.facts["weights"] == now.digest)
+            export, weights = look.facts.get("export"), look.facts["weights"]
+            own = not look.facts["final"] or (now is not None and weights == now.digest)
+            own = own if export is None else weights == written_at(self.run, export)
             of_now = own and look.facts["fingerprint"] == images
             found, others = ([*found, look], others) if of_now else (found, others + 1)
         return found, others
+
+    def exports(self) -> dict[str, str]:
+        """Architectures of the existing exported networks by name; damaged ones are reported by `ofa status`."""
+        found = {}
+        for path in sorted((self.run.folder / "specialised").glob("*.json")):
+            with suppress(OnceForAllError):
+                own = read_record(path, Specialised)
+                found[path.stem] = own.arch.to_json()
+        return {name: arch for name, arch in found.items() if written_at(self.run, name) != "0"}
 
     def get(self, id: str) -> NetworkLook:
         """One look by id.
@@ -253,32 +271,49 @@ class Looks:
         return thumbnails_of(images, [i])[0]
 
 
-def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> NetworkLook:
-    """Measure a network on the held-out images and save its answers image by image."""
-    on_step("opening the run and its images", 0.05)
-    (weights, supernet), splits = open_newest(run), run.splits()
-    on_step("measuring its statistics on training images", 0.15)
-    network, images, done = calibrated(run, supernet, arch, splits), splits.held_out, 0
-    labels, said, sure = list[Any](), list[Any](), list[Any]()
+def measure_look(run: Run, id: str, name: str, arch: Arch, *, export: str | None = None, progress: Progress = QUIET) -> NetworkLook:
+    """Measure a network on the held-out images and save its answers image by image.
+
+    An `export`, by its name in specialised/, is measured with its own weights, which may be fine-tuned.
+    """
+    progress.say("opening the run and its images")
+    splits, facts = run.splits(), dict[str, Any](name=name, arch=arch.to_json())
+    images = splits.held_out
+    if export is None:
+        weights, supernet = open_newest(run)
+        progress.say("measuring its statistics on training images")
+        network = calibrated(run, supernet, arch, splits)
+        facts |= {"weights": weights.digest, "final": weights.final}
+        facts["name"] += "" if weights.final else f", step {weights.step:,}"
+    else:
+        facts |= {"weights": written_at(run, export), "final": True, "export": export}
+        network = as_it_was(load(_place_of(run, export)))
+    found = list[tuple[NDArray[Any], ...]]()
 
     def keep(wanted: NDArray[Any], probabilities: NDArray[Any]) -> None:
-        nonlocal done
-        done += len(wanted)
-        labels.append(wanted)
-        said.append(probabilities.astype(np.float32) if run.task.several else probabilities.argmax(1))
-        sure.append(probabilities.max(1).astype(np.float32))
-        on_step(f"held-out images: {done:,} of {len(images):,}", 0.3 + 0.65 * done / len(images))
+        own = probabilities.astype(np.float32)
+        found.append((wanted, own) if run.task.several else (wanted, probabilities.argmax(1), own.max(1)))
+        done = sum(len(labels) for labels, *_ in found)
+        progress.count(done, len(images), f"held-out images: {done:,} of {len(images):,}")
 
     judge_network(run, network, images, arch.resolution, keep)
-    name = name if weights.final else f"{name}, step {weights.step:,}"
-    facts: dict[str, Any] = {"name": name, "arch": arch.to_json(), "weights": weights.digest, "final": weights.final}
     facts |= {"fingerprint": run.require_images().fingerprint}
     facts |= {"classes": list(run.info.classes), "names": images.names}
-    both = np.concatenate(labels), np.concatenate(said)
-    thresholds = LabelAnswers((both[0],), (both[1],)).thresholds().astype(np.float32) if run.task.several else np.concatenate(sure)
-    look = NetworkLook(id, facts, *both, thresholds)
+    labels, said, *sure = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    look = NetworkLook(id, facts, labels, said, *(sure or [LabelAnswers((labels,), (said,)).thresholds().astype(np.float32)]))
     _write(run.folder / "explorer" / "looks" / f"{id}.safetensors", look)
     return look
+
+
+def written_at(run: Run, export: str) -> str:
+    """When the weights of an exported network were written; "0" where there are none."""
+    return str(changed_at(_place_of(run, export) / "weights.safetensors"))
+
+
+def _place_of(run: Run, export: str) -> Path:
+    """The folder of one of the networks in specialised/."""
+    own = run.folder / "specialised" / export
+    return own if own.is_dir() else read_record(own.with_name(f"{export}.json"), Specialised).folder
 
 
 def _write(path: Path, look: NetworkLook) -> None:

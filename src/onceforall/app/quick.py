@@ -6,7 +6,6 @@ more sub-networks of the final weights, replaces it.
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from ..accuracy import AccuracyPredictor, AccuracyRow, measurement_noise, tree
 from ..accuracy.prefix_tree import grow, units
 from ..common.files import busy, make_folder
+from ..common.progress import QUIET, Progress
 from ..common.records import read_record, write_record
 from ..costs import segment_table
 from ..errors import OnceForAllError
@@ -78,7 +78,7 @@ def has_predictor(run: Run) -> bool:
     return (run.folder / "accuracy" / "predictor.safetensors").exists()
 
 
-def measure_quickly(run: Run, on_step: Callable[[str, float], None]) -> Standing:
+def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
     """Measure some sub-networks with the newest weights and fit a predictor, which replaces the last one.
 
     Raises:
@@ -87,16 +87,16 @@ def measure_quickly(run: Run, on_step: Callable[[str, float], None]) -> Standing
     if os.name == "posix":
         os.nice(NICE)
     began = time.monotonic()
-    on_step("opening the run and its images", 0.02)
+    progress.say("opening the run and its images")
     splits = run.splits()
     weights, supernet = open_newest(run)
     held_out, segments = splits.held_out.sample(HELD_OUT), segment_table(run.space, run.num_classes)
     archs = tree(run.space, np.random.default_rng([run.info.seed, 11]), min(SUBNETS, run.space.count()), segments)
     rows: list[AccuracyRow] = []
     for group in units(grow({arch: run.space.lower(arch, run.num_classes) for arch in archs}), AT_ONCE):
-        on_step(f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured", 0.05 + 0.9 * len(rows) / len(archs))
+        progress.count(len(rows), len(archs), f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured")
         rows += together(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
-    on_step("fitting a predictor", 0.96)
+    progress.say("fitting a predictor")
     predictor = AccuracyPredictor.fit(
         run.space,
         [row.arch for row in rows],

@@ -21,7 +21,7 @@ from ..arch import Arch
 from ..common.advice import ofa
 from ..common.files import reading_or_writing
 from ..common.readable import quantity, rounded_up
-from ..errors import ArchError, DataError, InfeasibleError, OnceForAllError
+from ..errors import ArchError, DataError, FileError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
 from ..pipeline.run_directory.newest import newest_weights
@@ -157,17 +157,21 @@ class App:
         try:
             found, others = self.looks.of_now()
         except OnceForAllError as error:  # no weights yet, or no images
-            return {"looks": [], "others": 0, "problem": str(error)}
+            return {"looks": [], "others": 0, "problem": str(error), "exports": []}
         looks = [{"id": one.id, "name": one.facts["name"], "told": one.told(self.run.metric)} for one in found]
-        return {"looks": looks, "others": others, "problem": ""}
+        return {"looks": looks, "others": others, "problem": "", "exports": list(self.looks.exports())}
 
     def look(self, request: Request, body: dict[str, Any]) -> Any:
-        """Queue the measurement of a network, or of the "largest" or "smallest"."""
+        """Queue the measurement of a network, of the "largest" or "smallest", or of an exported one."""
         ends = {"largest": self.run.space.largest, "smallest": self.run.space.smallest}
         text = str(body.get("arch", ""))
         self.run.require_images()
         if newest_weights(self.run) is None:
             self.run.weights_hash()  # its error says why there are none
+        if (export := body.get("export")) is not None:
+            if (found := self.looks.exports().get(str(export))) is None:
+                raise FileError("no such exported network: reload the page")
+            return self.jobs.put("look", name=f"{export}, as exported", arch=found, export=export)
         arch = ends[text]() if text in ends else self._arch(body)
         return self.jobs.put("look", name=_name(body), arch=arch.to_json())
 
@@ -206,7 +210,7 @@ class App:
             "problem": engine.problem,
             "pins": changed_at(self.pins.path),
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
-            "looks": [changed_at(self.looks.folder), changed_at(folder / "supernet.safetensors")],
+            "looks": [changed_at(path) for path in (self.looks.folder, folder / "supernet.safetensors", folder / "specialised")],
             "quick": self.quick.told(),
             "finished": (folder / "supernet.safetensors").exists(),
             "training": [changed_at(folder / "metrics.jsonl"), changed_at(folder / "supernet.safetensors")],

@@ -18,6 +18,7 @@ from ..common.files import make_folder, one_at_a_time
 from ..common.memory import keep_freed_memory
 from ..common.progress import Progress
 from ..errors import OnceForAllError
+from ..scores import scores_in_words
 
 STEPS = 4  # of an export
 
@@ -52,7 +53,7 @@ def run_worker() -> None:
 
 
 def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
-    from ..pipeline import Budget, specialise
+    from ..pipeline import Budget, Run, specialise
     from ..pipeline.run_directory.environment import fit_threads
 
     fit_threads()
@@ -69,6 +70,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         progress=Progress(say=lambda text: tell(_plain(text), min(0.95, 0.1 + next(steps) / STEPS))),
     )
     return {
+        "told": scores_in_words(Run.open(run).metric, asdict(made.test)),
         "test": asdict(made.test),
         "latency": asdict(made.latency),
         "files": [asdict(row) for row in made.files],
@@ -85,7 +87,8 @@ def _look(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
 
     fit_threads()
     opened = Run.open(run, job["data"])
-    look = measure_look(opened, job["id"], job["name"], Arch.from_json(job["arch"]), tell)
+    arch, export = Arch.from_json(job["arch"]), job.get("export")
+    look = measure_look(opened, job["id"], job["name"], arch, export=export, progress=_telling(tell))
     return {"told": look.told(opened.metric)}
 
 
@@ -95,7 +98,19 @@ def _quick(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from .quick import measure_quickly
 
     fit_threads()
-    return asdict(measure_quickly(Run.open(run, job["data"]), tell))
+    return asdict(measure_quickly(Run.open(run, job["data"]), progress=_telling(tell)))
+
+
+def _telling(tell: Any) -> Progress:
+    """Tells each step, and the share by what was counted last."""
+    share = 0.05
+
+    def count(done: int, total: int, note: str) -> None:
+        nonlocal share
+        share = 0.1 + 0.85 * done / total
+        tell(note, share)
+
+    return Progress(say=lambda text: tell(text, share), count=count)
 
 
 def _plain(step: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands on a run and what is made of it."""
+"""The commands that work on a run and on its exports."""
 
 import json
 from dataclasses import asdict, replace
@@ -15,11 +15,11 @@ from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..resolutions import in_pixels
-from ..scores import METRICS, UNEVEN
+from ..scores import METRICS, UNEVEN, scores_in_words
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
-Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
+Points = Annotated[int | None, Flag("N networks along the whole front instead, e.g. 10.", "N", name="--front", least=2)]
 
 
 def train_command(o: TrainOptions, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def specialise_command(
     as_json: bool,
     *,
     no_limit: Annotated[bool, Flag("The most accurate network, whatever it costs.")] = False,
-    fleet: Annotated[Path | None, Flag("Devices with limits, in YAML: docs/fleet.md.", "FILE")] = None,
+    fleet: Annotated[Path | None, Flag("Devices with limits, e.g. devices.yaml: docs/fleet.md.", "FILE")] = None,
 ) -> None:
     """Export the best network for each budget, with proof."""
     from ..errors import VerificationError
@@ -59,11 +59,14 @@ def specialise_command(
             "without a limit this would export the most accurate network, whatever it costs: give one, such as "
             f"{suggested_limits(o.folder, o.devices[0])}, or --no-limit if that is what you want"
         )
+    from ..pipeline import Run
     from ..pipeline.specialise import specialise
+
+    metric = Run.open(o.folder).metric
 
     def told(result: Any) -> None:
         if not as_json:
-            print(_line(result), flush=True)
+            print(_line(result, metric), flush=True)
         for reading in result.readers:
             if reading.warning is not None:
                 tell(f"warning: {reading.warning}")
@@ -78,7 +81,7 @@ def specialise_command(
 
 
 def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> None:
-    """A network for each device of the file; an error at the end if one is not served."""
+    """Export a network for each device of the file; an error at the end if a device has none."""
     if o.budgets or no_limit or list(o.devices) != ["cpu"] or tuple(o.export) != ("onnx",):
         raise ValueTextError(f"--fleet {file} has devices, limits and formats: leave these options out")
     from ..errors import InfeasibleError
@@ -108,7 +111,8 @@ def _fleet_line(row: Any) -> str:
     if row.before is not None:
         test, ms = row.before
         change = f"{100 * (row.test - test):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
-        told += f"; before {percent(test)}, {milliseconds(ms)} ({change})"
+        limits = "" if row.before_limits is None else f" within {row.before_limits}:"
+        told += f"; before{limits} {percent(test)}, {milliseconds(ms)} ({change})"
     return told if row.missed is None else f"{told}; missed: {row.missed}"
 
 
@@ -116,7 +120,7 @@ def report_command(
     as_json: bool,
     *,
     runs: Annotated[list[Path], replace(RUN, help="Run directory; several are compared.")],
-    out: Annotated[Path | None, Flag("Instead of report.html in RUN.", "FILE")] = None,
+    out: Annotated[Path | None, Flag("Instead of report.html in RUN, e.g. flowers.html.", "FILE")] = None,
 ) -> None:
     """Write a self-contained HTML page about runs."""
     from ..report import report
@@ -128,7 +132,7 @@ def report_command(
 def demo_command(
     as_json: bool,
     *,
-    out: Annotated[Path, Flag("Run directory to make or resume.", "RUN")] = DEMO,
+    out: Annotated[Path, Flag("Run directory to create or resume.", "RUN")] = DEMO,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""
@@ -159,13 +163,15 @@ def _network_record(r: Any) -> dict[str, Any]:
     }
 
 
-def _line(r: Any) -> str:
+def _line(r: Any, metric: str) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.latency.ms / r.budget.latency_ms, 0)} of the budget"
     if r.budget.latency_ms is not None and r.latency.ms > r.budget.latency_ms:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
-    metric, value = r.test.told
-    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
+    metric = r.metric or metric
+    interval = r.labels.interval if r.labels is not None else r.confusion.interval(metric) if r.confusion is not None else None
+    test = scores_in_words(metric, vars(r.test), interval)
+    return f"{r.folder}: test {test} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
 def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) -> None:
@@ -226,7 +232,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     print(f"  weights in memory: {_share(sizes.memory, sizes.memory_separate)}")
     for name, member in members.items():
         switch = done.facts.switches[name]
-        accuracy = f"test top-1 {readable.percent(member.test_top1)} ({member.test_images} images)"
+        accuracy = f"test {member.told} ({member.test_images} images)"
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")
@@ -242,17 +248,19 @@ def classify_command(o: ClassifyOptions, as_json: bool) -> None:
     from ..pipeline.classify import classify
 
     def show(result: Any) -> None:
+        photo = str(result.photo).replace("\n", "\\n").replace("\r", "\\r")  # a line for each
         if result.error is not None:
-            tell(f"{result.photo}: {result.error}")
+            tell(f"{photo}: {result.error}")
         elif not as_json:
             told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
-            print(f"{result.photo}: {told or 'no label'}", flush=True)
+            print(f"{photo}: {told or 'no label'}", flush=True)
 
     found = classify(o, progress=Progress(say=tell, result=show))
     if as_json:
         print(json.dumps([_photo_record(result) for result in found]))
     if wrong := sum(result.error is not None for result in found):
-        raise DataError(f"{wrong} of {len(found)} photographs cannot be read; the others are classified")
+        others = "; the others are classified" if wrong < len(found) else ""
+        raise DataError(f"{wrong} of {len(found)} photographs cannot be read{others}")
 
 
 def _photo_record(result: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def profile_command(
     as_json: bool,
     *,
     host: Annotated[str | None, HOST] = None,
-    export_kit: Annotated[Path | None, Flag("Write models to time elsewhere instead.", "FOLDER")] = None,
-    import_results: Annotated[Path | None, Flag("Read their times, --device imported@NAME.", "CSV")] = None,
+    export_kit: Annotated[Path | None, Flag("Instead write models to time elsewhere, e.g. kit/.", "FOLDER")] = None,
+    import_results: Annotated[Path | None, Flag("Read times, e.g. kit.csv, --device imported@NAME.", "CSV")] = None,
 ) -> None:
     """Measure a device, to predict latencies."""
     if sum(given is not None for given in (export_kit, import_results, host)) > 1:
@@ -62,7 +62,7 @@ def profile_command(
 
 
 def measure_command(o: MeasureOptions, as_json: bool) -> None:
-    """Time a model file, and see what memory it takes."""
+    """Time a model file, and measure its memory."""
     from ..pipeline.measure import measure
 
     found = measure(o)

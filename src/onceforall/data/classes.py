@@ -1,7 +1,9 @@
 """`--classes`: which classes are used, in which order, and which are merged."""
 
 import difflib
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from numpy.typing import NDArray
 
 from ..common.readable import plural
 from ..errors import DataError
-from .formats.scan import listed, same_name
+from .formats.scan import listed, same_name, shown
 from .originals import Indices, Part, Source
 from .reading import Classes
+
+MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined"})  # as programs write what is missing
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
@@ -21,14 +25,16 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
     Raises:
         DataError: the data have no such class.
     """
-    there = {same_name(name): number for number, name in enumerate(source.classes)}
+    there: dict[str, list[int]] = {}  # several, where the data give a name to several classes
+    for number, name in enumerate(source.classes):
+        there.setdefault(same_name(name), []).append(number)
     for name in (part for _, parts in classes for part in parts):
         if name not in there:
             near = difflib.get_close_matches(name, there, 3) or list(there)[:6]
             raise DataError(f"{source.name}: --classes names {name}, which is no class there: did you mean {listed(near, 6)}?")
     number_of = np.full(len(source.classes), -1, np.int64)
     for number, (_, parts) in enumerate(classes):
-        number_of[[there[part] for part in parts]] = number
+        number_of[[one for part in parts for one in there[part]]] = number
     train, *others = [part and _relabelled(part, number_of) for part in (source.train, source.test, source.held_out)]
     assert train is not None
     test, held_out = others
@@ -43,6 +49,30 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
     names = tuple(name for name, _ in classes)
     files = _without_others(source, number_of)
     return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks, files=files)
+
+
+def doubtful_names(classes: Sequence[str]) -> Iterator[str]:
+    """What is probably not meant as it is written, a line each: one name twice, names that hardly differ, words for no label."""
+    groups: dict[object, list[str]] = {}
+    for name in classes:
+        groups.setdefault(_hardly(name), []).append(name)
+    alike = [names for names in groups.values() if len(names) > 1]
+    if alike:
+        some = "; ".join(listed(names) for names in alike[:3]) + ("; …" if len(alike) > 3 else "")
+        first = next((names for names in alike if len(set(names)) == len(names)), None)
+        what = "are there twice or hardly differ" if any(len(set(names)) < len(names) for names in alike) else "hardly differ"
+        how = f", --classes {first[0]}={'+'.join(first)},… makes them one" if first else ": give each its own name"
+        yield f"names of classes that {what}: {some}: each is a class of its own; if that is not meant{how}"
+    if missing := [shown(name) for name in classes if name.strip().casefold() in MISSING]:
+        yield f"taken as a class: {', '.join(missing)}; if that stands for a missing label, --classes with the others leaves it out"
+
+
+def _hardly(name: str) -> object:
+    """Equal for names that differ in capitals, in spaces and what stands for them, or in how a number is written."""
+    try:
+        return float(name)
+    except ValueError:
+        return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _without_others(source: Source, number_of: Indices) -> Sequence[str]:

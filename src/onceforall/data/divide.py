@@ -111,7 +111,10 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
     """
     names, number = np.unique(np.array(groups, object).astype(str), return_inverse=True)
     if len(names) < 2:
-        raise DataError(f"all images belong to the group {names[0]}: at least 2 groups are needed to hold some out")
+        raise DataError(
+            f"all images belong to the group {names[0]}: at least 2 groups are needed to hold some out: leave --group out, or give "
+            "another column or expression"
+        )
     if labels.ndim == 2:  # all images count as one more label, for those without any
         counts = np.zeros((len(names), labels.shape[1] + 1))
         np.add.at(counts, number, np.concatenate([labels, np.ones_like(labels[:, :1])], 1))
@@ -136,6 +139,9 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
             least = min(others, key=lambda group: float(counts[group].sum()))
             taken[least] = True
             total += counts[least]
+    if not taken.any():
+        what = f"none of {len(names)} groups ({names[0]}, …) can be held out without a class losing its last images"
+        raise DataError(f"{what}: leave --group out, or give groups of which each class is in two or more")
     return np.flatnonzero(taken[number])
 
 

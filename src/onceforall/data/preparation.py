@@ -7,6 +7,7 @@ from ..common.readable import plural
 from ..errors import DataError
 from ..preprocess import CHANNELS, INTERPOLATIONS, LEAST_SHARE
 
+LEAST_STD = 1e-6  # what is divided by less overflows
 POLICIES = ("none", "trivial_augment", "rand_augment")
 
 
@@ -61,9 +62,10 @@ def channel_values(name: str, values: Sequence[float] | None, channels: int | No
     """
     if values is None:
         return None
-    if not values or not all(isinstance(x, float | int) and 0 <= x <= 1 and (x or name == "mean") for x in values):
-        least = "from" if name == "mean" else "above"
-        raise DataError(f"--{name} {list(values)}: numbers {least} 0 to 1 are needed, since pixels count from 0 to 1 (pixel / 255)")
+    least = 0 if name == "mean" else LEAST_STD
+    if not values or not all(isinstance(x, float | int) and least <= x <= 1 for x in values):
+        what = f"numbers from {least:g} to 1 are needed, since pixels count from 0 to 1 (pixel / 255)"
+        raise DataError(f"--{name} {list(values)}: {what}")
     if channels is not None and len(values) not in (1, channels):
         raise DataError(
             f"--{name} has {len(values)} numbers for images of {plural(channels, 'channel')}: give one for each, or one"

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..common.advice import found_instead
 from ..common.files import reading_or_writing
 from ..common.places import expanded
+from ..common.readable import plural
 from ..errors import DataError, TaskError
 from .classes import chosen_classes
-from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, open_archive, open_shards, shard_files
+from .formats.archives import ARCHIVES, COMPRESSED, archives_told, files_of_shards, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
@@ -45,7 +47,8 @@ def open_source(
     Raises:
         DataError: nothing usable is there, or it can be read in more than one way; the message says what was expected.
     """
-    found = _way(source, reading, on_note, known).open()
+    way = _way(source, reading, on_note, known)
+    found = way.open()
     if reading.several and found.train.labels.ndim == 1:
         raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -55,7 +58,33 @@ def open_source(
         found = chosen_classes(found, reading.classes)
     if reading.group is not None and found.train.groups is None:
         found = _grouped(found, reading.group)
+    if reading.label is not None and not way.by_column:
+        remark = f"--label {reading.label} is not used: it names a column, and these labels are in none"
+        found = replace(found, remarks=(*found.remarks, remark))
     return found
+
+
+def require_place(source: str) -> None:
+    """Do nothing if there is something where the data should be, as far as a look tells.
+
+    Raises:
+        DataError: there is nothing, or something of onceforall's own.
+    """
+    if source != "digits" and not source.startswith(("torchvision:", HUB)):
+        _require_there(source, expanded(source))
+
+
+def _require_there(source: str, path: Path) -> bool:
+    """See that something is there that may be data, and tell whether it is a folder."""
+    with reading_or_writing(path):
+        there, is_folder = path.exists(), path.is_dir()
+    if not source.strip() or not there:
+        raise DataError(
+            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
+        )
+    if is_folder and (what := found_instead(path)) and not holds_image_folders(path):
+        raise DataError(f"{path}: {what}, which holds no images: give the folder of the images (--from takes a run's weights)")
+    return is_folder
 
 
 def files_of(source: str, reading: Reading) -> Sequence[str]:
@@ -73,10 +102,14 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class _Way:
-    """How to open data with all their classes, and how to list their files; None where opening is just as fast."""
+    """How to open data with all their classes, and how to list their files; None where opening is just as fast.
+
+    `by_column`: whether labels are in columns.
+    """
 
     open: Callable[[], Source]
     files: Callable[[], Sequence[str]] | None = None
+    by_column: bool = False
 
 
 def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
@@ -90,23 +123,18 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     if source.startswith(HUB):
         from .formats.hub_data import open_hub_data
 
-        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple)
+        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple, by_column=True)
     path = expanded(source)
-    with reading_or_writing(path):
-        there, is_folder = path.exists(), path.is_dir()
-    if not source.strip() or not there:
-        raise DataError(
-            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
-        )
+    is_folder = _require_there(source, path)
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading))
+            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading), by_column=True)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
             return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
         if name.endswith(".parquet"):
             alone = (path, Files([path], [], []), reading)
-            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone))
+            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
         raise DataError(
             f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
             f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
@@ -115,7 +143,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     if not (files.with_images or files.without or files.broken):
         return _way_of_folder(path, reading, known)
     if not holds_image_folders(path):
-        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading))
+        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading), by_column=True)
     if files.with_images:
         raise DataError(
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
@@ -136,7 +164,7 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
         return _of_classes(path, reading, known, remark)
     tables = tables_in(path, reading)
     if tables:
-        return _Way(partial(open_tables, path, tables, reading))
+        return _Way(partial(open_tables, path, tables, reading), by_column=True)
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
@@ -149,7 +177,8 @@ def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: S
     """Class folders. Listing their files skips the slow search for files with the same image."""
 
     def opened(several: bool) -> Source:
-        found = open_folder(path, few=reading.few, known=known, several=several)
+        with archives_told(path):
+            found = open_folder(path, few=reading.few, known=known, several=several)
         return replace(found, remarks=(*found.remarks, *remarks))
 
     return _Way(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
@@ -178,6 +207,10 @@ def _grouped(source: Source, pattern: str) -> Source:
             )
         return replace(part, groups=tuple(match[expression.groups and 1] or "" for match in matches if match))
 
-    train = grouped(source.train)
+    parts = [grouped(part) for part in (source.train, source.test, source.held_out)]
+    train, test, held_out = parts
     assert train is not None
-    return replace(source, train=train, test=grouped(source.test), held_out=grouped(source.held_out))
+    empty = sum(not group for part in parts if part is not None for group in part.groups or ())
+    told = f"--group {pattern} matches {plural(empty, 'name')} without a text for the group: these are one group"
+    remarks = (*source.remarks, *([told] if empty else []))
+    return replace(source, train=train, test=test, held_out=held_out, remarks=remarks)

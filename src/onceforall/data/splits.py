@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, facts_of, place_of
+from .classes import doubtful_names
 from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
@@ -29,6 +30,9 @@ from .stores import DataOptions, open_stores
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 SPLITS = ("train", "held-out", "test")
+FEWER = " (--few allows fewer, --classes merges or leaves out some)"
+MANY = 10  # classes of too few images, from where on numbers may be measures
+MEASURES = "; if these numbers are measures (no regression is learnt), divide them into ranges, and name these in a column"
 IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # Pillow modes that PNG preserves
 MOST_LISTED = 1000  # lines per reason in problems.jsonl: a million images may each have a text file
 
@@ -251,7 +255,7 @@ def open_data(
     contradictions, contradiction = _contradictions(all_of, kept, found.classes)
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
-    remarks = [f"left out: {left_out}"] if left_out else []
+    remarks = [*doubtful_names(found.classes), *([f"left out: {left_out}"] if left_out else [])]
     remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], options.how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
@@ -312,7 +316,7 @@ def _check_classes(source: Source) -> None:
         if len(wrong):
             raise DataError(
                 f"{source.name}: the label of {part.names[wrong[0]]} is {part.labels[wrong[0]]}, out of range: with "
-                f"{len(source.classes)} classes labels go from 0 to {len(source.classes) - 1}"
+                f"{len(source.classes)} classes labels go from 0 to {len(source.classes) - 1}; leave rows without a label out"
             )
 
 
@@ -324,7 +328,8 @@ def _check_counts(source: Source, labels: Labels, least: int, name: str, lost: C
         what = ", ".join(f"{source.classes[i]} ({counts[i]})" for i in few[:5]) + (", …" if len(few) > 5 else "")
         raise DataError(
             f"{source.name}: too few usable {name} images in {len(few)} of {len(counts)} classes: {what}; each needs {least}"
-            f"{' (--few allows fewer)' if least > (name == 'train') or name != 'train' else ''}{lost(few)}{_also(source)}"
+            f"{FEWER if least > (name == 'train') or name != 'train' else ''}{lost(few)}{_also(source)}"
+            f"{MEASURES if len(few) > MANY and all(map(str.isdecimal, source.classes)) else ''}"
         )
 
 
@@ -414,8 +419,8 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
     if not counts:
         return [], ""
     return problems, (
-        f"{' and '.join(counts)} are nearly the same as a training image ({example}): accuracy may look better than it is; --group "
-        "keeps what belongs together on one side"
+        f"{' and '.join(counts)} are nearly the same as a training image ({example}): accuracy may look better than it is; "
+        f"{'another ' if train.groups else ''}--group keeps what belongs together on one side"
     )
 
 

@@ -19,16 +19,19 @@ from torch import Tensor, fx
 from ..arch import Arch
 from ..common.advice import not_a_bundle
 from ..common.files import read_json, reading_or_writing, regular_file
-from ..common.readable import amount, memory, milliseconds
+from ..common.readable import amount, memory, milliseconds, plural
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
 from ..nn.shared import constants_of, network_on, own_shapes, own_weights
 from ..plan import Plan
+from ..scores import METRICS, scores_in_words
+from ..tasks.task import task_of
 from .config import ExportConfig
 from .place import errors_name
 
 BUNDLE_FORMAT = "onceforall.bundle/1"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 MEASURED = ("held_out_top1", "test_top1", "test_images", "latency_ms", "device_latency_ms")
+OTHERS = ("metric", "held_out_score", "test_score", "thresholds")  # of other metrics than top-1
 Interval = tuple[float, float, float]  # ms, and the 95 % interval
 
 
@@ -38,13 +41,17 @@ class BundleMember:
 
     Args:
         name: letters, digits, dots, dashes and underscores.
-        held_out_top1: a fraction, measured through the bundle; `Bundle.under` chooses by it.
+        held_out_top1: a fraction, measured through the bundle.
         test_top1: a fraction, measured through the bundle.
         latency_ms: of a call through the bundle on the machine that made it.
         device_latency_ms: in the runtime of the device that it was chosen for.
+        metric: of the run, a name in `onceforall.scores.METRICS`; `Bundle.under` chooses by it.
+        held_out_score: value of that metric, if it is not top-1.
+        test_score: likewise.
+        thresholds: multi-label only: least probability of each label, as in an export's config.json.
 
     Raises:
-        FileError: the name has other characters.
+        FileError: a name of another form.
     """
 
     name: str
@@ -54,6 +61,10 @@ class BundleMember:
     test_images: int | None = None
     latency_ms: Interval | None = None
     device_latency_ms: Interval | None = None
+    metric: str = "top1"
+    held_out_score: float | None = None
+    test_score: float | None = None
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAMES.fullmatch(self.name):
@@ -65,10 +76,23 @@ class BundleMember:
         found = self.latency_ms or self.device_latency_ms
         return None if found is None else found[0]
 
+    @property
+    def told(self) -> str:
+        """The test accuracy in words."""
+        return scores_in_words(
+            self.metric, {"top1": self.test_top1} | ({} if self.metric == "top1" else {self.metric: self.test_score})
+        )
+
+    @property
+    def held_out(self) -> float:
+        """By the metric, on held-out images; 0 if not measured."""
+        return (self.held_out_top1 if self.metric == "top1" else self.held_out_score) or 0.0
+
     def to_json(self, plan: Plan) -> dict[str, Any]:
         """JSON values that `from_json` reads; the plan's costs are for people only."""
         costs = {"macs": plan.macs, "params": plan.params, "peak_memory_bytes": plan.peak_memory_bytes}
         measured = {name: getattr(self, name) for name in MEASURED}
+        measured |= {name: getattr(self, name) for name in OTHERS} if self.metric != "top1" else {}
         return {"name": self.name, "resolution": self.arch.resolution, **costs, **measured, "arch": json.loads(self.arch.to_json())}
 
     @classmethod
@@ -81,7 +105,11 @@ class BundleMember:
         """
         if not isinstance(data, dict) or not {"name", "arch", *MEASURED} <= set(data):
             raise FileError(f"a network of the bundle must have name, arch, {', '.join(MEASURED)}")
-        images = _number("test_images", data["test_images"])
+        images, thresholds = _number("test_images", data["test_images"]), data.get("thresholds", [])
+        if not isinstance(thresholds, list) or None in [_number("thresholds", each) for each in thresholds]:
+            raise FileError(f"thresholds of a network are {thresholds!r}: a list of numbers is needed")
+        if data.get("metric", "top1") not in METRICS:
+            raise FileError(f"metric of a network is {data['metric']!r}: it must be one of {', '.join(METRICS)}")
         return cls(
             data["name"],
             Arch.from_json(json.dumps(data["arch"])),
@@ -90,6 +118,10 @@ class BundleMember:
             test_images=None if images is None else int(images),
             latency_ms=_interval("latency_ms", data["latency_ms"]),
             device_latency_ms=_interval("device_latency_ms", data["device_latency_ms"]),
+            metric=data.get("metric", "top1"),
+            held_out_score=_number("held_out_score", data.get("held_out_score")),
+            test_score=_number("test_score", data.get("test_score")),
+            thresholds=tuple(thresholds),
         )
 
 
@@ -154,7 +186,7 @@ class Bundle:
         params: float | None = None,
         memory_bytes: float | None = None,
     ) -> str:
-        """Name of the most accurate network (held-out top-1) within the limits, or the fastest of equally accurate ones.
+        """Name of the most accurate network on held-out images within the limits, or the fastest of equally accurate ones.
 
         Args:
             latency_ms: per call, measured on the machine that made the bundle.
@@ -182,7 +214,7 @@ class Bundle:
                     f"no network of the bundle keeps a {what} of {words(limit)}: "
                     + ("none was measured" if least is None else f"the least is {words(least)}")
                 )
-        return max(kept, key=lambda m: (m.held_out_top1 or 0.0, -(m.known_ms or 0.0))).name
+        return max(kept, key=lambda m: (m.held_out, -(m.known_ms or 0.0))).name
 
     def _member(self, name: str) -> BundleMember:
         if name not in self.members:
@@ -206,10 +238,12 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise FileError(f"not a bundle of networks: this version reads format {BUNDLE_FORMAT!r}")
         if not {"config", "weights_sha256", "members"} <= set(data) or not isinstance(data["members"], list):
             raise FileError("config, weights_sha256 or the list of members is missing: make the bundle again")
-        config = ExportConfig.from_json(data["config"])
+        config = ExportConfig.from_json(data["config"], of_several=True)
         members = [BundleMember.from_json(member) for member in data["members"]]
         for member in members:
             config.space.check(member.arch)
+            if len(member.thresholds) != (len(config.classes) if task_of(config.task).several else 0):
+                raise FileError(f"{member.name} has {plural(len(member.thresholds), 'threshold')}: make the bundle again")
     path = folder / "weights.safetensors"
     plans = [config.space.lower(member.arch, len(config.classes)) for member in members]
     tensors = _read(path, data["weights_sha256"], {name for plan in plans for name in constants_of(plan)})

@@ -7,8 +7,9 @@ from ..common.readable import amount, memory, milliseconds, percent
 from ..nn.bundle_source import bundle_needs
 from ..plan import Plan
 from ..resolutions import in_pixels
+from ..scores import METRICS
 from .bundle import Bundle, BundleMember
-from .card_text import card_of, head_of, latency_text, proof_rows, top1_text
+from .card_text import PROOF, card_of, head_of, latency_text, proof_rows, top1_text
 from .program import Program
 from .proof import Proof
 
@@ -87,12 +88,18 @@ class BundleFacts:
 def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, Mapping[str, Proof]], hashed: bool = False) -> str:
     """The card as Markdown. `proofs` are by network name, then by how it was loaded; `hashed` as in `write_card`."""
     members, sizes = list(bundle.members.values()), facts.sizes
-    results = {f"{facts.name}: {member.name}": member.test_top1 or 0.0 for member in members}
+    metric, several = members[0].metric, bool(members[0].thresholds)
+    results = {f"{facts.name}: {m.name}": (m.test_score if several else m.test_top1) or 0.0 for m in members}
+    tests = ([] if metric == "top1" else [f"test {METRICS[metric]}"]) + ([] if several else ["test top-1 (95 % interval)"])
     timed = [member.known_ms for member in members if member.known_ms is not None]
     return card_of(
         "bundle_card.md",
         facts=facts, bundle=bundle, config=bundle.config, program=bundle_program(members[0].name),
-        head=head_of(results, facts.data, [bundle.config.space.family]),
+        head=head_of(results, facts.data, [bundle.config.space.family], metric=METRICS["map" if several else "top1"]),
+        header=["name", "pixels", *tests, "latency here", "latency on the device", "MACs", "parameters"],
+        several=several,
+        first=members[0].name,
+        proof_header=[name.replace("top-1", "first label") if several else name for name in PROOF],
         needs=bundle_needs(bundle.plans.values()),
         networks=[_network(member, bundle.plans[member.name]) for member in members],
         switches=[
@@ -116,8 +123,9 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
 
 def _network(member: BundleMember, plan: Plan) -> list[str]:
     top1 = "" if member.test_top1 is None or member.test_images is None else top1_text(member.test_top1, member.test_images)
+    tests = ([] if member.metric == "top1" else [percent(member.test_score)]) + ([] if member.thresholds else [top1])
     latencies = [latency_text(member.latency_ms), latency_text(member.device_latency_ms)]
-    return [member.name, in_pixels(member.arch.resolution, ""), top1, *latencies, amount(plan.macs), amount(plan.params)]
+    return [member.name, in_pixels(member.arch.resolution, ""), *tests, *latencies, amount(plan.macs), amount(plan.params)]
 
 
 def _share(own: int, separate: int) -> list[str]:

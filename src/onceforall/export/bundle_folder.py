@@ -17,6 +17,7 @@ from ..errors import FileError, VerificationError
 from ..nn.bundle_source import bundle_needs, to_bundle_source
 from ..nn.shared import own_shapes, share
 from ..supernets.supernet import Supernet
+from ..tasks.task import MULTICLASS
 from .bundle import BUNDLE_FORMAT, Bundle, BundleMember, load_bundle
 from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps
@@ -56,6 +57,7 @@ def write_bundle(
     classes: Sequence[str],
     preprocessing: InputSteps,
     measure: Callable[[Bundle, Path], tuple[Sequence[BundleMember], BundleFacts]],
+    task: str = MULTICLASS.name,
     trained_on: TrainedOn | None = None,
 ) -> tuple[Bundle, BundleFacts, BundleProofs]:
     """Write networks of one supernet with each weight stored once: weights, model.py, bundle.json and card.
@@ -69,13 +71,14 @@ def write_bundle(
         classes: names, in the order of the logits.
         preprocessing: what the networks expect.
         measure: called with the verified bundle and its folder; returns the members with measurements, and the other facts.
+        task: a name in `onceforall.tasks.task.TASKS`; members of multi-label tasks have thresholds.
         trained_on: the training images, as far as known.
 
     Raises:
         VerificationError: a network is in train mode, or computes something else through the bundle.
         FileError: the folder holds something else or cannot be written, or two members have the same name.
     """
-    config = ExportConfig(supernet.space, tuple(classes), preprocessing)
+    config = ExportConfig(supernet.space, tuple(classes), preprocessing, task=task)
     members = [each.member for each in networks]
     with in_place_when_done(folder, room_for_bundle) as temporary:
         digest = _write_weights(temporary / "weights.safetensors", networks, supernet)

@@ -166,8 +166,9 @@ def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
 
 def _scores(confusion: Confusion, images: str) -> list[list[str]]:
     """Rows of scores besides top-1."""
+    between = " ({:.1f} – {:.1f})".format(*(100 * end for end in confusion.interval("balanced")))
     return [
-        ["balanced accuracy", percent(confusion.balanced), f"mean of the classes' recalls, {images}"],
+        ["balanced accuracy", f"{percent(confusion.balanced)}{between}", f"mean of the classes' recalls, {images}"],
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
         ["majority class", percent(confusion.majority), "top-1 of always predicting the largest class: chance"],
         ["calibration error", percent(confusion.calibration_error), "mean difference of confidence and accuracy, 15 bins"],

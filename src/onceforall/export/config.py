@@ -97,8 +97,8 @@ class ExportConfig:
         }
 
     @classmethod
-    def from_json(cls, data: Any) -> "ExportConfig":
-        """Read the result of `to_json`.
+    def from_json(cls, data: Any, *, of_several: bool = False) -> "ExportConfig":
+        """Read the result of `to_json`; `of_several`: of several networks, each with its own thresholds.
 
         Raises:
             FileError: the data are not a config of this format, or fields contradict each other.
@@ -129,7 +129,7 @@ class ExportConfig:
         limits = None if steps.get("range") is None else _numbers(steps["range"], 2, "of a range")
         preprocessing = InputSteps(**{**steps, **channels, "range": limits})
         options = _onnx(data["onnx"]) if "onnx" in data else None
-        told = _labels(data.get("task", MULTICLASS.name), data.get("thresholds", []), len(classes))
+        told = _labels(data.get("task", MULTICLASS.name), data.get("thresholds", []), 0 if of_several else len(classes))
         return cls(space, tuple(classes), preprocessing, options, *told)
 
 

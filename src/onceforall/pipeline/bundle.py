@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..calibrate import Accuracy, Calibrated, Tally
+from ..calibrate import Accuracy, Calibrated, evaluate_network, tally
 from ..common.arguments import takes
 from ..common.files import writable
 from ..common.progress import QUIET, Progress
@@ -23,8 +23,7 @@ from ..latency import Device, Timing, available, time_calls
 from ..options.choosing import BundleOptions
 from ..options.shared import Budget
 from ..supernets.supernet import Supernet
-from ..tasks.task import require_multiclass
-from .evaluate import calibrated, choose_archs, network_place
+from .evaluate import calibrated, choose_archs, held_out_thresholds, network_place
 from .run_directory.images import of_commit, short_name
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
@@ -53,7 +52,6 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
         CheckpointError: a network of `archs` has its own weights, so it cannot share the supernet's.
     """
     run = Run.open(options.folder, options.data)
-    require_multiclass(run.task, "ofa bundle")
     if not options.budgets and not options.archs:
         raise ArchError("no networks for the bundle: give limits, such as --latency 2ms,5ms, or --arch with names or files")
     run.require_images()
@@ -76,12 +74,16 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     members = [*found, *(member for member, _ in named)]
     progress.say(f"measuring BatchNorm statistics of {len(members)} networks")
     ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
+    members = [
+        replace(m, metric=run.metric, thresholds=held_out_thresholds(run, ready[m.name], splits, m.arch.resolution))
+        for m in members
+    ]
 
     def measured(made: Bundle, files: Path) -> tuple[list[BundleMember], BundleFacts]:
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
         progress.say(f"measuring test accuracy with the card's program in a separate process, {len(test):,} images one by one")
         programs = {member.name: bundle_program(member.name) for member in members}
-        through = {name: accuracy for name, (accuracy, _) in by_programs(files, programs, test).items()}
+        through = {name: accuracy for name, (accuracy, _) in by_programs(files, programs, test, run.task).items()}
         known = [
             _with_accuracy(run, made, member, ready[member.name], splits.held_out, test, through[member.name]) for member in members
         ]
@@ -96,6 +98,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
         classes=run.info.classes,
         preprocessing=input_steps(run),
         measure=measured,
+        task=run.task.name,
         trained_on=trained_on(run),
     )
     return Bundled(target, made, facts, proofs)
@@ -139,17 +142,16 @@ def _with_accuracy(
     """Add the member's accuracies through the bundle; `found` is that of the card's program on the test images.
 
     Raises:
-        VerificationError: the extracted network has another test top-1.
+        VerificationError: the extracted network has another test accuracy.
     """
     resolution = member.arch.resolution
-    own, before = Tally(), Tally()
-    for x, labels in run.eval_batches(held_out, resolution):
-        before.add(made(x, member.name), labels)
-    with torch.no_grad():
-        for x, labels in run.eval_batches(test, resolution):
-            own.add(ready.network(x), labels)
-    require_same(member.name, own.accuracy(), found, through="bundle")
-    return replace(member, held_out_top1=before.accuracy().top1, test_top1=found.top1, test_images=found.images)
+    batches = ((made(x, member.name), labels) for x, labels in run.eval_batches(held_out, resolution))
+    before = tally(batches, run.task.tally())
+    own = evaluate_network(ready, run.eval_batches(test, resolution), run.task.tally())
+    require_same(member.name, own, found, through="bundle")
+    if run.metric != "top1":
+        member = replace(member, held_out_score=before.score(run.metric), test_score=found.score(run.metric))
+    return replace(member, held_out_top1=before.top1, test_top1=found.top1, test_images=found.images)
 
 
 def _with_times(

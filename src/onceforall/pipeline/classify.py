@@ -1,6 +1,6 @@
 """`ofa classify`: classify photographs with an exported network, through any of its files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from ..common.advice import not_an_export
 from ..common.arguments import takes
 from ..common.files import read_json, read_text, reading_or_writing
 from ..common.progress import QUIET, Progress
+from ..common.readable import plural
 from ..data.formats.scan import LeftOut, left_out_line, marks_above, printable, walk
+from ..data.originals import DIM
 from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
 from ..export.place import errors_name
 from ..options.choosing import ClassifyOptions
-from ..preprocess import prepare
+from ..preprocess import FOUND, load_for, prepare_loaded
 from ..resolutions import Resolution
 from ..tasks.task import task_of
 
@@ -70,10 +72,12 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
     if not files:
         raise DataError("no photographs: give files or folders")
     chosen, config, run = opened_export(Path(options.export), options.format, options.network)
-    results = []
+    steps, results, found = config.preprocessing.to_json(), list[Classified](), list[Mapping[str, Any]]()
     for file in files:
         try:
-            images = torch.from_numpy(prepare(file, config.preprocessing.to_json()))
+            whole = load_for(file, steps)
+            images = torch.from_numpy(prepare_loaded(whole, steps))
+            found.append(whole.info[FOUND])
         except ValueError as error:
             result = Classified(file, chosen, error=str(error))
         else:
@@ -88,7 +92,37 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
             result = Classified(file, chosen, tuple((config.classes[i], p) for i, p in likely), thresholds=thresholds)
         results.append(result)
         progress.result(result)
+    for line in unlike_training(found, config.preprocessing):
+        progress.say(line)
     return results
+
+
+def unlike_training(found: Sequence[Mapping[str, Any]], steps: InputSteps) -> list[str]:
+    """What a user should know of photographs that a network of other channels or values was given, a line each.
+
+    Args:
+        found: of each photograph, as `onceforall.preprocess.to_channels` leaves it.
+        steps: of the network.
+    """
+    images, lines = plural(len(found), "photograph"), []
+    colour, opaque = (sum(one.get(name, False) for one in found) for name in ("colour", "opaque"))
+    deep = [one["most"] for one in found if "most" in one]
+    if colour:
+        lines.append(
+            f"{colour:,} of {images} show colours: the network takes gray images, and their luminance is what it was given"
+        )
+    if opaque:
+        lines.append(f"{opaque:,} of {images} have no alpha channel, which the network takes: it is 255 everywhere there")
+    if steps.range is None and deep and max(deep) < DIM:
+        lines.append(
+            f"{len(deep):,} of {images} have 16 bits and no value above {max(deep):,.0f} of 65,535: the network takes them as that "
+            "dark, since it was trained without --range"
+        )
+    if steps.range is not None and len(deep) < len(found):
+        low, high = steps.range
+        what = f"{len(found) - len(deep):,} of {images} are no gray images of more than 8 bits"
+        lines.append(f"{what}: the network's --range {low:g},{high:g} changes nothing in them")
+    return lines
 
 
 def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> list[tuple[int, float]]:
@@ -156,7 +190,9 @@ def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[s
         given = "a bundle of several networks" if network is None else f"no network {network!r} in this bundle"
         raise DataError(f"{folder}: {given}: give --network with one of {', '.join(bundle.names)}")
     run = _alone(bundle.network(network))
-    return "pytorch", _at(bundle.config, bundle.members[network].arch.resolution), lambda images: run(images).softmax(1)
+    member, probabilities = bundle.members[network], task_of(bundle.config.task).probabilities
+    config = replace(_at(bundle.config, member.arch.resolution), thresholds=member.thresholds)
+    return "pytorch", config, lambda images: probabilities(run(images))
 
 
 def _chosen(folder: Path, format: str | None) -> str:

@@ -130,8 +130,10 @@ def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolutio
 
 def network_place(run: Run, text: str) -> Path:
     """The network's folder in the run's specialised/ if `text` is its name; else `text` as a path."""
+    if not text.strip():
+        raise ArchError(f"--arch {text!r}: give largest, smallest, random:N, a name in specialised/, or a path")
     own = run.folder / "specialised" / text
-    return own if text and own.is_dir() else Path(text)
+    return own if own.is_dir() else Path(text)
 
 
 def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
@@ -154,8 +156,9 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
         rng = np.random.default_rng([seed, 3])
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)
-    if not path.exists():
-        raise ArchError(f"--arch {text}: no such file; use largest, smallest, random:N, a name in specialised/, or a path")
+    if not path.exists() or (path.is_dir() and not (path / "arch.json").exists()):
+        what = "no arch.json in that folder" if path.is_dir() else "no such file"
+        raise ArchError(f"--arch {text}: {what}; use largest, smallest, random:N, a name in specialised/, or a path")
     try:
         arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
         space.check(arch)

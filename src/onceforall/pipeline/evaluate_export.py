@@ -1,9 +1,11 @@
 """`ofa evaluate EXPORT DATA`: evaluate an exported folder on any labeled images through one of its files, without the run."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +26,11 @@ from ..errors import DataError, TaskError
 from ..export.config import InputSteps
 from ..export.trained_on import BYTES, NOT_KNOWN, AmongTrained, TrainedOn, read_trained_on
 from ..options.measuring import PARTS
-from ..preprocess import prepare
+from ..preprocess import FOUND, load_for, prepare_loaded
 from ..scores import Confusion
 from ..tasks.label_scores import LabelAnswers, LabelScores
 from ..tasks.task import task_of
-from .classify import opened_export
+from .classify import opened_export, unlike_training
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,9 @@ def evaluate_exports(
     for export, (chosen, config, run) in zip(exports, opened, strict=True):
         labels = _labels(source, images, config.classes, export)
         seen = read_trained_on(Path(export))
-        kept, probabilities, unreadable, known = _answers(images, config.preprocessing, run, seen, digests)
+        kept, probabilities, unreadable, known, unlike = _answers(images, config.preprocessing, run, seen, digests)
+        for line in unlike:
+            progress.say(f"{export}: {line}")
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
         names = tuple(images.names[i] for i in kept)
@@ -163,8 +167,9 @@ def _answers(
     run: Callable[[Tensor], Tensor],
     seen: TrainedOn | None,
     digests: dict[_How, list[bytes]],
-) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], AmongTrained]:
-    """Indices of the readable images, their probabilities (n, classes), unreadable ones with the reason, and how many were seen.
+) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], AmongTrained, list[str]]:
+    """Indices of the readable images, their probabilities (n, classes), unreadable ones with the reason, how many were seen, and
+    how the images differ from the training images.
 
     `digests` caches the digests of all images for each `_How`; b"" where an image cannot be read that way.
     """
@@ -174,25 +179,28 @@ def _answers(
         how = _How(seen.size, Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long))
     wanted = how if how not in digests else None
 
-    def prepared(load: Load) -> tuple[NDArray[np.float32], bytes] | str:
+    def prepared(load: Load) -> tuple[NDArray[np.float32], bytes, dict[str, Any]] | str:
         try:
             original = load.taken()
-            return prepare(_file(original), steps), b"" if wanted is None else wanted.digest(Load(lambda: original, load.name))
+            whole, own = load_for(_file(original), steps), Load(lambda: original, load.name)
+            return prepare_loaded(whole, steps), b"" if wanted is None else wanted.digest(own), whole.info[FOUND]
         except ValueError as error:
             return str(error)
 
-    own = list[bytes]()
+    own, about = list[bytes](), list[dict[str, Any]]()
     for i, found in enumerate(in_threads(images, np.arange(len(images)), prepared, processors())):
         own.append(b"" if isinstance(found, str) else found[1])
         if isinstance(found, str):
             unreadable.append((images.names[i], found))
         else:
             rows.append(run(torch.from_numpy(found[0]))[0].double().numpy())
+            about.append(found[2])
             kept.append(i)
-    if seen is None or how is None:
-        return kept, np.array(rows), tuple(unreadable), NOT_KNOWN
-    known, taken = seen.known(), digests.setdefault(how, own)
-    return kept, np.array(rows), tuple(unreadable), seen.among(sum(taken[i] in known for i in kept))
+    known = NOT_KNOWN
+    if seen is not None and how is not None:
+        hashes, taken = seen.known(), digests.setdefault(how, own)
+        known = seen.among(sum(taken[i] in hashes for i in kept))
+    return kept, np.array(rows), tuple(unreadable), known, unlike_training(about, preprocessing)
 
 
 def _part(source: Source, name: str | None) -> tuple[str, Part]:
@@ -239,7 +247,16 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
             f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
             "choose and rename classes by --classes"
         )
-    number_of = np.array([known.get(name, -1) for name in source.classes], np.int64)
+    alike = source.classes == tuple(classes)
+    twice = {name for names in (source.classes, classes) for name, n in Counter(names).items() if n > 1} & {
+        source.classes[i] for i in used
+    }
+    if twice and not alike:
+        raise DataError(
+            f"{source.name}: several classes are called {min(twice)}, there or in {export}, so that they cannot be matched by "
+            "name: give each its own name"
+        )
+    number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(source.classes)], np.int64)
     if several:
         own: Labels = np.zeros((len(images), len(classes)), np.float32)
         own[:, number_of[used]] = images.labels[:, used]

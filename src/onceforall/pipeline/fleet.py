@@ -24,6 +24,7 @@ FORMAT = "onceforall.fleet/1"
 MOST_BYTES = 1 << 20
 KEYS = ("name", "device", *LIMITS, "precision", "export", "metric", "accuracy")
 PRECISIONS = ("float32", "int8")
+LIKE = ("metric", "precision", "device")  # of rows that are compared
 OWN = "pytorch"  # the network itself, to which the card's results refer
 
 
@@ -64,9 +65,12 @@ class FleetRow:
         missed: one line on why the device has no suitable network; None if it has one.
         test: top-1, mAP for multi-label images, or the device's metric, on `images` test images; None without a network.
         latency_ms: of the network on the device.
-        before: `test` and latency of the last time; None if there was none, or if it had another metric or precision.
-        metric: name of the metric of `test`, or without a network, of `before`.
-        precision: of the file that `test` was measured through, or without a network, of `before`.
+        before: `test` and latency of the last time; None if there was none, or with another device, metric or precision.
+        metric: name of the metric of `test`; without a network, this and the next three fields are those of `before`.
+        precision: of the file that `test` was measured through.
+        device: "" in older files, which do not record it; `limits` likewise.
+        limits: as text.
+        before_limits: limits of `before`, if they were different.
     """
 
     name: str
@@ -78,6 +82,9 @@ class FleetRow:
     before: tuple[float, float] | None = None
     metric: str = METRICS["top1"]
     precision: str = PRECISIONS[0]
+    device: str = ""
+    limits: str = ""
+    before_limits: str | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -245,13 +252,20 @@ def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | No
         raise
     except OnceForAllError as error:
         row = FleetRow(member.name, missed=str(error), before=before)
-        return row if last is None else replace(row, metric=last.metric, precision=last.precision)
+        return row if last is None else replace(row, **{name: getattr(last, name) for name in LIKE}, limits=last.limits)
     missed, (metric, value) = _missed(member, found), member.test(found)
     precision = PRECISIONS[FORMATS[member.tested].int8 and member.tested in found.tests]
-    if last is not None and before is not None and (last.metric, last.precision) != (metric, precision):
-        progress.say(f"{member.name}: not compared with before, which was {last.metric} in {last.precision}")
-        before = None
-    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric, precision)
+    row = FleetRow(
+        member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, None,
+        metric, precision, Device.parse(member.device).spec, str(member.budget),
+    )  # fmt: skip
+    if last is None or before is None:
+        return row
+    if any(getattr(last, name) not in ("", getattr(row, name)) for name in LIKE):
+        on = f" on {last.device}" if last.device else ""
+        progress.say(f"{member.name}: not compared with before, which was {last.metric} in {last.precision}{on}")
+        return row
+    return replace(row, before=before, before_limits=last.limits if last.limits not in ("", row.limits) else None)
 
 
 def _missed(member: FleetDevice, found: Specialised) -> str | None:

@@ -15,6 +15,7 @@ from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..common.progress import QUIET, Progress
 from ..data import PREPROCESSING, Preprocessing
 from ..data.preparation import channel_values
+from ..data.sources import require_place
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
 from ..options.training import ImportOptions
@@ -115,6 +116,8 @@ def _check(options: ImportOptions, *, own: bool) -> None:
         if value != ImportOptions.__dataclass_fields__[name].default:
             raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
     _require_free(Path(options.out))
+    if options.data is not None:
+        require_place(options.data)
 
 
 def _made(

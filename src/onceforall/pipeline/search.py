@@ -21,6 +21,7 @@ from ..costs import CostTable, flash_table, macs_table, memory_table, params_tab
 from ..errors import DataError, InfeasibleError
 from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, available, measure_networks
+from ..latency.networks import require_threads
 from ..options.choosing import CAUTION, SearchOptions
 from ..options.shared import Budget
 from ..plan import Plan
@@ -146,6 +147,8 @@ class Searcher:
 
     def _turn_to(self, device: str, budgets: Sequence[Budget]) -> None:
         self.device = Device.parse(device)
+        if self.device.host is None:
+            require_threads(self.device)
         limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
         self.table = latency_table(self.run, device) if limited or profiled(self.run, device) else None
         self.timings: dict[Arch, Timing] = {}
@@ -182,7 +185,7 @@ class Searcher:
                 break  # no network keeps the tightened limit
             by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
-            progress.say(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
+            progress.say(f"measuring the best {min(finalists, found.evaluations):,} of {found.evaluations:,} scored{proof}")
             top = [finalist.arch for finalist in found.top(finalists)]
             timings = self.times([*top, *self._better_known(limits, top)])
             self.timings |= timings

@@ -12,9 +12,10 @@ from ..common.files import busy, read_lines, read_text, reading_or_writing
 from ..common.readable import amount, duration, milliseconds, percent, plural
 from ..common.records import as_record, read_record, read_records
 from ..data import Problem
+from ..data.reading import HUB
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..latency import LatencyTable, Timing, available
-from ..scores import METRICS, told_of
+from ..scores import METRICS, scores_in_words
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .accuracies.predictor import checks
@@ -22,7 +23,7 @@ from .comparison.versus import stored_comparison, summary, untrained
 from .run_directory.images import NEW_PLACE, gone
 from .run_directory.limits import middle_ms
 from .run_directory.metrics import Metrics
-from .run_directory.run import Run
+from .run_directory.run import MOST_FILES, Run
 
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
@@ -65,6 +66,8 @@ def status(folder: Path) -> Status:
         FileError: there is no such folder, or it holds nothing of a run.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise FileError(not_a_run(folder))
     with reading_or_writing(folder):
         names = {path.name for path in folder.iterdir()}
     if "run.json" not in names:
@@ -95,6 +98,8 @@ class _Tested:
     top1: float
     images: int
     map: float | None = None
+    balanced: float | None = None
+    macro_f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class _Evaluated:  # a line of evaluations.jsonl
     top1: float
     images: int
     map: float | None = None
+    balanced: float | None = None
+    macro_f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +119,15 @@ class _TakenHome:  # specialised/NAME.json
     device: str
     test: _Tested
     latency: Timing
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
 class _Member:
     name: str
     test_top1: float | None
+    metric: str = "top1"
+    test_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,7 @@ def _run(run: Run) -> Iterator[RunPart]:
 
 
 def _images(run: Run) -> Iterator[RunPart]:
-    """The images, only if they are gone or have changed; nothing is decoded."""
+    """The images, only if they are gone or have changed, or this cannot be determined; nothing is decoded."""
     data = run.info.data
     if data is None:
         return
@@ -187,6 +197,11 @@ def _images(run: Run) -> Iterator[RunPart]:
     except DataError as error:
         yield RunPart("images", "damaged", f"changed since the run was made: {_line(error)}", facts=facts)
         return
+    if found is None and data.source != "digits" and not data.source.startswith(HUB):
+        many = sum(run.info.images.values()) > MOST_FILES
+        why = f"none is kept of more than {MOST_FILES:,} files" if many else "the run is of an earlier version"
+        text = f"no list of their files ({why}), so that it is not known whether they changed: {ofa('evaluate', run.folder)} tells"
+        yield RunPart("images", "missing", text, facts=facts)
     if found:
         text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "
         text += f"{ofa('evaluate', run.folder)} checks: commands only take the run's own images: restore them, or train again "
@@ -255,8 +270,7 @@ def _evaluations(run: Run) -> Iterator[RunPart]:
         yield RunPart("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
-    metric, value = told_of(last.top1, last.map)
-    named = f"the last, {last.name}: {metric} {percent(value)} on {last.images} {last.split} images"
+    named = f"the last, {last.name}: {scores_in_words(run.metric, vars(last))} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
     yield RunPart("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
@@ -356,8 +370,8 @@ def _networks(run: Run) -> Iterator[RunPart]:
             yield RunPart("network", "damaged", _line(error))
             continue
         ms = own.latency.ms
-        metric, value = told_of(own.test.top1, own.test.map)
-        text = f"{own.folder}: test {metric} {percent(value)} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
+        test = scores_in_words(own.metric or run.metric, vars(own.test))
+        text = f"{own.folder}: test {test} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
         there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         facts |= {} if own.test.map is None else {"test_map": own.test.map}
@@ -377,9 +391,12 @@ def _bundles(run: Run) -> Iterator[RunPart]:
             yield RunPart("bundle", "damaged", _line(error))
         else:
             found = {one.name: one.test_top1 for one in bundle.members}
-            members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
-            text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
-            yield RunPart("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
+            others = {one.name: one.test_score for one in bundle.members if one.metric != "top1"}
+            members = [f"{name} {percent(value)}" for name, value in (found | others).items()]
+            metric = bundle.members[0].metric if bundle.members else "top1"
+            text = f"{path.parent}: test {METRICS[metric]} of {plural(len(members), 'network')}: "
+            facts = {"folder": str(path.parent), "test_top1": found} | ({f"test_{metric}": others} if others else {})
+            yield RunPart("bundle", "done", text + ", ".join(members), facts=facts)
 
 
 def _comparison(run: Run) -> Iterator[RunPart]:

@@ -1,4 +1,4 @@
-"""Rules for operations that move entries: reshape, permute, slice, join. numpy moves labels as torch moves numbers."""
+"""Rules for operations that move entries: reshape, permute, slice, concatenate. numpy moves labels as torch moves numbers."""
 
 from collections.abc import Callable
 from math import prod
@@ -18,13 +18,18 @@ def moved(labels: Labels, step: Step, move: Callable[[Array], Array]) -> list[Fa
 @rule("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "reshape_as", "view_as")
 def reshape(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
-    return [[reshaped(factor, before, after) for factor in factors_of(labels, step.args[0])]]
+    found = []
+    for factor in factors_of(labels, step.args[0]):
+        made = reshaped(factor, before, after)
+        if made.size == factor.size or not any(copies[0] <= factor.flat[0] <= copies[-1] for copies in labels.copies):
+            found.append(made)  # copies that become entries of another dimension go with these, and have no labels of their own
+    return [found]
 
 
 def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Array:
-    """Labels of a tensor that is given another shape.
+    """Labels of a reshaped tensor.
 
-    Only dimensions that are merged or split with one that has labels are written out; the others stay 1 long.
+    Only dimensions that are merged or split with a labeled one are expanded; the others keep size 1.
     """
     for old, _ in _blocks(before, after):
         written = any(factor.shape[dim] > 1 for dim in old)
@@ -40,7 +45,7 @@ def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> 
 
 
 def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The smallest runs of dimensions of both that hold the same numbers of entries."""
+    """The smallest corresponding runs of dimensions in both shapes with equal numbers of entries."""
     blocks, i, j = [], 0, 0
     while i < len(before) or j < len(after):
         old, new, a, b = [], [], 1, 1
@@ -85,20 +90,34 @@ def movedim(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, step: Step) -> list[Factors]:
-    ndim = len(step.shapes[0])
-    return moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
+    """Copies along a dimension that was 1 long: as many as what they meet has entries."""
+    after, ndim = step.shapes[0], len(step.shapes[0])
+    before = (1,) * (ndim - len(shape_of(labels, step.args[0]))) + shape_of(labels, step.args[0])
+    (kept,) = moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
+    for dim, (old, size) in enumerate(zip(before, step.sizes[0], strict=True)):
+        if old == 1 < after[dim] and not size.batch and len(size.terms) == 1 and isinstance(size.terms[0][0], int):
+            (made,) = labels.fresh([n if d == dim else 1 for d, n in enumerate(after)])
+            labels.copies.append(made.ravel())
+            kept.append(made)
+    return [kept]
 
 
 @rule("repeat", "tile")
 def repeat(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
     padded = (1,) * (len(after) - len(before)) + before
-    same = {dim for dim, (a, b) in enumerate(zip(padded, after, strict=True)) if a == b}
-    kept, lost = keep_dims(
-        [f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])], same.__contains__
-    )
-    labels.fix(lost, because(step, "channels that are repeated"))
-    return [kept]
+    times = [new // old if old else 1 for old, new in zip(padded, after, strict=True)]
+    given = [f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])]
+    return [[np.tile(f, [n if size > 1 else 1 for n, size in zip(times, f.shape, strict=True)]) for f in given]]
+
+
+@rule("repeat_interleave")
+def repeat_interleave(labels: Labels, step: Step) -> list[Factors]:
+    """Each entry several times, as keys and values of heads that share them."""
+    if step.op != "repeat_interleave.self_int" or len(step.args) < 3 or not all(isinstance(arg, int) for arg in step.args[1:3]):
+        return opaque(labels, step)
+    times, dim = step.args[1:3]
+    return moved(labels, step, lambda f: np.repeat(f, times if f.shape[dim] > 1 else 1, dim))
 
 
 @rule("cat", "concat", "concatenate")
@@ -108,8 +127,8 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
     others, along = [], []
     for tensor in tensors:
         factors, shape = factors_of(labels, tensor), shape_of(labels, tensor)
-        if len(shape) != len(step.shapes[0]):
-            continue  # an empty tensor, which torch allows
+        if len(shape) != len(step.shapes[0]) or shape[dim] == 0:
+            continue  # an empty tensor
         rest, own = keep_dims(factors, lambda d: d != dim)
         others.append((rest, tuple(1 if d == dim else s for d, s in enumerate(shape))))
         if len(own) > 1:
@@ -117,7 +136,7 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
         along.append((own[0] if len(own) == 1 else None, shape[dim]))
     found = merge(labels, step, others)
     if all(f is not None for f, _ in along) and any(f is not None and f.size != size for f, size in along):
-        given = [f for f, _ in along if f is not None]  # labels of several dimensions, such as heads and their channels
+        given = [f for f, _ in along if f is not None]  # labels over several dimensions, such as heads and their channels
         common = np.broadcast_shapes(*([*f.shape[:dim], 1, *f.shape[dim + 1 :]] for f in given))
         whole = [np.broadcast_to(f, (*common[:dim], f.shape[dim], *common[dim + 1 :])) for f in given]
         found.append(np.concatenate(whole, dim))
@@ -128,7 +147,7 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
         along = [(f if f is not None and f.size == size else None, size) for f, size in along]
         parts: list[Array] = []
         for factor, size in along:
-            if factor is None:  # what has no labels gets some that stay
+            if factor is None:  # unlabeled parts get fixed labels
                 factor = np.arange(labels.count, labels.count + size)
                 labels.count += size
                 labels.fix([factor], because(step))
@@ -171,7 +190,7 @@ def unbind(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _one_by_one(labels: Labels, step: Step, factor: Array, dim: int) -> None:
-    """Entries along a dimension that are taken by their numbers: they stay, where nothing else tells them apart."""
+    """Fix entries along a dimension that are selected by index, unless they also have labels of other dimensions."""
     if factor.size == factor.shape[dim]:
         labels.fix([factor], because(step, "channels that are taken one by one"))
 
@@ -194,7 +213,7 @@ def select(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _taken(factor: Array, index: int, dim: int) -> Array:
-    """What stands at an index along a dimension, which is gone then."""
+    """The labels at an index along a dimension, which is removed."""
     return np.asarray(np.take(factor, index if factor.shape[dim] > 1 else 0, dim))
 
 
@@ -208,9 +227,8 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     if step.kind == "narrow":
         start = start + shape_of(labels, step.args[0])[dim] if start < 0 else start
         end = start + end
-    if 0 in step.shapes[0]:
-        labels.fix(factors_of(labels, step.args[0]), because(step, "nothing is left"))
-        return [[]]
+    if 0 in step.shapes[0]:  # nothing is left, of as many heads as there are
+        return moved(labels, step, lambda f: f.take([0], dim))
     found = []
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:
@@ -225,7 +243,7 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("pixel_shuffle")
 def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
-    """Channels become pixels, so many neighbouring ones together."""
+    """Channels become pixels, in tied groups of adjacent ones."""
     x, scale = step.args
     kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
     labels.fix(lost, because(step, "pixels that are moved"))
@@ -234,7 +252,7 @@ def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("index", "embedding")
 def indexed(labels: Labels, step: Step) -> list[Factors]:
-    """Entries of a table along one dimension, by positions that are fixed."""
+    """Entries of a table along one dimension, at fixed positions."""
     table, chosen = step.args[:2]
     positions = chosen if isinstance(chosen, tuple) else (chosen,)
     given = [(dim, p) for dim, p in enumerate(positions) if p is not None]

@@ -1,4 +1,4 @@
-"""Rules for products of matrices, attention among them: heads are found where matrices of several heads are multiplied."""
+"""Rules for matrix products, including attention: heads are found where matrices of several heads are multiplied."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def added_product(labels: Labels, step: Step) -> list[Factors]:
 
 
 def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]) -> Factors:
-    """(…, n, k) times (…, k, m). Where matrices of several heads are multiplied, all in one head stays or goes together."""
+    """(…, n, k) times (…, k, m). If matrices of several heads are multiplied, all labels of a head are tied."""
     ndim = max(len(a_shape), len(b_shape))
     if min(len(a_shape), len(b_shape)) < 2:
         labels.fix([*a, *b], because(step, "a product with a vector"))
@@ -56,19 +56,22 @@ def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b:
 def attention(labels: Labels, step: Step) -> list[Factors]:
     query, key, value = step.args[:3]
     mask = step.args[3] if len(step.args) > 3 else step.kwargs.get("attn_mask")
-    if step.kwargs.get("enable_gqa"):
-        return opaque(labels, step)
     q, k, v = (shape_of(labels, t) for t in (query, key, value))
-    turned = [np.swapaxes(f, -1, -2) for f in factors_of(labels, key)]
+    keys, values = factors_of(labels, key), factors_of(labels, value)
+    if step.kwargs.get("enable_gqa") or step.args[7:8] == (True,):  # several queries for each key and value
+        times = q[-3] // k[-3]
+        keys, values = ([np.repeat(f, times if f.shape[-3] > 1 else 1, -3) for f in factors] for factors in (keys, values))
+        k, v = ((*shape[:-3], q[-3], *shape[-2:]) for shape in (k, v))
+    turned = [np.swapaxes(f, -1, -2) for f in keys]
     scores = product(labels, step, factors_of(labels, query), q, turned, (*k[:-2], k[-1], k[-2]))
     if mask is not None:
         scores = merge(labels, step, [(scores, (*q[:-1], k[-2])), (factors_of(labels, mask), shape_of(labels, mask))])
-    return [product(labels, step, scores, (*q[:-1], k[-2]), factors_of(labels, value), v)]
+    return [product(labels, step, scores, (*q[:-1], k[-2]), values, v)]
 
 
 @rule("einsum")
 def einsum(labels: Labels, step: Step) -> list[Factors]:
-    """Two operands, each letter at most once in each: as a product of matrices."""
+    """Einsum of two operands, each with distinct letters, as a matrix product."""
     text = step.args[0].replace(" ", "")
     operands = step.args[1]
     if "->" not in text or "." in text or len(operands) != 2:

@@ -1,7 +1,7 @@
-"""The operations of a model as `torch.export` gives them at every resolution; what depends on batch and resolution is marked.
+"""Trace a model's operations with `torch.export` at every resolution, and mark what depends on batch and resolution.
 
-The batch has a size that occurs nowhere else: a number that is a multiple of it is so many for every image. Nothing is computed,
-since model and images are on the meta device.
+The batch has a size that occurs nowhere else, so its multiples are numbers per image. Nothing is computed, since model and images
+are on the meta device.
 """
 
 import math
@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,15 +19,18 @@ from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
 from ..resolutions import Resolution
-from .exporting import ExportedModel, Fit, copied, dtype_of, export
+from .exporting import ExportedModel, Fit, copied, dtype_of, export, mixed_types, operations
 
+Found = TypeVar("Found")
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
-SAME = {"lift_fresh_copy", "alias", "contiguous"}  # what they return has the same numbers
+FEW = 11, 13  # images to try a model with
+OTHER_OPERATIONS = "the model does other operations for another number of images: it cannot be read"
+SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # their result has the same values
 REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
-COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # whose arguments are written out with their defaults
-TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # where the mode stands among the arguments
+COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # arguments of these are completed with their defaults
+TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # index of the mode among the arguments
 
 
 @dataclass
@@ -35,11 +38,11 @@ class Step:
     """One operation; arguments are marked as in `onceforall.graph.Node`.
 
     Args:
-        op: with its overload.
-        args: numbers are `Size`s where they depend on batch or resolution.
-        shapes: of each result, at the largest resolution, in numbers.
-        sizes: the same as `Size`s.
-        several: the results are a tuple.
+        op: the operation with its overload.
+        args: arguments; numbers that depend on batch or resolution are `Size`s.
+        shapes: shape of each result at the largest resolution, in numbers.
+        sizes: the same shapes as `Size`s.
+        several: whether the results are a tuple.
     """
 
     name: str
@@ -63,9 +66,9 @@ class Step:
 
 @dataclass
 class Trace:
-    """All steps in order, the tensors that they use by name (parameters are `nn.Parameter`), and what comes out.
+    """All steps in order, their tensors by name (parameters are `nn.Parameter`), and the output.
 
-    `grids` are of position embeddings that are interpolated: how, for each resolution.
+    `grids` says how position embeddings are interpolated at each resolution.
     """
 
     steps: list[Step]
@@ -78,25 +81,38 @@ class Trace:
 
 
 def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None = None, channels: int = 3) -> Trace:
-    """What a model in eval mode does with images (batch, channels, resolution, resolution), or its copy that was changed by `fit`.
+    """Trace a model in eval mode, or its copy changed by `fit`, on images (batch, channels, resolution, resolution).
 
     Raises:
-        ModelError: torch.export cannot read it, or it does something else at another resolution or for another number of images.
+        ModelError: torch.export cannot read it, or it behaves differently at another resolution or for another batch size.
     """
+    pixels = resolutions[-1]  # a model that cannot be read may loop over the images, for minutes if they are many
+    copy = _copied(model, torch.device("meta"), fit, pixels)
+    counts = [operations(copy, pixels, few, channels) for few in (*FEW, FEW[0])][1:]  # some things are made in the first run only
+    if None in counts:
+        _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
+    elif len(set(counts)) > 1:
+        raise ModelError(OTHER_OPERATIONS)
+    return _on_either(lambda device: _trace(model, resolutions, device, fit, channels))
+
+
+def _on_either(read: Callable[[torch.device], Found]) -> Found:
+    """On the meta device or, for tensors that the model makes on the processor while it runs, there: nothing is computed there
+    either."""
     try:
-        return _trace(model, resolutions, torch.device("meta"), fit, channels)
-    except _NoNumbersError:  # of tensors that the model makes while it runs; nothing is computed there either
-        return _trace(model, resolutions, torch.device("cpu"), fit, channels)
+        return read(torch.device("meta"))
+    except _NoNumbersError:
+        return read(torch.device("cpu"))
     except ModelError:
-        try:  # for tensors that the model makes on the processor while it runs
-            return _trace(model, resolutions, torch.device("cpu"), fit, channels)
+        try:
+            return read(torch.device("cpu"))
         except ModelError:
             pass
         raise
 
 
 def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.device, fit: Fit | None, channels: int) -> Trace:
-    """On a device."""
+    """`trace` on one device."""
     read = partial(_read, model, device, fit, channels)
     raw = [read(pixels) for pixels in resolutions]
     last = raw[-1]
@@ -139,15 +155,20 @@ def _read(
     batch: int = BATCH,
     double: bool = False,
 ) -> "_Reading":
-    """A copy of the model, at one resolution."""
-    copy = copied(model, device, fit)
-    if fit:
-        fit.tell(copy, pixels)
+    """Read a copy of the model at one resolution."""
+    copy = _copied(model, device, fit, pixels)
     return _Reading(model, export(copy.double() if double else copy, pixels, batch, channels))
 
 
+def _copied(model: nn.Module, device: torch.device, fit: Fit | None, pixels: Resolution) -> nn.Module:
+    copy = copied(model, device, fit)
+    if fit:
+        fit.tell(copy, pixels)
+    return copy
+
+
 def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
-    """The same for another number of images and, where the model can, in double precision: what differs then is no constant."""
+    """Read again for another batch size and, if possible, in double precision: whatever differs is not a constant."""
     try:
         reading = read(OTHER_BATCH, double=True)
         if reading.outline() == first.outline():
@@ -156,20 +177,20 @@ def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
         pass
     reading = read(OTHER_BATCH)
     if reading.outline() != first.outline():
-        raise ModelError("the model does other operations for another number of images: it cannot be read")
+        raise ModelError(OTHER_OPERATIONS)
     return reading
 
 
 @dataclass
 class _Merging:
-    """Numbers of one step at each resolution, and once more for another number of images and in another precision."""
+    """Merges the numbers of one step over all resolutions, another batch size and another precision."""
 
     name: str
     module: str
     dtypes: tuple[torch.dtype, ...]
 
     def size(self, numbers: Sequence[int], check: int) -> Size:
-        """A number at each resolution; `check` is that at the last for another number of images."""
+        """A size from its value at each resolution; `check` is its value at the last one for another batch size."""
         last = numbers[-1]
         batch = last != check and (last % BATCH, check % OTHER_BATCH) == (0, 0) and last // BATCH == check // OTHER_BATCH
         if (last != check and not batch) or (batch and any(number % BATCH for number in numbers)):
@@ -178,7 +199,7 @@ class _Merging:
         return Size(((times[0] if len(set(times)) == 1 else tuple(times), -1),), batch)
 
     def merged(self, values: Sequence[Any], check: Any) -> Any:
-        """Arguments, those that differ or count images as `Size`, types that are the model's as "<dtype>"."""
+        """Merged arguments: `Size` for numbers that differ or count images, "<dtype>" for the model's type."""
         first = values[0]
         if isinstance(first, tuple):
             if any(not isinstance(value, tuple) or len(value) != len(first) for value in (*values, check)):
@@ -191,7 +212,7 @@ class _Merging:
                 return first
             return self.size(values, check)
         if isinstance(first, Value) and isinstance(check, Value) and first.name.partition("_")[0] == "to":
-            return check  # a cast that does nothing in the model's own type, so that it stands for what it casts
+            return check  # a cast that does nothing in the model's own type is replaced by its argument
         if any(value != first for value in values):
             raise self.error("the resolution")
         if check != first and not (isinstance(first, float) and first != first):
@@ -213,7 +234,7 @@ class _Merging:
 
 
 def _limits(dtype: torch.dtype) -> tuple[float, ...]:
-    """Numbers that a model takes from its own type."""
+    """Numbers that a model may read from its own type."""
     found = torch.finfo(dtype)
     return found.max, found.eps, found.tiny, found.smallest_normal
 
@@ -223,14 +244,15 @@ class _NoNumbersError(Exception):
 
 
 class _Reading:
-    """The steps of one exported program, numbers as they are at its resolution."""
+    """The steps of one exported program, with the numbers at its resolution."""
 
     def __init__(self, model: nn.Module, found: ExportedModel) -> None:
         exported = found.program
-        self.model, self.notes = found.model, found.notes
+        self.model, self.notes, self.mixed = found.model, found.notes, mixed_types(model)
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
+        self.fresh: set[Any] = set()  # nodes of constants that are made anew in each run, as by torch.tensor
         owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
         targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
@@ -286,7 +308,7 @@ class _Reading:
         }
         if kind in REFUSED:
             raise ModelError(f"{kind} in {_module(node) or 'the model'} goes by how numbers lie in memory: it cannot be read")
-        if kind == DECOMPOSED_NORM:  # as it was before
+        if kind == DECOMPOSED_NORM:  # restore the original operation
             op, kind = "batch_norm.default", "batch_norm"
             args = [*args[:5], "<training>", *args[5:], True]
             self._add(node, op, args, {}, [node.meta["val"][0]], False)
@@ -296,9 +318,11 @@ class _Reading:
             return
         if kind in SAME and args:
             self.names[node] = args[0]
+            if kind == "lift_fresh_copy" or node.args[0] in self.fresh:
+                self.fresh.add(node)
             return
         changed = node.args[0] if kind.endswith("_") and not kind.endswith("__") and node.args else None
-        if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own):
+        if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own) and changed not in self.fresh:
             raise ModelError(f"the model changes its own {self.names[changed].name} when it runs: it cannot be read")
         if changed is not None:
             op = op.replace(f"{kind}.", f"{kind[:-1]}.", 1)
@@ -311,11 +335,16 @@ class _Reading:
         several = isinstance(value, tuple | list)
         self._add(node, op, args, kwargs, list(value) if several else [value], several)
         if isinstance(changed, fx.Node):
-            self.names[changed] = Value(node.name)  # whoever reads it from now on finds what it was changed to
+            self.names[changed] = Value(node.name)  # later reads get the new value
 
     def _add(self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool) -> None:
         if any(not isinstance(item, Tensor) for item in found):
             raise ModelError(f"{op} in {_module(node) or 'the model'} returns no tensor: it cannot be read")
+        if any(isinstance(size, torch.SymInt) for item in found for size in item.shape):
+            raise ModelError(
+                f"{op} in {_module(node) or 'the model'} makes a tensor whose size depends on what the images show: it cannot "
+                "be read"
+            )
         shapes = [tuple(map(int, item.shape)) for item in found]
         dtype = str(found[0].dtype).removeprefix("torch.") if found else "float32"
         self.steps.append(Step(node.name, op, tuple(args), kwargs, shapes, [], dtype, _module(node), several))
@@ -332,6 +361,8 @@ class _Reading:
                 return self.names[value]
             case list() | tuple():
                 return tuple(self._argument(item) for item in value)
+            case torch.dtype() if value in self.mixed:  # all of a supernet's numbers have one type
+                return "<dtype>"
             case torch.dtype():
                 return f"dtype:{str(value).removeprefix('torch.')}"
             case torch.device():
@@ -350,7 +381,7 @@ class _Reading:
         flat = [item for item, kind in zip(flat, kinds, strict=True) if kind == "USER_OUTPUT"]
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))
-        except Exception as error:  # of whatever class the model returns
+        except Exception as error:  # from any class that the model returns
             raise ModelError(
                 f"what the model returns cannot be read ({type(error).__name__}): return tensors, tuples or mappings"
             ) from None
@@ -360,7 +391,7 @@ class _Reading:
 
 
 def _value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Tensor:
-    """A constant with its numbers: of the model, where the copy on the meta device has none."""
+    """A constant with its values, from the model if the copy on the meta device has none."""
     tensor = constants[target]
     if tensor.is_meta:
         path, _, leaf = target.rpartition(".")
@@ -372,7 +403,7 @@ def _value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Te
 
 
 def _module(node: fx.Node) -> str:
-    """Path in the model of the innermost module whose code calls the operation."""
+    """Path of the innermost module whose code calls the operation."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 
@@ -388,7 +419,7 @@ def _plain(value: Any) -> Any:
 
 
 def _alive(steps: list[Step], output: Any) -> list[Step]:
-    """Those that the output depends on."""
+    """The steps that the output depends on."""
     needed = {leaf.name for leaf in leaves(output) if isinstance(leaf, Value)}
     kept: list[Step] = []
     for step in reversed(steps):

@@ -12,7 +12,7 @@ from ..pipeline.run_directory.run import Run
 from ..pipeline.specialising.taken_home import Specialised, specialised_in
 from ..scores import METRICS
 from .charts import FrontSeries
-from .confusion import confusion_part, labels_part
+from .confusion import confusion_part, disagreement, labels_part
 from .html import html
 from .shown import Chosen, Shown, tested, timed
 
@@ -51,7 +51,17 @@ def chosen(runs: Sequence[Shown]) -> Markup:
         for name, one in named
     ]
     drawn = Markup().join(_drawn(name, one) for name, one in named)
-    return Markup(html.soft(words) + html.table("Chosen networks", header, rows, 2) + drawn + lacking)
+    apart = Markup().join(_disagreement(run) for run in runs)
+    return Markup(html.soft(words) + html.table("Chosen networks", header, rows, 2) + apart + drawn + lacking)
+
+
+def _disagreement(run: Shown) -> Markup:
+    """Of the smallest and the largest network, if they are two and were tested on the same images."""
+    known = [one for one in run.chosen if one.made.wrong]
+    small, large = (end(known, key=lambda one: one.plan.macs, default=None) for end in (min, max))
+    if small is None or large is None or small.made.arch == large.made.arch or small.made.test.images != large.made.test.images:
+        return Markup()
+    return disagreement(*((run.label(one.name), one.made) for one in (small, large)))
 
 
 def _latency(made: Specialised) -> tuple[str, str]:
@@ -77,7 +87,8 @@ def _drawn(name: str, one: Chosen) -> Markup:
     header = ["part", "kernel", "expand ratio", "channels out", "size out", "MACs", "share of latency"]
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
     rows = [[file.format, percent(file.told[1]), timed(*file.latency) if file.latency else "–"] for file in made.files]
-    files = html.table(f"Files of {name}", ["file", f"test {metric} through it", "latency through it"], rows) if rows else ""
+    header = ["file", f"test {made.test.told[0]} through it", "latency through it"]
+    files = html.table(f"Files of {name}", header, rows) if rows else ""
     mistakes = confusion_part(name, made.confusion, one.classes, made.mistakes) if made.confusion is not None else Markup()
     if made.labels is not None:
         mistakes = labels_part(name, made.labels, one.classes)

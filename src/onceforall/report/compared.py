@@ -81,7 +81,14 @@ def _row(one: Rival) -> list[Cell]:
         trained = "" if one.seconds is None else f"{one.epochs:.3g} epochs in {duration(one.seconds)}, from {one.weights}"
         what = f"fixed, {in_pixels(one.resolution)}", trained
     latency = timed(one.ms, one.ms_low, one.ms_high)
-    return [one.name, what, latency, counted(one.test, one.images), amount(one.macs), amount(one.params)]
+    return [
+        one.name,
+        what,
+        latency,
+        counted(one.test, wilson(one.test, one.images), one.images),
+        amount(one.macs),
+        amount(one.params),
+    ]
 
 
 def _verdict(one: Verdict, test: dict[str, float]) -> list[Cell]:

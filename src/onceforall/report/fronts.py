@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ..accuracy import AccuracyPredictor
 from ..arch import Arch
-from ..common.readable import amount, milliseconds, percent, wilson
+from ..common.readable import amount, milliseconds, percent
 from ..common.records import read_record, read_records
 from ..costs import CostTable, macs_table, segment_table
 from ..latency import LatencyTable
@@ -176,13 +176,8 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
 
 
 def _point(one: Chosen, metric: str, by_macs: bool) -> Point:
-    made, value = one.made, one.made.test.top1
-    interval = wilson(value, made.test.images)
-    if made.labels is not None:
-        value, interval = made.labels.map, made.labels.interval or (made.labels.map, made.labels.map)
-    elif metric != "top1" and made.confusion is not None:
-        value, half = made.confusion.score(metric), 1.96 * made.confusion.standard_error(metric)
-        interval = max(0.0, value - half), min(1.0, value + half)
+    made, (value, found) = one.made, one.score(metric)
+    interval = found or (value, value)
     if by_macs:
         return Point(one.name, one.plan.macs, value, None, interval)
     return Point(one.name, made.latency.ms, value, (made.latency.low, made.latency.high), interval)

@@ -22,7 +22,7 @@ from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
 from ..pipeline.specialising.taken_home import Specialised
 from ..plan import Plan
-from ..scores import METRICS, told_of
+from ..scores import METRICS
 from ..train import Schedule
 from .charts import FrontSeries
 from .drawing import Axis, Point, key_line
@@ -61,8 +61,18 @@ class Chosen:
 
     @property
     def told(self) -> tuple[str, float]:
-        """Name and value of the reported metric, top-1 or mAP."""
-        return told_of(self.made.test.top1, None if self.made.labels is None else self.made.labels.map)
+        """Name and value of the test score: the metric that it was chosen by if the file has it, else top-1."""
+        metric = "map" if self.made.labels is not None else "top1" if self.made.confusion is None else self.metric
+        return METRICS[metric], self.score(metric)[0]
+
+    def score(self, metric: str) -> tuple[float, tuple[float, float] | None]:
+        """The test score by a metric, top-1 where that is not known, and its 95 % interval."""
+        test, confusion = self.made.test, self.made.confusion
+        if self.made.labels is not None:
+            return self.made.labels.map, self.made.labels.interval
+        if metric == "top1" or confusion is None:
+            return test.top1, wilson(test.top1, test.images)
+        return confusion.score(metric), confusion.interval(metric)
 
 
 @dataclass(frozen=True)
@@ -171,19 +181,15 @@ def no_device(runs: Sequence[Shown], lacks: Callable[[Shown], bool]) -> Markup:
     return lacking(runs, lacks, "No device was measured yet.", "profile {run}", images=False)
 
 
-def counted(top1: float, images: int) -> tuple[str, str]:
-    """A cell with top-1 and its interval."""
-    low, high = wilson(top1, images)
-    return percent(top1), f"{100 * low:.1f} – {100 * high:.1f}, n = {images:,}"
+def counted(value: float, interval: tuple[float, float] | None, images: int) -> tuple[str, str]:
+    """A cell with a score and its interval."""
+    between = "" if interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in interval))
+    return percent(value), f"{between}n = {images:,}"
 
 
 def tested(one: Chosen) -> tuple[str, str]:
     """A cell with a network's score on the test images and its interval."""
-    test, labels = one.made.test, one.made.labels
-    if labels is None:
-        return counted(test.top1, test.images)
-    between = "" if labels.interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in labels.interval))
-    return percent(labels.map), f"{between}n = {test.images:,}"
+    return counted(*one.score(one.metric), one.made.test.images)
 
 
 def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What is searched: measures of networks (scores and estimates), checked once, then called on gene matrices only."""
+"""The search problem: measures of networks (scores and estimates), checked once, then only called on gene matrices."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ from ..space import Space
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Costs = np.ndarray[tuple[int, int], np.dtype[np.float64]]
-Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers
+Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers; or one Arch -> one number
 Limits = Mapping[str, tuple[Function, float]]
 
-SLACK = 1e-9  # relative: sums in another order must not turn a network that meets a limit exactly into one that breaks it
+SLACK = 1e-9  # relative: summing in another order must not make a network that exactly meets a limit violate it
 
 
 class NothingFeasibleError(InfeasibleError):
-    """No network keeps the limits.
+    """No network meets the limits.
 
     Args:
         message: one line for the user.
-        smallest: by limit, the smallest value that a network reaches and the network that attains it.
+        smallest: for each limit, the smallest reachable value and the network that attains it.
     """
 
     def __init__(self, message: str, smallest: dict[str, tuple[float, Arch]]) -> None:
@@ -36,7 +36,7 @@ class NothingFeasibleError(InfeasibleError):
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network that a search found: the score that was maximised (the first objective), and all other numbers by name."""
+    """A network found by a search: the maximized score (the first objective) and all other values by name."""
 
     arch: Arch
     score: float
@@ -45,28 +45,31 @@ class FoundNetwork:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number for every network. Called with a gene matrix, whatever the function behind it takes.
+    """A number for every network, called with a gene matrix whatever the wrapped function takes.
 
     Args:
-        function: the user's.
-        takes_archs: whether the function wants a list of `Arch`; else it wants a gene matrix.
-        space: gives the architectures of a gene matrix.
+        function: the user's function.
+        takes_archs: whether the function takes a list of `Arch` instead of a gene matrix.
+        space: decodes a gene matrix to architectures.
+        one_by_one: whether the function takes one `Arch` at a time.
     """
 
     name: str
     function: Function
     takes_archs: bool
     space: Space
+    one_by_one: bool = False
 
     def __call__(self, genes: Genes) -> Floats:
         """float64 (n,).
 
         Raises:
-            ValueError: the function gave another shape, or NaN.
+            ValueError: the function returned another shape, or NaN.
         """
         if not len(genes):
             return np.zeros(0)
-        values = np.asarray(self.function(self.space.archs(genes) if self.takes_archs else genes), np.float64)
+        given = self.space.archs(genes) if self.takes_archs else genes
+        values = np.asarray([self.function(arch) for arch in given] if self.one_by_one else self.function(given), np.float64)
         if values.shape != (len(genes),):
             raise ValueError(
                 f"{self.name} gave an array of shape {values.shape} for {len(genes)} networks: "
@@ -88,22 +91,22 @@ class Limit:
     bound: float
 
     def excess(self, values: Floats) -> Floats:
-        """By how much the values break the limit, in units of the bound; 0 where they keep it."""
+        """How far the values exceed the limit, in units of the bound; 0 where they meet it."""
         excess = (values - self.bound) / (abs(self.bound) or 1.0) if self.bound < math.inf else np.zeros(len(values))
         return np.where(excess <= SLACK, 0.0, excess)
 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Maximise the score among the networks of the space that keep every limit."""
+    """Maximize the score among the networks of the space that meet every limit."""
 
     space: Space
     score: Measure
     limits: tuple[Limit, ...]
 
     def costs(self, genes: Genes) -> Costs:
-        """Every limited measure: (n, limits)."""
-        known: dict[Function, Floats] = {}  # an objective may be limited as well
+        """Values of all limited measures (n, limits)."""
+        known: dict[Function, Floats] = {}  # an objective can also be limited
         columns = []
         for limit in self.limits:
             function = limit.measure.function
@@ -113,7 +116,7 @@ class SearchProblem:
         return np.stack(columns, 1) if columns else np.zeros((len(genes), 0))
 
     def excess(self, costs: Costs) -> Floats:
-        """Sum over the limits of how far each is broken; 0 where all are kept."""
+        """Sum of how far each limit is exceeded; 0 where all are met."""
         total = np.zeros(len(costs))
         for column, limit in enumerate(self.limits):
             total += limit.excess(costs[:, column])
@@ -121,45 +124,50 @@ class SearchProblem:
 
     @property
     def takes_archs(self) -> bool:
-        """Whether any function takes architectures one by one, which is slow."""
+        """Whether any function takes lists of `Arch`, which is slow."""
         return self.score.takes_archs or any(limit.measure.takes_archs for limit in self.limits)
 
 
 def measure_of(space: Space, name: str, function: Function) -> Measure:
-    """Find out by trying whether the function takes a gene matrix or a list of architectures.
+    """Find out by calling it whether the function takes a gene matrix, a list of architectures or one architecture.
 
     Raises:
-        ValueError: not callable, it takes neither (the cause is chained), or it was made for another space.
-        OnceForAllError: that it raises itself, such as a latency table with a missing entry.
+        ValueError: it is not callable, takes none of them (the cause is chained), or was made for another space.
+        OnceForAllError: raised by the function itself, such as a latency table with a missing entry.
     """
     if not callable(function):
-        raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix or of a sequence of Arch")
+        raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix, a sequence of Arch or one Arch")
     probe = space.genes([space.smallest(), space.largest(), space.smallest()])
     by_genes, by_archs = Measure(name, function, False, space), Measure(name, function, True, space)
-    try:
-        values = by_genes(probe)
-    except Exception as first:  # user code: anything may come out of a function that expects Arch
+    by_arch = Measure(name, function, True, space, one_by_one=True)
+    failures: list[Exception] = []
+    for measure in (by_genes, by_archs, by_arch):
         try:
-            by_archs(probe)
-        except Exception as second:
-            wrong = second if isinstance(first, AttributeError | TypeError) else first
-            if isinstance(wrong, ArchError):
-                raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
-            if isinstance(wrong, OnceForAllError):
-                raise wrong from None
-            raise ValueError(f"{name} fails on a gene matrix and on a list of Arch: {wrong}") from wrong
-        return by_archs
-    _require_same_space(by_archs, probe, values)
-    return by_genes
+            values = measure(probe)
+        except Exception as error:  # user code: a function that expects something else may raise anything
+            failures.append(error)
+            continue
+        if measure is by_genes:
+            _require_same_space(by_archs, probe, values)
+        return measure
+    first, second, third = failures
+    unfit = (AttributeError, TypeError, ArchError)  # as of a function that expects something else
+    last = third if isinstance(third, ArchError) else second if isinstance(first, AttributeError | TypeError) else first
+    wrong = next((error for error in failures if not isinstance(error, unfit)), last)
+    if isinstance(wrong, ArchError):
+        raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
+    if isinstance(wrong, OnceForAllError):
+        raise wrong from None
+    raise ValueError(f"{name} fails on a gene matrix, a list of Arch and one Arch: {wrong}") from wrong
 
 
 def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None:
-    """A gene matrix means other networks in another space; a function that takes both forms shows whether it has another one."""
+    """Check the space of a function that takes both forms: in another space, the gene matrix means other networks."""
     try:
         same = np.allclose(by_archs(probe), values, rtol=1e-5, atol=1e-9)
     except OnceForAllError:
         same = False
-    except Exception:  # it takes gene matrices only
+    except Exception:  # it only takes gene matrices
         return
     if not same:
         raise ValueError(
@@ -169,7 +177,7 @@ def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None
 
 
 def limits_of(space: Space, limits: Limits) -> tuple[Limit, ...]:
-    """The limits, checked.
+    """Check the limits.
 
     Raises:
         ValueError: not pairs of a function and a positive number.

@@ -87,8 +87,8 @@ export class Jobs {
     const head = make("div", { class: "row" }, make("b", {}, job.name), make("span", { class: "soft" }, job.formats.join(", ")));
     if (isGoing(job)) parts.push(...progress(job));
     else if (job.state === "done") {
-      const { test, latency, left_out: lost = {}, warnings = [] } = job.result;
-      parts.push(make("p", {}, `Test ${test.map == null ? "top-1" : "mAP"} ${percent(test.map ?? test.top1)} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files verified.`));
+      const { told, test, latency, left_out: lost = {}, warnings = [] } = job.result;
+      parts.push(make("p", {}, `Test ${told ?? `${test.map == null ? "top-1" : "mAP"} ${percent(test.map ?? test.top1)}`} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files verified.`));
       for (const [format, why] of Object.entries(lost)) parts.push(make("p", { class: "warn" }, `Without ${WORDS[format] || format}: ${why}.`));
       for (const text of warnings) parts.push(make("p", { class: "warn" }, `${text}.`));
       parts.push(job.there ? make("a", { href: `/api/jobs/${job.id}/download`, download: `explored-${job.id}.zip` }, "Download (zip)") : "Its folder was removed.");

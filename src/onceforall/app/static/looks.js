@@ -8,6 +8,7 @@ export class Looks {
     Object.assign(this, { explore, looks: [], chosen: null, seen: new Set() });
     at("lookshown").addEventListener("click", () => this.add(this.explore.network?.arch, this.name(this.explore.network)));
     for (const end of ["largest", "smallest"]) at(`look${end}`).addEventListener("click", () => this.add(end, `the ${end}`));
+    at("lookexported").addEventListener("click", () => attempt(() => post("/api/looks/add", { export: at("lookexport").value })));
     at("other").addEventListener("change", () => attempt(() => this.against()));
     at("matrix").addEventListener("click", (event) => {
       const link = event.target.closest("a");
@@ -35,9 +36,11 @@ export class Looks {
   }
 
   async load() {
-    const { looks, others, problem } = await get("/api/looks"), before = new Set(this.looks.map((look) => look.id));
+    const { looks, others, problem, exports } = await get("/api/looks"), before = new Set(this.looks.map((look) => look.id));
     this.looks = looks;
     at("lookshown").hidden = !this.explore.network;
+    at("lookexports").hidden = !exports.length;
+    at("lookexport").replaceChildren(...exports.map((name) => make("option", { value: name }, name)));
     const fresh = looks.find((look) => !before.has(look.id)); // show what was just measured
     const next = (before.size && fresh) || looks.find((look) => look.id === this.chosen) || looks[0];
     at("looks").replaceChildren(...looks.map((look) => this.row(look)));

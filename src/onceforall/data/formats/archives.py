@@ -8,23 +8,23 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from ...common.files import reading_or_writing
+from ...common.files import reading_or_writing, why_not_the_file
 from ...errors import DataError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
-from .label_lists import label_text
+from .label_lists import label_text, order_of
 from .linked import HEAD, hash_of_head
 from .parquet_names import Place, choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
-from .tables import order_of
+from .tables import TABLES
 
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
@@ -32,7 +32,10 @@ LABEL = ".cls"  # WebDataset's suffix for a class
 MOST_LINKS = 40  # in a chain, as in operating systems
 MOST_NAME = 4096  # letters of a link's target
 MOST_BYTES = 1 << 28  # per image file
-LINK = "link in an archive, which is not followed"
+LINK = "link in an archive (not followed)"
+NO_TABLES = "what is in an archive's tables ({}) is not read: unpack it for them; in shards, KEY.cls beside KEY.jpg is its class"
+ONE_BY_ONE = "of its archives ({}) give one, or shards (.tar) with KEY.cls beside KEY.jpg"
+SECOND = "second image of a sample of a shard"
 NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
 
 
@@ -198,7 +201,8 @@ def open_archive(path: Path, reading: Reading, known: Collection[str] = ()) -> S
     archive = _Archive(path, follow=reading.several)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
-    found = replace(open_folder(path, archive, few=reading.few, known=known, several=reading.several), files=(str(path),))
+    with _hint((member.name for member in archive.members.values()), TABLES, NO_TABLES):
+        found = replace(open_folder(path, archive, few=reading.few, known=known, several=reading.several), files=(str(path),))
     return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
 
 
@@ -209,8 +213,12 @@ def shard_files(root: Path) -> list[Path]:
     if not found:
         return []
     with _opening(found[0]):
-        first = [member.name for member in itertools.islice(_tarred(found[0], {}), 16)]
-    return found if any(name.endswith(LABEL) for name in first) else []
+        return found if any(member.name.endswith(LABEL) for member in _tarred(found[0], {})) else []
+
+
+def archives_told(root: Path) -> AbstractContextManager[None]:
+    """Errors about a folder tell of archives in it, which are read one by one."""
+    return _hint((path.name for path in root.iterdir()), (*ARCHIVES, *COMPRESSED), ONE_BY_ONE)
 
 
 def open_shards(root: Path, files: Sequence[Path]) -> Source:
@@ -249,10 +257,11 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
             key = member.path[: len(member.path) - len(member.name)] + member.name.partition(".")[0]
             if member.name.endswith(LABEL):
                 labels[key] = member
-            elif judge(member, None).kind == "image" and (
-                key not in images or member.name.count(".") < images[key].name.count(".")
-            ):
-                images[key] = member
+            elif judge(member, None).kind == "image":
+                first, *more = sorted((images.get(key, member), member), key=lambda one: one.name.count("."))
+                images[key] = first
+                if first is not more[0]:
+                    left_out.setdefault(SECOND, []).append(printable(more[0].path))
     for key in labels:
         if key not in images:
             left_out.setdefault(NO_IMAGE, []).append(printable(key))
@@ -358,10 +367,24 @@ def _is_zip(path: Path) -> bool:
 
 
 @contextmanager
+def _hint(names: Iterable[str], suffixes: tuple[str, ...], text: str) -> Iterator[None]:
+    """Errors within tell what may be meant by files that are there, if any are."""
+    try:
+        yield
+    except DataError as error:
+        found = sorted(name for name in names if name.lower().endswith(suffixes))
+        if not found:
+            raise
+        more = f"{found[0]}{', …' if len(found) > 1 else ''}"
+        raise type(error)(f"{error}; {text.format(printable(more))}") from None
+
+
+@contextmanager
 def _opening(path: Path) -> Iterator[None]:
     """Turn errors in an archive into errors that name it."""
     try:
         with reading_or_writing(path):
             yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: not a zip or tar archive, or damaged ({error}): fetch it again") from error
+        why = why_not_the_file(path) or f"not a zip or tar archive, or damaged ({error}): fetch it again"
+        raise DataError(f"{path}: {why}") from error

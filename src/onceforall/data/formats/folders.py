@@ -444,9 +444,7 @@ def _add(left_out: LeftOut, root: Path, path: str, reason: str) -> None:
 
 
 def _name(path: str, root: Path) -> str:
-    return printable(
-        path.removeprefix(str(root)).lstrip(os.sep)
-    )  # os.path.relpath would double the time to read a folder
+    return printable(path.removeprefix(str(root)).lstrip(os.sep))  # os.path.relpath would double the time to read a folder
 
 
 def _stat(entry: Entry) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common.readable import plural
 from ...errors import DataError, TaskError
 from .scan import listed, same_name
 
@@ -21,6 +22,7 @@ YES = ("1", "true", "yes", "1.0")
 NO = ("", "0", "false", "no", "0.0")
 MOSTLY = 0.5  # share of a column's values with a separator from which they count as lists
 MULTILABEL = "--task multilabel"
+LEAST_EACH = 4  # images of a value, below which numbers are measures: classes need as many
 
 Row = Mapping[str, Any]
 
@@ -43,7 +45,15 @@ def label_text(value: Any, where: str) -> str | None:
         return same_name(value.strip()) or None
     if isinstance(value, list):
         raise TaskError(f"{where} has several labels: expected one name or whole number; {MULTILABEL} takes lists")
-    raise DataError(f"{where} has the label {value!r}: expected one name or whole number")
+    raise DataError(f"{where} has the label {value!r}: expected one name or whole number; --label NAME takes another column")
+
+
+def order_of(name: str) -> tuple[bool, int, str]:
+    """Sort key for class names that puts numbers, by value, before names."""
+    try:
+        return False, int(name), name
+    except ValueError:
+        return True, 0, name
 
 
 def require_one_label(values: Sequence[Any], where: str) -> None:
@@ -69,6 +79,34 @@ def require_one_label(values: Sequence[Any], where: str) -> None:
                 f"{where} holds lists of labels, such as {several[0]!r}: {MULTILABEL} takes several labels an image, --task "
                 "multiclass each such text as a class"
             )
+
+
+def require_classes(values: Sequence[Any], where: str) -> None:
+    """Do nothing unless a column's values plainly are measures: numbers, not all of them whole, and few images for each.
+
+    Raises:
+        DataError: they are.
+    """
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        return
+    example = next((number for number in numbers if number % 1 > 0), None)
+    if example is not None and len(numbers) < LEAST_EACH * len(set(numbers)):
+        raise measures_error(where, example)
+
+
+def no_group(rows: int, column: str) -> str:
+    """What to say of rows that do not tell what they belong to."""
+    return f"{plural(rows, 'row')} without a value in the column {column}: each is a group of its own"
+
+
+def measures_error(where: str, example: float) -> DataError:
+    """That a number is not learnt, and what to do."""
+    return DataError(
+        f"{where} holds numbers such as {example:g}, and a number is not learnt (no regression): divide them into ranges, and name "
+        "these in a column, such as low, middle, high"
+    )
 
 
 def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], tuple[str, ...]], str]:

@@ -17,7 +17,6 @@ from ...common.places import plain_path
 from ...errors import FileError
 from .scan import printable
 
-MOST = 200_000  # files; reading more takes minutes
 END = 4096  # bytes at a file's beginning and end, which no two photographs share
 WHOLE = 8_000_000  # bytes; smaller files that are no images, such as tables, are hashed completely
 SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}

@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...common.files import reading_or_writing
+from ...common.files import reading_or_writing, why_not_the_file
 from ...common.places import plain_path
 from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, Taken, digest
 from ..reading import Reading
-from .label_lists import MULTILABEL, label_text, require_one_label
-from .parquet_names import Place, choose_splits, classes_of_all, matched_labels, parquet_place
+from .label_lists import MULTILABEL, label_text, measures_error, require_one_label
+from .parquet_names import Place, choose_splits, classes_of_all, groups_of, matched_labels, parquet_place
 from .scan import LeftOut, look, mark_of, printable
+from .split_names import tells_split
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
 DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or the same in data/
 MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read completely for each image if training caches no pixels
+WITHOUT = "leave them out of the file, or name another column by --label"
 NO_COLUMN = "Parquet file without a column of images"
 UNLABELLED = "Parquet file without labels"
 
@@ -128,7 +131,7 @@ def open_splits(
         what = f"the column {printable(odd[0])} names files of images, and a data set of the Hub could name any file here"
         raise DataError(f"{name}: {what}: fetch it, look at the names, and give the folder")
     if reading.several:
-        return _of_lists(name, splits, columns, reading.label, left_out)
+        return _of_lists(name, splits, columns, reading, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
     used = {place.path: columns[place.path] for split in splits for place in split}
     image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
@@ -141,36 +144,39 @@ def open_splits(
         names[path] = names[path] or used[path].names(label[path])
     splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
     paths = [[place.path for place in split] for split in splits]
-    if any(label[path] in used[path].texts for split in paths for path in split):
-        names |= classes_of_all(paths, label, labels, names)
+    if texts := {path for split in paths for path in split if label[path] in used[path].texts}:
+        names |= classes_of_all(paths, label, labels, names, texts)
     labels |= {path: matched_labels(path, labels[path], names, paths[0][0]) for split in paths for path in split}
-    parts = _parts(paths, image, labels, named)
+    groups, alone = groups_of(paths, reading.group, {path: column.all for path, column in used.items()}, _read)
+    parts = _parts(paths, image, labels, named, groups)
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
     others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
-    remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
-    return Source.of(name, classes, parts, left_out, (remark,) if others else (), files)
+    remarks = (
+        [f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"] if others else []
+    )
+    divides = {one for found in used.values() for one in found.all if len(paths) == 1 and tells_split(one)} - set(label.values())
+    by_names = "is not read: Parquet files are divided by their names, such as train-0.parquet and test-0.parquet"
+    remarks += [f"the column {printable(one)} seems to divide the images and {by_names}" for one in sorted(divides)]
+    return Source.of(name, classes, parts, left_out, [*remarks, *alone], files)
 
 
 def _of_lists(
-    name: str, splits: Sequence[Sequence[Place]], columns: Mapping[Path, "_Columns"], asked: str | None, left_out: LeftOut
+    name: str, splits: Sequence[Sequence[Place]], columns: Mapping[Path, "_Columns"], reading: Reading, left_out: LeftOut
 ) -> Source:
     """As `open_splits`, for images with several labels."""
     from .parquet_lists import label_matrices
-
-    def read(path: Path, names: list[str]) -> Any:
-        with _opening(path) as file:
-            return file.read(names)
 
     def schema(path: Path) -> Any:
         with _opening(path) as file:
             return file.schema_arrow.with_metadata(columns[path].metadata)
 
     image = _choose(columns, "image", None)
-    labels, classes, remarks = label_matrices({path: schema(path) for path in columns}, read, asked)
+    labels, classes, remarks = label_matrices({path: schema(path) for path in columns}, _read, reading.label)
     paths = [[place.path for place in split] for split in splits]
     named = _named(image, columns)
-    parts = _parts(paths, image, labels, named)
-    return Source.of(name, map(printable, classes), parts, left_out, remarks, _files(splits, named))
+    groups, alone = groups_of(paths, reading.group, {path: column.all for path, column in columns.items()}, _read)
+    parts = _parts(paths, image, labels, named, groups)
+    return Source.of(name, map(printable, classes), parts, left_out, [*remarks, *alone], _files(splits, named))
 
 
 def _parts(
@@ -178,13 +184,15 @@ def _parts(
     image: Mapping[Path, str],
     labels: Mapping[Path, NDArray[Any]],
     named: Mapping[Path, list[Path]],
+    groups: Mapping[Path, list[str]] | None,
 ) -> list[Part]:
     base = os.path.commonpath([path.parent for split in splits for path in split])
     tables = []
     for split in splits:
         once = list(dict.fromkeys(image for path in split for image in named[path]))
-        tables.append(_Table(base, list(split), [image[p] for p in split], [labels[p] for p in split], once))
-    return [table.part() for table in tables]
+        table = _Table(base, list(split), [image[p] for p in split], [labels[p] for p in split], once)
+        tables.append(replace(table.part(), groups=None if groups is None else tuple(chain(*(groups[path] for path in split)))))
+    return tables
 
 
 def _files(splits: Sequence[Sequence[Place]], named: Mapping[Path, list[Path]]) -> list[str]:
@@ -293,8 +301,9 @@ class _Columns:
     """Columns in a file's schema: all, and those that may have the images or the labels, likeliest first.
 
     Attributes:
-        any_label: all columns of any name that could be labels.
+        any_label: all columns of any name that could be labels, including floating-point ones with whole numbers.
         texts: those of text.
+        odd: for messages, the contents of columns named like labels that cannot be labels.
     """
 
     all: list[str]
@@ -302,6 +311,7 @@ class _Columns:
     labels: list[str]
     any_label: list[str]
     texts: Set[str]
+    odd: str
     metadata: Mapping[bytes, bytes]
 
     def names(self, label: str) -> tuple[str, ...]:
@@ -323,13 +333,19 @@ def _opening(path: Path) -> Iterator[Any]:
         if isinstance(error, OSError) and error.errno is not None:
             raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
+        why = why_not_the_file(path) or f"not a Parquet file, or damaged ({reason}): fetch it again"
+        raise DataError(f"{path}: {why}") from error
+
+
+def _read(path: Path, names: list[str]) -> Any:
+    with _opening(path) as file:
+        return file.read(names)
 
 
 def _columns(path: Path, known: bytes = b"{}") -> _Columns:
     with _opening(path) as file:
         schema = file.schema_arrow
-    images, labels, texts = list[str](), list[str](), set[str]()
+    images, labels, texts, floating = list[str](), list[str](), set[str](), list[str]()
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -338,6 +354,8 @@ def _columns(path: Path, known: bytes = b"{}") -> _Columns:
             images.append(field.name)
         elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
             labels.append(field.name)
+        elif pa.types.is_floating(kind):  # as pandas writes whole numbers where some are missing
+            floating.append(field.name)
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             labels.append(field.name)
             texts.add(field.name)
@@ -348,9 +366,10 @@ def _columns(path: Path, known: bytes = b"{}") -> _Columns:
     return _Columns(
         schema.names,
         [name for name in IMAGE_COLUMNS if name in images] or (images if len(images) == 1 else []) or paths,
-        named,
-        labels,
+        named or [name for name in LABEL_COLUMNS if name in floating],
+        labels + floating,
         texts,
+        "".join(f"; {one.name} holds {one.type}" for one in schema if one.name in LABEL_COLUMNS and one.name not in labels),
         {b"huggingface": known, **(schema.metadata or {})},
     )
 
@@ -368,12 +387,13 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     if asked is not None:
         for path, found in columns.items():
             if asked not in found.any_label:
-                raise DataError(f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}")
+                what = f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}"
+                raise TaskError(f"{what}; {MULTILABEL} takes lists") if asked in found.all else DataError(what)
         return dict.fromkeys(columns, asked)
     candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
     for path, names in candidates.items():
         if not names:
-            raise _no_column(path, what, columns[path].all)
+            raise _no_column(path, what, columns[path].all, columns[path].odd)
     first = next(iter(candidates.values()))
     everywhere = [name for name in first if all(name in names for names in candidates.values())]
     if everywhere:
@@ -384,7 +404,7 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     return {path: names[0] for path, names in candidates.items()}
 
 
-def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
+def _no_column(path: Path, what: str, names: Sequence[str], odd: str = "") -> DataError:
     if what == "image":
         kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path) or with paths"
     else:
@@ -392,7 +412,8 @@ def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
             f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME; {MULTILABEL} takes lists"
         )
     error = DataError if what == "image" else TaskError
-    return error(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
+    hint = odd if what == "label" else ""
+    return error(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}{hint}")
 
 
 def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
@@ -415,16 +436,21 @@ def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indic
         column = file.read([name]).column(0)
     if ask:
         require_one_label(column.to_pylist(), f"{path}: the column {name}")
+    if pa.types.is_floating(column.type):
+        column = pa.chunked_array([pa.array(column.to_numpy(), from_pandas=True)])  # NaN is empty, too
+        example = next((value for value in column.to_pylist() if value is not None and value % 1), None)
+        if example is not None:
+            raise measures_error(f"{path}: the column {name}", example)
     if column.null_count:
         if lack and column.null_count == len(column):
             return np.full(len(column), -1, np.int64), ()
-        raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label")
+        raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label: {WITHOUT}")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = [label_text(text, f"{path}: row {row}") for row, text in enumerate(column.to_pylist())]
         if None in texts:
-            raise DataError(f"{path}: {texts.count(None)} rows of '{name}' are empty: every image needs a label")
+            raise DataError(f"{path}: {texts.count(None)} rows of '{name}' are empty: every image needs a label: {WITHOUT}")
         names, numbers = np.unique(np.array(texts, object).astype(str), return_inverse=True)
         return numbers.astype(np.int64), tuple(names.tolist())
     return np.asarray(column.to_numpy()).astype(np.int64), ()
@@ -464,4 +490,4 @@ def _original(data: bytes | str | None, name: str, folder: Path) -> Any:
 
 
 def _missing(name: str) -> Image.Image:
-    raise DataError(f"{name}: no image in this row")
+    raise DataError(f"{name}: no image in this row (of images that a file holds, the bytes are read, not the paths beside them)")

@@ -2,17 +2,18 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
 from ..originals import Indices
+from .label_lists import no_group, order_of
 from .scan import LeftOut, printable, same_name
 from .split_names import Role, arrange, mentions_role, role_of
-from .tables import order_of
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
 OTHER_SPLIT = "Parquet file without a split's name"
@@ -110,16 +111,21 @@ def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
 
 
 def classes_of_all(
-    splits: Sequence[Sequence[Path]], label: Mapping[Path, str], labels: dict[Path, Indices], names: Mapping[Path, tuple[str, ...]]
+    splits: Sequence[Sequence[Path]],
+    label: Mapping[Path, str],
+    labels: dict[Path, Indices],
+    names: Mapping[Path, tuple[str, ...]],
+    texts: Set[Path],
 ) -> dict[Path, tuple[str, ...]]:
-    """Class names of all files in one order, if some files have names in place of numbers; `labels` are renumbered accordingly.
+    """Class names of all files in one order; files in `texts` have names in place of numbers. `labels` are renumbered accordingly.
 
     Raises:
         DataError: a file has numbers without names.
     """
+    most = max((len(names[path]) for split in splits for path in split if path not in texts), default=0)
     for split in splits:
-        for path in split:
-            if not names[path]:
+        for path in split:  # numbers in text are none of names, beside files that number the classes which they name
+            if not names[path] or (path in texts and all(name.isdecimal() and int(name) < most for name in names[path])):
                 raise DataError(
                     f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
                 )
@@ -129,6 +135,32 @@ def classes_of_all(
         for path in split:
             labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
     return {path: classes for split in splits for path in split}
+
+
+def groups_of(
+    splits: Sequence[Sequence[Path]],
+    asked: str | None,
+    columns: Mapping[Path, Sequence[str]],
+    read: Callable[[Path, list[str]], Any],
+) -> tuple[dict[Path, list[str]] | None, list[str]]:
+    """What each row of a file belongs to, and what to say about it; None where `asked` is no column.
+
+    Raises:
+        DataError: some of the files have the column.
+    """
+    paths = [path for split in splits for path in split]
+    lacking = [path for path in paths if asked not in columns[path]]
+    if asked is None or len(lacking) == len(paths):
+        return None, []
+    if lacking:
+        raise DataError(f"{lacking[0]}: no column {asked!r}, which its neighbors have: all need it")
+    found, alone = dict[Path, list[str]](), 0
+    for path in paths:
+        values = read(path, [asked]).column(0).to_pylist()
+        empty = [value is None or value == "" or value != value for value in values]
+        found[path] = [f"{path}[{row}]" if empty[row] else str(value) for row, value in enumerate(values)]
+        alone += sum(empty)
+    return found, [no_group(alone, asked)] if alone else []
 
 
 def matched_labels(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:

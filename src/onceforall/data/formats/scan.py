@@ -3,7 +3,8 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -18,6 +19,7 @@ CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf"
 PICTURES = (
     *CAMERA, ".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".tga", ".dds", ".exr", ".hdr", ".dcm", ".xcf",
 )  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of images that tables name, perhaps without
 # So common beside images that opening a million of them would take longer than reading the images.
 NEVER_IMAGES = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".npy", ".parquet")
 SYSTEM_FOLDERS = frozenset(
@@ -30,9 +32,16 @@ SYSTEM_FOLDERS = frozenset(
 )  # fmt: skip
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", "picasa.ini", ".picasa.ini"})
 
+UNNAMED = "image that no row names"
 SYSTEM_FOLDER = "folder of the system or a tool"
 HIDDEN_FOLDER = "folder hidden by a dot before the name (rename it if it is a class)"
 RUN_FOLDER = "folder of a run of ofa"
+EXPORT_FOLDER = "folder of an exported network of ofa"
+OWN = {  # file -> how what is in it begins, and what a folder is that holds it
+    "run.json": (b"onceforall.run/", RUN_FOLDER),
+    "config.json": (b"onceforall.export/", EXPORT_FOLDER),
+    "bundle.json": (b"onceforall.bundle/", EXPORT_FOLDER),
+}
 SYSTEM_FILE = "file of the system"
 HIDDEN_FILE = "file hidden by a dot before the name"
 DANGLING = "link to nothing"
@@ -174,8 +183,8 @@ def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
             return Found(entry, "other", SYSTEM_FOLDER)
         if name.startswith("."):
             return Found(entry, "other", HIDDEN_FOLDER)
-        is_run = isinstance(entry, os.DirEntry) and _is_run(entry.path)
-        return Found(entry, "other", RUN_FOLDER) if is_run else Found(entry, "folder")
+        own = _made_here(entry.path) if isinstance(entry, os.DirEntry) else ""
+        return Found(entry, "other", own) if own else Found(entry, "folder")
     if name in SYSTEM_FILES or name.startswith("._"):  # a Mac's ._x.jpg beside x.jpg holds no picture
         return Found(entry, "other", SYSTEM_FILE)
     if name.startswith("."):
@@ -232,9 +241,20 @@ def _kind(head: bytes) -> str:
     return ""
 
 
-def _is_run(folder: str) -> bool:
-    try:
-        with open(os.path.join(folder, "run.json"), "rb") as file:
-            return b"onceforall.run/" in file.read(1 << 20)
-    except OSError:
-        return False
+def _made_here(folder: str) -> str:
+    """What a folder that onceforall has made is, "" of any other: a run or an export beside the classes is none of them."""
+    for name, (start, what) in OWN.items():
+        with suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+            if start in file.read(1 << 20):
+                return what
+    return ""
+
+
+def note_unnamed(root: Path, used: Set[str], without: Set[str], left_out: LeftOut) -> None:
+    """Images in the folders of those that rows name, and that no row names, be it one `without` a label."""
+    base, named = root if root.is_dir() else root.parent, used | without
+    for folder in sorted({os.path.dirname(path) for path in used}):
+        with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:
+                    left_out.setdefault(UNNAMED, []).append(printable(os.path.relpath(entry.path, base)))

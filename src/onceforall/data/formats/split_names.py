@@ -4,7 +4,7 @@ Beside the training images, the first of test, evaluation and validation becomes
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ...errors import DataError
@@ -23,6 +23,8 @@ NEUTRAL = frozenset(  # words without meaning for the split: x_train, training_s
         "pic", "pics", "set", "data", "dataset", "split", "folder", "partial", "parquet",
     }
 )  # fmt: skip
+COLUMNS = ("split", "set", "subset", "partition", "splitname")  # of tables, that divide the images
+MOST = 6  # words for splits in a column
 ORDER: tuple[Role, ...] = ("test", "evaluation", "validation")
 
 
@@ -46,6 +48,18 @@ def mentions_role(name: str) -> Role | None:
 def without_role(name: str) -> tuple[str, ...]:
     """The words of a name besides a split: ("cat",) for train_cat and testCat_2017."""
     return tuple(word for word in _words(name) if not (word in WORDS or word in NEUTRAL or word.isdigit()))
+
+
+def tells_split(column: str, values: Iterable[object] = ()) -> bool:
+    """Whether a column of a table seems to divide the images: by its name (is_train), or by all that is in it (train, val)."""
+    different = set[str]()
+    for value in values:
+        different.add(str(value))
+        if len(different) > MOST:
+            break
+    roles = {role_of(value) for value in different}
+    by_name = mentions_role(column) is not None and set(without_role(column)) <= {"is", "in"}
+    return by_name or "".join(_words(column)) in COLUMNS or (len(roles) > 1 and None not in roles)
 
 
 def arrange(found: Mapping[str, Role], where: str) -> list[str]:

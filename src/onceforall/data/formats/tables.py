@@ -5,8 +5,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,15 @@ from .label_lists import (
     is_column_of_truths,
     label_text,
     matrix_of,
+    no_group,
+    order_of,
     reader_of,
+    require_classes,
     require_one_label,
     truth,
 )
-from .scan import LeftOut, listed, mark_of, printable, walk
-from .split_names import Role, arrange, role_of
+from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, printable, shown, walk
+from .split_names import COLUMNS, Role, arrange, role_of, tells_split
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face Hub's convention
@@ -40,29 +44,17 @@ IMAGES = (
     "imgpath", "relpath", "photo", "picture", "id", "name",
 )  # fmt: skip
 LABELS = (
-    "label",
-    "labels",
-    "class",
-    "classname",
-    "classlabel",
-    "category",
-    "categoryname",
-    "target",
-    "finelabel",
-    "cls",
-    "classid",
+    "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
     "labelname",
-)
-SPLITS = ("split", "set", "subset", "partition", "splitname")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # tried if a name has none
-MOST_MISSING = 0.1  # share of a table's rows; if more are missing, the folder is wrong
+)  # fmt: skip
+MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
 MOST_BYTES = 1 << 31
 MOST_COLUMNS = 6  # listed in messages
+END = "\0"  # a row after the last one
 
 NO_LABEL = "row without a label"
 NO_FILE = "image named by a row, but not there"
-TWICE = "row that names an image again"
-UNNAMED = "image that no row names"
+TWICE = "row of an image that another row names"
 
 Row = Mapping[str, Any]
 
@@ -75,11 +67,13 @@ class Table:
         path: the file.
         columns: names in the file's order.
         rows: values by column; empty cells are left out.
+        remarks: what is doubtful about it, a line each.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...] = field(repr=False)
+    remarks: tuple[str, ...] = ()
 
     def column(self, names: Sequence[str], asked: str | None = None) -> str | None:
         """The requested column, or else the likeliest one by name; None if none is likely.
@@ -144,7 +138,7 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     names = sorted({name for split in splits for entry in split for name in entry.labels}, key=order_of)
     if rows[0].by_column:  # labels in the order of the requested columns
         names = list(dict.fromkeys(name for one in rows for name in one.labels))
-    _note_unnamed(root, splits, set().union(*(one.without for one in rows)), left_out)
+    note_unnamed(root, {entry.path for split in splits for entry in split}, set().union(*(one.without for one in rows)), left_out)
     numbers = {name: number for number, name in enumerate(names)}
     grouped = any(one.group is not None for one in rows)
     lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
@@ -181,17 +175,23 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
     """Rows of a CSV file; its separator is comma, semicolon or tab, whichever gives the first line most columns."""
     first = text.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator)
     try:
         head = [name.strip() for name in next(reader, [])]
         twice = [name for name in head if name and head.count(name) > 1]
         if twice:
             raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
-        rows = []
+        rows, begins = [], reader.line_num + 1
         for cells in reader:
+            if cells == [END]:
+                break
+            if cells[-1:] and cells[-1].endswith(END):
+                raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+            begins = reader.line_num + 1
             if len(cells) > len(head):
                 raise DataError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around commas"
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around "
+                    "commas, and nothing above the line of the columns' names"
                 )
             if any(cells):
                 rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
@@ -222,6 +222,10 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
         data = json.loads(text)
         if isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data):
             names = {one["id"]: str(one["name"]) for one in data["categories"]}
+            twice = [name for name, n in Counter(names.values()).items() if n > 1]
+            remarks = [f"several categories are called {shown(name)}: they are one class" for name in twice[:3]]
+            if odd := {one["category_id"] for one in data["annotations"]} - set(names):
+                raise DataError(f"{path}: an annotation is of category {min(odd, key=str)}, which is not among the categories")
             categories: dict[Any, set[str]] = {}
             for one in data["annotations"]:
                 categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
@@ -231,13 +235,12 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
                 raise TaskError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
             labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
             found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
-            return Table(path, ("file_name", "label"), tuple(found))
+            return Table(path, ("file_name", "label"), tuple(found), tuple(remarks))
     except DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a list of objects and not annotations in COCO's format ({type(error).__name__}: {error})"
-        ) from None
+        what = f"there is no {error} in it" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path}: not a list of objects and not annotations in COCO's format ({what})") from None
     if not (isinstance(data, list) and data and all(isinstance(row, dict) for row in data)):
         return Table(path, (), ())  # something else, such as a configuration
     return Table(path, tuple(dict.fromkeys(name for row in data for name in row)), tuple(data))
@@ -269,9 +272,11 @@ class _Rows:
             self.read_list, told = reader_of(own, where)
         if reading.task is None:
             require_one_label(own, where)
-        self.splits = table.column(SPLITS)
+            if not reading.few:
+                require_classes(own, where)
+        self.splits = table.column(COLUMNS)
         self.group = reading.group if reading.group in table.columns else None
-        self.remarks = [told] if told else []
+        self.remarks = [*table.remarks, *([told] if told else []), *self._not_read()]
         self.by_name = False
         self.without = set[str]()  # images without a label
         self.entries = self._read(left_out)
@@ -293,6 +298,14 @@ class _Rows:
                 found.setdefault(key, []).append(path)
         return found
 
+    def _not_read(self) -> Iterator[str]:
+        """Of columns that seem to divide the images, and do not."""
+        for name in self.table.columns if self.splits is None else ():
+            own = (row[name] for row in self.table.rows if name in row)
+            if name not in (self.images, *self.labels, self.group) and tells_split(name, own):
+                how = "is not read: call it split, with train and test in it, if it does"
+                yield f"the column {printable(name)} seems to divide the images and {how}"
+
     def _find(self, name: str) -> str | None:
         """The file that a row names: by path, by path plus an image's suffix, or the only file below with that name."""
         path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
@@ -313,9 +326,12 @@ class _Rows:
 
     def _read(self, left_out: LeftOut) -> list[_Entry]:
         seen: dict[str, _Entry] = {}
-        missing, first = 0, ""
+        missing, first, alone, added = 0, "", 0, 0
         for number, row in enumerate(self.table.rows, 1):
-            name = _text(row.get(self.images))
+            name = row.get(self.images)
+            if isinstance(name, list | dict):
+                raise DataError(f"{self.table.path}: row {number} has {name!r} in the column {self.images}: a path is expected")
+            name = _text(name)
             where = f"{printable(os.path.basename(self.table.path))}[{number}]"
             if not name:
                 left_out.setdefault("row without an image", []).append(where)
@@ -331,21 +347,41 @@ class _Rows:
                 left_out.setdefault(NO_FILE, []).append(printable(name))
                 continue
             split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
+            alone += self.group is not None and not group
             entry = _Entry(number, path, labels, split, group or where)
             before = seen.setdefault(path, entry)
             if before is not entry:
-                if (set(before.labels), before.split) != (set(labels), entry.split):
+                if before.split == split and self.read_list is not None:
+                    if more := [name for name in labels if name not in before.labels]:
+                        seen[path] = replace(before, labels=(*before.labels, *more))
+                        added += 1
+                        continue
+                elif (set(before.labels), before.split) != (set(labels), split):
                     two = " and ".join(f"{', '.join(one.labels)} {one.split}".strip() for one in (before, entry))
-                    raise DataError(f"{self.table.path}: {name} stands in rows {before.row} and {number} as {two}: keep one")
+                    what = f"{self.table.path}: {name} stands in rows {before.row} and {number} as {two}: keep one"
+                    if self.several or before.split != split:
+                        raise DataError(what)
+                    raise TaskError(f"{what}, or {MULTILABEL} takes both")
                 left_out.setdefault(TWICE, []).append(f"{where} {printable(name)}")
         if not seen or missing > MOST_MISSING * len(self.table.rows):
             if not missing:
                 raise DataError(
                     f"{self.table.path}: no row has an image and a label in the columns {self.images} and {self.labels[0]}"
                 )
-            what = f"{missing:,} of {len(self.table.rows):,} images are not there, such as {os.path.join(self.base, first)}"
-            raise DataError(f"{self.table.path}: {what}: paths count from the table's folder")
+            what = f"{missing:,} of {len(self.table.rows):,} images of the column {self.images} are not there, such as "
+            others = [name for name in self.table.columns if name != self.images and self._holds_files(name)]
+            hint = f"; those of the column {others[0]} are: call it file_name" if others else ""
+            raise DataError(f"{self.table.path}: {what}{os.path.join(self.base, first)}: paths count from the table's folder{hint}")
+        if alone:
+            self.remarks.append(no_group(alone, str(self.group)))
+        if added:
+            self.remarks.append(f"{plural(added, 'row')} with more labels of an image that another row names: it has all of them")
         return list(seen.values())
+
+    def _holds_files(self, column: str) -> bool:
+        """Whether a column names files that are there, by its first cell."""
+        name = next((row[column] for row in self.table.rows if column in row), None)
+        return isinstance(name, str) and os.path.isfile(os.path.join(self.base, name))
 
     def _labels_of(self, row: Row, number: int) -> tuple[str, ...]:
         """The row's labels: one, or any number for multi-label images."""
@@ -366,6 +402,8 @@ class _Rows:
         for entry in self.entries:
             found.setdefault(entry.split, []).append(entry)
         if len(found) == 1:
+            if role_of(split := next(iter(found))) not in (None, "train"):
+                self.remarks.append(f"all images are of the split {split!r} in the column {self.splits}: they are divided anew")
             return [self.entries]
         roles = {name: role_of(name) for name in found}
         unknown = [repr(name) for name, role in roles.items() if role is None]
@@ -377,16 +415,8 @@ class _Rows:
         return [found[name] for name in arrange(meant, f"{self.table.path}, column {self.splits}")]
 
 
-def order_of(name: str) -> tuple[bool, int, str]:
-    """Sort key that puts numbers, by value, before names."""
-    try:
-        return False, int(name), name
-    except ValueError:
-        return True, 0, name
-
-
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    return "" if value is None or value != value else str(value).strip()  # a number that is none is not equal to itself
 
 
 def _plain(name: str) -> str:
@@ -425,6 +455,8 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     image = table.column([name for name in IMAGES if name not in map(_plain, labels)])
     have = f"the columns are {listed(table.columns, MOST_COLUMNS)}" if table.columns else "it has no columns"
     if image is None:
+        if any(name.lower().endswith(SUFFIXES) for name in table.columns):
+            have += ": the first line is to have their names"
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
     if not labels:
         lists = next((name for name in LIST_COLUMNS if table.column([name])), None)
@@ -436,19 +468,6 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
         kind = TaskError if hint and not reading.several else DataError
         raise kind(f"{table.path}: no column of labels: name it by --label NAME, or call it label{hint}; {have}")
     return image, labels
-
-
-def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], without: Set[str], left_out: LeftOut) -> None:
-    """Note images that no row names, in the folders of the named ones; rows `without` a label count as naming them."""
-    used = {entry.path for split in splits for entry in split}
-    named = used | without
-    for folder in sorted({os.path.dirname(path) for path in used}):
-        with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:
-                    left_out.setdefault(UNNAMED, []).append(
-                        printable(os.path.relpath(entry.path, root if root.is_dir() else root.parent))
-                    )
 
 
 def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, grouped: bool, several: bool) -> Part:

@@ -50,7 +50,9 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
     """
     run = Run.open(options.folder, options.data)
     run.require_images()
-    require_multiclass(run.task, "ofa compare")
+    require_multiclass(
+        run.task, "ofa compare", "networks that were taken home are compared by ofa evaluate EXPORT DATA --against EXPORT"
+    )
     told, asked = Told(options.epochs, options.budget_s, options.rate), asked_for(options.networks, run.space.resolutions[-1])
     run.weights_hash()  # raises an error unless its training has finished
     if run.augment is None:

@@ -64,6 +64,7 @@ BEGINNINGS = frozenset(
     {"schedule.json", "problems.jsonl", "images.parquet", "start.safetensors", "trained_on.safetensors"}
 )  # written before run.json
 NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
+MOST_FILES = 200_000  # that images.parquet lists; more of them take minutes to look at
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
 EVALUATION_BATCH = 32  # larger ones are not faster on a CPU, and take more memory: benchmarks/specialise.py
@@ -154,9 +155,9 @@ class Run:
 
     def save_listing(self, files: Sequence[str]) -> None:
         """Write images.parquet, by which `ofa status` detects changed files; not for very many files, which takes minutes."""
-        from ...data.formats.listing import MOST, Listing
+        from ...data.formats.listing import Listing
 
-        if self.info.data is not None and 0 < len(files) <= MOST:
+        if self.info.data is not None and 0 < len(files) <= MOST_FILES:
             Listing.of(files, root_of(self.info.data.source)).save(self.folder / "images.parquet")
         else:
             (self.folder / "images.parquet").unlink(missing_ok=True)  # of an earlier place

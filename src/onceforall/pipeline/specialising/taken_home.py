@@ -35,7 +35,8 @@ class Specialised:
         files: a row for each format.
         left_out: formats left out because int8 loses too much, with one line on why.
         confusion: confusion matrix on the test images.
-        mistakes: misclassified test images.
+        mistakes: the most confident mistakes on the test images.
+        wrong: all misclassified test images, as `mistakes.as_bits`; "" in older files and for multi-label networks.
         labels: multi-label only: scores of the labels on the test images.
         proofs: proofs by format, as JSON values.
         readers: results of other programs that read the ONNX files.
@@ -61,6 +62,7 @@ class Specialised:
     left_out: dict[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     mistakes: tuple[Mistake, ...] = ()
+    wrong: str = ""
     labels: LabelScores | None = None
     proofs: dict[str, Any] = field(default_factory=dict)
     readers: tuple[ReaderResult, ...] = ()

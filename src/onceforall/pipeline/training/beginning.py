@@ -15,6 +15,7 @@ from ...common.progress import QUIET, Progress
 from ...common.readable import amount, plural
 from ...data import PREPROCESSING
 from ...data.preparation import channel_values, for_channels
+from ...data.sources import require_place
 from ...errors import OnceForAllError, SpaceError, TrainingError
 from ...models import FORM, is_source, lasting_source
 from ...options.presets import RANDOM, Preset
@@ -113,7 +114,7 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     origin = None if start is None or brought else open_origin(str(start), options.out)
     digits = options.data == "digits"
     known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
-    name, preset = options.preset or known, options.chosen(known)
+    name, preset = known if options.preset is None else options.preset, options.chosen(known)
     if origin is not None:
         if options.channels not in (None, origin.space.channels):
             raise TrainingError(
@@ -124,7 +125,8 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     if start is None or not brought:
         channels = {} if options.channels is None else {"channels": options.channels}
         return Beginning(name, preset, preset.space({**(options.space or {}), **channels}))
-    Run.require_free(options.out)  # reading a network takes a while
+    Run.require_free(options.out)  # reading a network takes a while, and fetching it longer
+    require_place(options.data)
     try:
         own = bring_own(
             str(start),
