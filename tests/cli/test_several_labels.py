@@ -148,7 +148,7 @@ def test_a_network_at_home(taken: Path, table: Path, several: Path, capfd: pytes
     assert "top-1" not in card
     assert "| test mAP |" in card
     assert "\n## Training images\n\n`trained_on.json`, if it is in this folder" in card
-    assert "the probabilities, their sigmoid" in card
+    assert "or probabilities (sigmoid) for " in card
     assert "Fine-tuned, 1 epoch: held-out mAP" in card
     record = read_json(several / "specialised" / f"{taken.name}.json")
     assert record["test"]["map"] == pytest.approx(np.mean(record["labels"]["average_precision"]))

@@ -98,7 +98,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(hub, folder, status, message):
     hub.refuse = status
     with pytest.raises(
         HubError,
-        match=rf"^me/net: not pushed: {message}.*; .* is whole, later: hf upload --private me/net .* --exclude trained_on\.json$",
+        match=rf"^me/net: not pushed: {message}.*; .* is complete, .* hf upload --private me/net .* --exclude trained_on\.json$",
     ) as caught:
         push(folder, "me/net")
     assert "\n" not in str(caught.value)

@@ -116,7 +116,7 @@ def test_numbers_of_a_chosen_network_are_on_the_page(facts):
 
 def test_fixed_networks_are_shown_whoever_wins(facts):
     section = body(render([facts]), "compared")
-    for expected in ("ours 1", "timm:small@96", "+1.0", "-0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "from 3 on"):
+    for expected in ("ours 1", "timm:small@96", "+1.0", "-0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "From 3 dev"):
         assert expected in section
     lost = replace(facts.compared.verdicts[0], difference=-0.03, low=-0.05, high=-0.01)
     won = replace(facts.compared, verdicts=(lost,), costs=Costs(4000.0, 2000.0, 1500.0))

@@ -130,7 +130,7 @@ class NetworkLook:
         if self.several:
             having, said = self.labels[:, first] > 0, self.said[:, first]
             found = having & (said < self.sure[first]) if second else ~having & (said >= self.sure[first])
-            title, sure = f"{classes[first]} {'missed' if second else 'wrongly said'}", 1 - said if second else said
+            title, sure = f"{classes[first]} {'missed' if second else 'wrongly predicted'}", 1 - said if second else said
             words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(said[i])}; has {self._having(i)}"  # noqa: E731
         else:
             found, sure = (self.labels == first) & (self.said == second), self.sure
