@@ -53,7 +53,7 @@ def test_all_that_is_left_out_is_counted_and_what_is_doubtful_apart(
         )
     (part,) = [part for part in status(run).parts if part.name == "run"]
     assert (part.facts["doubtful"], part.facts["nearly_same"]) == (3, 1)
-    assert "3 images of doubtful label, 1 image nearly the same as a training image" in part.text
+    assert "3 images with a doubtful label, 1 image nearly the same as a training image" in part.text
 
 
 def test_runs_of_earlier_versions_say_what_is_read_now(own_cache: None, tmp_path: Path) -> None:
