@@ -35,7 +35,7 @@ def test_trained_weights(
     assert run(["train", photos, "--out", out, "--epochs", "0", "--resolutions", "32", "--space", "widths=1"]) == 0
     err = capsys.readouterr().err
     assert f"starts from {NETWORK}, weights {hub_of_files.address}" in err
-    assert "with a new classifier; licence of the weights: apache-2.0" in err
+    assert "with a new classifier; license of the weights: apache-2.0" in err
     assert "fitting a classifier on the features of" in err
     made = Run.open(Path(out))
     assert (made.info.preset, made.info.arguments["from_run"]) == ("pretrained", NETWORK)

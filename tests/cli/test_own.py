@@ -46,7 +46,7 @@ def test_all_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     printed, err = capsys.readouterr()
     assert printed == f"trained: {out}; next: ofa evaluate {out}, ofa profile {out}, ofa predict {out}\n"
     assert "starts from own.py:Net, weights w.pth (sha256 " in err
-    assert "with a new classifier; licence of the weights: not known" in err
+    assert "with a new classifier; license of the weights: not known" in err
     Path(named.rpartition(":")[0]).unlink()
     for command in (
         ["evaluate", out, "--arch", "random:2"],

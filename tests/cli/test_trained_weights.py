@@ -47,7 +47,7 @@ def test_a_training_starts_from_them(
     size, digest = f"{len(content) / 1e6:,.1f}", hashlib.sha256(content).hexdigest()
     assert f"downloaded: {url.rpartition('/')[2]}, {size} MB" in err.splitlines()
     assert err.count("forbids commercial use") == 1
-    words = f"starts from {NET}, weights {url} (sha256 {digest}), with a new classifier; licence of the weights: {TERMS}; whether"
+    words = f"starts from {NET}, weights {url} (sha256 {digest}), with a new classifier; license of the weights: {TERMS}; whether"
     assert words in err
     brought = {"source": NET, "weights": url.rpartition("/")[2], "sha256": digest, "license": TERMS, "classifier": False}
     assert read_json(tmp_path / "run" / "run.json")["brought"] == {**brought, "address": url}

@@ -78,7 +78,7 @@ def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
     listing.unlink()  # as of an earlier version
     (part,) = images(status(run))
     assert (part.state, part.command) == ("missing", None)
-    assert part.text.startswith("no list of their files (the run is of an earlier version), so that it is not known")
+    assert part.text.startswith("no list of their files (the run is of an earlier version), so it is not known")
     assert Run.open(run).changes() is None
     edited(run / "run.json", lambda data: data["images"].update(train=200_001))
     assert "(none is kept of more than 200,000 files)" in images(status(run))[0].text

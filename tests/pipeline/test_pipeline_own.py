@@ -260,7 +260,7 @@ def test_positions_are_interpolated_only_where_asked_for(tmp_path: Path) -> None
     asked = bring_own(named, choices={"resolutions": (16, 24)}, progress=Progress(event=notes.append)).supernet.space
     assert (asked.resolutions, asked.interpolated, notes) == ((16, 24), {16: ("position",)}, [])
     unsaid = TRANSFORMER.replace("self.default_cfg = ", "cfg = ")
-    with pytest.raises(ModelError, match="has position embeddings of another size: tell it in default_cfg; or give --resolutions"):
+    with pytest.raises(ModelError, match="has position embeddings of another size: set it in default_cfg; or give --resolutions"):
         bring_own(source(tmp_path, unsaid, file="unsaid.py"), resolutions=(16, 24))
 
 

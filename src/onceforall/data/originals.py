@@ -289,7 +289,7 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     if colour:
         lines.append(f"{colour:,} of {plural(images, 'image')} show colors: with --channels 1 their luminance is used")
     if opaque and opaque == images:
-        lines.append("no image has an alpha channel, so that the fourth of --channels 4 is 255 everywhere: leave it out")
+        lines.append("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out")
     elif opaque:
         lines.append(f"{opaque:,} of {plural(images, 'image')} have no alpha channel: it is 255 everywhere there")
     if how.range is None and deep and most < DIM:

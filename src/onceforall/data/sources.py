@@ -136,7 +136,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
             alone = (path, Files([path], [], []), reading)
             return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
         raise DataError(
-            f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
+            f"{source}: this is a file of a kind that holds no labeled images: give the folder that holds the images, a table of "
             f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
     files = parquet_files(path)

@@ -158,7 +158,7 @@ class Splits:
         unreadable: how many of them are unreadable images.
         remarks: lines for the user on how the data were read: what was left out, and so on.
         duplicates: images dropped because the same pixels are in a more important split (test, then held-out).
-        gray: no training image shows a colour.
+        gray: no training image shows any color.
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
         files: all that they were read from, see `Source.files`.

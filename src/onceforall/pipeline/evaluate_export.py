@@ -253,7 +253,7 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     }
     if twice and not alike:
         raise DataError(
-            f"{source.name}: several classes are called {min(twice)}, there or in {export}, so that they cannot be matched by "
+            f"{source.name}: several classes are called {min(twice)}, there or in {export}, so they cannot be matched by "
             "name: give each its own name"
         )
     number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(source.classes)], np.int64)

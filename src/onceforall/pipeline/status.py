@@ -200,7 +200,7 @@ def _images(run: Run) -> Iterator[RunPart]:
     if found is None and data.source != "digits" and not data.source.startswith(HUB):
         many = sum(run.info.images.values()) > MOST_FILES
         why = f"none is kept of more than {MOST_FILES:,} files" if many else "the run is of an earlier version"
-        text = f"no list of their files ({why}), so that it is not known whether they changed: {ofa('evaluate', run.folder)} tells"
+        text = f"no list of their files ({why}), so it is not known whether they changed: {ofa('evaluate', run.folder)} checks this"
         yield RunPart("images", "missing", text, facts=facts)
     if found:
         text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "

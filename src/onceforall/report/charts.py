@@ -203,7 +203,7 @@ def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centered: bool) 
 
 
 def _cloud(frame: Frame, one: FrontSeries, index: int) -> str:
-    """Random networks: grey dots of one run, small markers in the colors of several."""
+    """Random networks: gray dots for one run, small markers in the runs' colors for several."""
     places = [(frame.x(a), frame.y(b)) for a, b in one.random]
     if not one.name:
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)

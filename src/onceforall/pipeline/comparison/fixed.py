@@ -282,7 +282,7 @@ def _weights(brought: Brought) -> str:
     weights = brought.weights
     if weights.random:
         return "random weights"
-    return f"{weights.file or 'the weights that it has'} (sha256 {weights.sha256}; licence {weights.license or 'not known'})"
+    return f"{weights.file or 'the weights that it has'} (sha256 {weights.sha256}; license {weights.license or 'not known'})"
 
 
 def _schedule(

@@ -93,7 +93,7 @@ def open_images(
         progress.note(remark)
     if splits.gray and not told and asked.channels == 3:
         progress.note(
-            "no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large"
+            "no training image shows a color: --channels 1 would make networks for gray images, whose input is a third as large"
         )
     return replace(asked, source=source, asked=asked_as(asked.source), fingerprint=splits.fingerprint, cache=splits.cache), splits
 

@@ -131,7 +131,7 @@ class BroughtInfo:
         license = self.license or "not known"
         head = "with its classifier" if self.classifier else "with a new classifier"
         return (
-            f"{self.source}, {given} (sha256 {self.sha256}), {head}; licence of the weights: {license}; whether they had seen "
+            f"{self.source}, {given} (sha256 {self.sha256}), {head}; license of the weights: {license}; whether they had seen "
             "held-out or test images is not known"
         )
 

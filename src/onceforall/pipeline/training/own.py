@@ -88,7 +88,7 @@ def bring_own(
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, channels=channels, **given)
         if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
-            raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
+            raise ModelError(f"{brought.source} has position embeddings of another size: set it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
@@ -138,7 +138,7 @@ def require_logits(own: OwnNetwork) -> None:
         what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
         raise ModelError(
             f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any "
-            "other network with onceforall.elastic in a loop of your own"
+            "other network with onceforall.elastic in your own loop"
         )
 
 

@@ -87,8 +87,8 @@ def unseen(origin: Run, splits: Splits, asked: DataInfo) -> bool:
         assert data is not None  # it was trained
         limit = "" if data.limit is None else f" --limit {data.limit}"
         raise DataError(
-            f"--from {origin.folder}: its weights were trained on {many} images of this run, so that accuracies would be too high: "
-            f"of the same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
+            f"--from {origin.folder}: its weights were trained on {many} images of this run, so accuracies would be too high: "
+            f"of the same photographs, hold out the same ones with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
             "photographs that it has not seen"
         )
     alike = data is not None and (data.size, data.range) == (asked.size, asked.range)
