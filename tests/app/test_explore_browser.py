@@ -281,7 +281,7 @@ def test_mistakes_with_photographs(page: Any) -> None:
         page.wait_for_selector(f"#looks li:has-text('the {name}')", timeout=120_000)
     assert page.inner_text("#lookname").startswith("the smallest, on ")
     page.click("#matrix a >> nth=1")
-    until(page, "!document.getElementById('celltitle').textContent.includes('surest')")
+    until(page, "!document.getElementById('celltitle').textContent.includes('confident')")
     loaded = "document.querySelector('#cell img') && [...document.querySelectorAll('#cell img')].every(i => i.naturalWidth)"
     until(page, loaded)
     page.click("#pairs button >> nth=0")

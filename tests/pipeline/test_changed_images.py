@@ -51,7 +51,7 @@ def test_what_changed_and_what_to_do(run: Path, capsys: pytest.CaptureFixture[st
     assert part.state == "stale"
     changed = "1 added (class 1/more.jpg), 1 removed (class 0/00.jpg), 1 changed (class 1/00.jpg)"
     assert part.text.startswith(
-        f"{data}: files changed since the run was made: {changed}; the images may differ, which ofa evaluate {run} tells: "
+        f"{data}: files changed since the run was made: {changed}; the images may differ, which ofa evaluate {run} checks: "
     )
     assert (part.facts["added"], part.facts["removed"], part.facts["changed"]) == (1, 1, 1)
     assert found.next[0] == part.command == f"ofa train {data} --from {run} --out NEW"
