@@ -261,7 +261,7 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 1 has several labels"):
         open_source(str(lines))
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match="a file of a kind that holds no labelled images"):
+    with pytest.raises(DataError, match="a file of a kind that holds no labeled images"):
         open_source(str(tmp_path / "a.txt"))
 
 

@@ -58,7 +58,7 @@ def test_a_training_that_was_interrupted(trained: Path, tmp_path: Path) -> None:
     (out / "supernet.safetensors").unlink()
     found = status(out)
     last = max(int(path.stem.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*"))
-    assert f"can go on from step {last:,} of " in text_of(found, "training")
+    assert f"can be resumed from step {last:,} of " in text_of(found, "training")
     assert found.next[0] == f"ofa train digits --out {shlex.quote(str(out))} --resume"
     assert all(command.split()[1] in ("train", "profile", "report") for command in found.next)
     with locked(out):
