@@ -169,6 +169,13 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def other_forms(path: str) -> list[str]:
+    """A path, and the same in the other forms of Unicode: as a Mac or a table may write what is here."""
+    return (
+        [path] if path.isascii() else list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
+    )
+
+
 def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
     """What an entry is, by its name; where that does not tell and there is `head`, by what that reads of its beginning."""
     name = entry.name.lower()
