@@ -20,11 +20,11 @@ from ...errors import DataError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
-from .label_lists import label_text
+from .label_lists import label_text, order_of
 from .linked import HEAD, hash_of_head
 from .parquet_names import Place, choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
-from .tables import TABLES, order_of
+from .tables import TABLES
 
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
