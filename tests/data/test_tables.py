@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -363,3 +364,18 @@ def test_categories_of_one_name_and_of_none(make_folder: MakeFolder) -> None:
     path.write_text(json.dumps({**coco, "images": [{"id": 0}], "categories": []}))
     with pytest.raises(DataError, match=r"not annotations in COCO's format|which is not among the categories"):
         open_source(str(path))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("column", ["file_name", "name"])
+def test_paths_are_found_in_any_form_of_unicode(make_folder: MakeFolder, form: str, column: str) -> None:
+    """As a Mac and a spreadsheet write them."""
+    root = make_folder({"cat": 2, "dog": 2})
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    for path in sorted(root.rglob("*.png")):
+        path.rename(path.with_name(unicodedata.normalize(other, f"größe {path.parent.name} {path.name}")))  # type: ignore[arg-type]
+    rows = [{"path": unicodedata.normalize(form, row["file_name"]), "label": row["label"]} for row in rows_of(root)]  # type: ignore[arg-type]
+    rows = [{**row, "path": os.path.basename(row["path"])} if column == "name" else row for row in rows]
+    source = open_source(str(write_csv(root / "all.csv", rows)))
+    assert len(source.train) == 4
+    assert source.left_out == {}

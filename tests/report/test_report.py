@@ -114,6 +114,15 @@ def test_numbers_of_a_chosen_network_are_on_the_page(facts):
         assert expected in section
 
 
+def test_the_accuracy_at_the_top_is_the_best_not_the_slowest_network_s(facts):
+    *others, slowest = facts.chosen
+    assert slowest.made.test.top1 == max(one.made.test.top1 for one in facts.chosen)
+    worse = replace(slowest, made=replace(slowest.made, test=replace(slowest.made.test, top1=0.3)))
+    page = render([replace(facts, chosen=[*others, worse])])
+    assert f"test top-1 of the best network, {others[-1].name}" in page
+    assert "test top-1 of the best network, under 8 ms" not in page
+
+
 def test_fixed_networks_are_shown_whoever_wins(facts):
     section = body(render([facts]), "compared")
     for expected in ("ours 1", "timm:small@96", "+1.0", "-0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "From 3 dev"):

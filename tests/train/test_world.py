@@ -138,6 +138,13 @@ def test_alone() -> None:
     world.leave()
 
 
+@pytest.mark.parametrize("size", ["many", "", "-2"])
+def test_a_number_of_processes_that_is_none(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(TrainingError, match=f"^WORLD_SIZE is '{size}': torchrun sets it to a number of processes"):
+        World.join()
+
+
 def test_who_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "no port"}.items():
         monkeypatch.setenv(name, value)

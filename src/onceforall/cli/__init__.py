@@ -19,6 +19,7 @@ import typer
 
 from ..common.advice import ofa
 from ..common.memory import keep_freed_memory
+from ..common.processors import leads
 from ..errors import Note, OnceForAllError
 from .signals import handled, interrupt
 
@@ -54,7 +55,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         own = sys.stdout
         sys.stdout = _Patient(own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering)
-    if os.environ.get("RANK", "0") != "0":
+    if not leads():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
         keep_freed_memory()
@@ -141,7 +142,7 @@ def _notes() -> Iterator[None]:
     ) -> None:
         if not issubclass(category, Note):
             before(message, category, filename, lineno, file, line)
-        elif str(message) not in said and os.environ.get("RANK", "0") == "0":
+        elif str(message) not in said and leads():
             said.add(str(message))
             with suppress(OSError):  # the terminal is gone
                 print(f"note: {_one_line(str(message))}", file=sys.stderr)

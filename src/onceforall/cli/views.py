@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from ..common.processors import leads
 from ..common.progress import Progress
 from ..common.readable import duration, percent, plural
 from ..scores import METRICS
@@ -203,7 +203,7 @@ def stderr() -> Console:
 
 def tell(text: str) -> None:
     """Print one line to standard error; under torchrun only in the first process."""
-    if os.environ.get("RANK", "0") == "0":
+    if leads():
         say(stderr(), text)
 
 

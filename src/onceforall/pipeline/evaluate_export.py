@@ -18,7 +18,7 @@ from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import open_source
 from ..data.cache import in_threads, pixel_digest
-from ..data.formats.scan import left_out_line, listed
+from ..data.formats.scan import left_out_line, listed, same_name
 from ..data.labels import Labels
 from ..data.originals import Load, Part, Read, Source, Taken, small
 from ..data.reading import AS_IT_IS, Reading
@@ -236,31 +236,30 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     Raises:
         DataError: the network does not know a class that has images.
     """
-    known = {name: number for number, name in enumerate(classes)}
+    own, there = (tuple(map(same_name, names)) for names in (classes, source.classes))  # a Mac writes é as two characters
+    known = {name: number for number, name in enumerate(own)}
     several = images.labels.ndim == 2
     used = np.flatnonzero(images.labels.any(0)) if several else np.unique(images.labels)
     if used.min(initial=0) < 0 or used.max(initial=0) >= len(source.classes):
         raise DataError(f"{source.name}: some of its images have no label: leave them out")
-    odd = [source.classes[i] for i in used if source.classes[i] not in known]
+    odd = [source.classes[i] for i in used if there[i] not in known]
     if odd:
         raise DataError(
             f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
             "choose and rename classes by --classes"
         )
-    alike = source.classes == tuple(classes)
-    twice = {name for names in (source.classes, classes) for name, n in Counter(names).items() if n > 1} & {
-        source.classes[i] for i in used
-    }
+    alike = there == own
+    twice = {name for names in (there, own) for name, n in Counter(names).items() if n > 1} & {there[i] for i in used}
     if twice and not alike:
         raise DataError(
             f"{source.name}: several classes are called {min(twice)}, there or in {export}, so they cannot be matched by "
             "name: give each its own name"
         )
-    number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(source.classes)], np.int64)
+    number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(there)], np.int64)
     if several:
-        own: Labels = np.zeros((len(images), len(classes)), np.float32)
-        own[:, number_of[used]] = images.labels[:, used]
-        return own
+        matrix: Labels = np.zeros((len(images), len(classes)), np.float32)
+        matrix[:, number_of[used]] = images.labels[:, used]
+        return matrix
     return number_of[images.labels]
 
 

@@ -171,6 +171,13 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def other_forms(path: str) -> list[str]:
+    """A path, and the same in the other forms of Unicode: as a Mac or a table may write what is here."""
+    return (
+        [path] if path.isascii() else list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
+    )
+
+
 def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
     """Judge an entry by its name or, if that does not decide and `head` is given, by its first bytes."""
     name = entry.name.lower()

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from ...common.readable import plural
 from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
+from .coco import rows_of_coco
 from .label_lists import (
     LIST_COLUMNS,
     MULTILABEL,
@@ -33,7 +33,7 @@ from .label_lists import (
     require_one_label,
     truth,
 )
-from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, printable, shown, walk
+from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, other_forms, printable, same_name, walk
 from .split_names import COLUMNS, Role, arrange, role_of, tells_split
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -221,21 +221,8 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
     try:
         data = json.loads(text)
         if isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data):
-            names = {one["id"]: str(one["name"]) for one in data["categories"]}
-            twice = [name for name, n in Counter(names.values()).items() if n > 1]
-            remarks = [f"several categories are called {shown(name)}: they are one class" for name in twice[:3]]
-            if odd := {one["category_id"] for one in data["annotations"]} - set(names):
-                raise DataError(f"{path}: an annotation is of category {min(odd, key=str)}, which is not among the categories")
-            categories: dict[Any, set[str]] = {}
-            for one in data["annotations"]:
-                categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
-            many = [one["file_name"] for one in data["images"] if len(categories.get(one["id"], ())) > 1]
-            if many and not several:
-                what = f"{many[0]} has annotations of several categories ({plural(len(many), 'such image')})"
-                raise TaskError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
-            labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
-            found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
-            return Table(path, ("file_name", "label"), tuple(found), tuple(remarks))
+            found, remarks = rows_of_coco(path, data, several=several)
+            return Table(path, ("file_name", "label"), found, remarks)
     except DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -294,7 +281,7 @@ class _Rows:
             paths = sorted(f.entry.path for f in walk(str(self.base), {mark_of(str(self.base))}) if f.kind == "image")
         for path in paths:
             name = os.path.basename(path)
-            for key in {name, os.path.splitext(name)[0]}:
+            for key in {same_name(name), same_name(os.path.splitext(name)[0])}:
                 found.setdefault(key, []).append(path)
         return found
 
@@ -310,11 +297,12 @@ class _Rows:
         """The file that a row names: by path, by path plus an image's suffix, or the only file below with that name."""
         path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
         for suffix in ("", *(() if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES)):
-            if os.path.isfile(path + suffix):
-                return str(os.path.normpath(path + suffix))
+            for form in other_forms(path + suffix):
+                if os.path.isfile(form):
+                    return str(os.path.normpath(form))
         if os.path.dirname(name):
             return None
-        found = self.there.get(name, [])
+        found = self.there.get(same_name(name), [])
         if len(found) > 1:
             one, other = (os.path.relpath(path, self.base) for path in found[:2])
             raise DataError(f"{self.table.path}: is {name} {one} or {other}? Write paths")

@@ -1,6 +1,5 @@
 """`ofa accuracy`: refit the accuracy predictor, compare kinds of models, show it, ask it what to measure next."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from ...arch import Arch
 from ...common.advice import ofa
 from ...common.arguments import takes
 from ...common.files import locked, read_json, write_json
+from ...common.processors import leads
 from ...common.progress import QUIET, Progress
 from ...common.records import as_record
 from ...costs import macs_table, segment_table
@@ -105,7 +105,7 @@ def fit_and_check(
     archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
     errors = assess(predictor, archs, top1)
     ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
-    if os.environ.get("RANK", "0") == "0":
+    if leads():
         place = run.accuracy
         predictor.save(place / "predictor.safetensors")
         facts = {"fitted_on": len(fitted), "images": checked[0].images, "checked": [row.arch.to_json() for row in checked]}

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ...data import Splits
+from ...data.formats.scan import same_name
 from ...errors import DataError, FileError, TrainingError
 from ...ops import Linear
 from ...options.presets import Preset
@@ -107,7 +108,7 @@ def origin_of(run: Run, splits: Splits, asked: DataInfo) -> Origin:
         name, commit = short_name(run.require_images().source)
         source = f"trained on {name}{f', commit {commit[:12]}' if commit else ''}"
     named = run.info.data is not None  # else class names are placeholders
-    same = named and splits.classes == run.info.classes
+    same = named and [*map(same_name, splits.classes)] == [*map(same_name, run.info.classes)]
     return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, asked))
 
 
