@@ -228,6 +228,17 @@ def test_a_reader_that_has_seen_enough() -> None:
         stream.buffer.close()
 
 
+def test_output_that_is_not_buffered_stays_so(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with python -u, or PYTHONUNBUFFERED in a container: whoever reads a log sees each line at once."""
+    own = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    monkeypatch.setattr(sys, "argv", ["ofa", "status", str(trained)])
+    monkeypatch.setattr(sys, "stdout", own)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert isinstance(sys.stdout, cli._Patient)
+    assert sys.stdout.write_through
+
+
 def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -334,6 +334,13 @@ def test_columns_that_seem_to_divide_are_told(make_folder: MakeFolder, column: s
     ] * told
 
 
+def test_a_quote_that_never_ends_in_the_first_line(make_folder: MakeFolder) -> None:
+    table = write_csv((root := make_folder({"cat": 3, "dog": 4})) / "all.csv", without_split(root))
+    table.write_text(table.read_text().replace("label", '"label', 1))
+    with pytest.raises(DataError, match=r"all.csv: a quote that begins in line 1 never ends"):
+        open_source(str(table))
+
+
 @pytest.mark.parametrize("line", ['cat/000.png,cat,"nice', '"cat/000.png,cat,', 'cat/000.png,cat,"a ""quoted"" one'])
 def test_a_quote_that_never_ends_takes_in_nothing(make_folder: MakeFolder, line: str) -> None:
     root = make_folder({"cat": 3, "dog": 4})

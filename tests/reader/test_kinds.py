@@ -207,7 +207,7 @@ def test_heads_are_found(name: str) -> None:
 
 SHARED: dict[str, Callable[[Tokens, Tensor, Tensor, Tensor], Tensor]] = {
     "groups of queries": lambda s, q, k, v: weighed(q, k, v, enable_gqa=True),
-    "repeated": lambda s, q, k, v: weighed(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, dim=1)),
+    "repeated": lambda s, q, k, v: weighed(q, k.repeat_interleave(2, 1, output_size=4), v.repeat_interleave(2, dim=1)),
     "expanded": lambda s, q, k, v: weighed(q, *(z[:, :, None].expand(-1, -1, 2, -1, -1).flatten(1, 2) for z in (k, v))),
 }
 
@@ -252,6 +252,58 @@ def test_a_softmax_over_branches_leaves_their_channels_elastic() -> None:
         torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
     assert smallest.get_submodule("one.0").out_channels == 8
     assert smallest.get_submodule("shares").out_features == 16
+
+
+class Copies(nn.Module):
+    """Two convolutions, a weight for each of four copies of their channels, classifier."""
+
+    def __init__(self, copied: Callable[["Copies", Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.head = conv(3, 32, stride=2), conv(32, 32), nn.Linear(32, 5)
+        self.four, self.copied = nn.Parameter(torch.randn(4)), copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.copied(self, x))  # type: ignore[no-any-return]
+
+    def pooled(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x)).mean((2, 3))  # type: ignore[no-any-return]
+
+
+COPIES: dict[str, Callable[[Copies, Tensor], Tensor]] = {
+    "gray images": lambda s, x: s.pooled(x.mean(1, keepdim=True).expand(-1, 3, -1, -1)) * s.four[0],
+    "weighed": lambda s, x: (s.pooled(x)[:, None].expand(-1, 4, -1) * s.four[:, None]).mean(1),
+    "weighed, then channels": lambda s, x: (
+        (s.pooled(x)[..., None].expand(-1, -1, 4) * s.four).flatten(1).unflatten(1, (-1, 4)).sum(2)
+    ),
+    "weighed, then channels of each": lambda s, x: (
+        (s.pooled(x)[:, None].expand(-1, 4, -1) * s.four[:, None]).flatten(1).unflatten(1, (4, -1)).sum(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_that_no_layer_makes_stay(name: str) -> None:
+    """A narrower network would read one of three channels, or have the copies of others in their places."""
+    model = Copies(COPIES[name]).double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x, smallest = torch.randn(2, 3, 16, 16, dtype=torch.float64), supernet.space.smallest()
+    narrow = supernet.extract(smallest)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(narrow(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    assert narrow.get_submodule("one.0").weight.shape == (8, 3, 3, 3)
+    assert narrow.four.shape == (4,)
+
+
+def test_an_empty_end_is_of_no_channel() -> None:
+    model = Copies(lambda s, x: torch.cat([(y := s.pooled(x))[:, :32], y[:, 32:]], 1) * s.four[0]).double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x, smallest = torch.randn(2, 3, 16, 16, dtype=torch.float64), supernet.space.smallest()
+    narrow = supernet.extract(smallest)
+    with torch.no_grad():
+        torch.testing.assert_close(narrow(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    assert narrow.get_submodule("two.0").out_channels == 8
 
 
 def test_copies_of_pixels_are_no_channels() -> None:

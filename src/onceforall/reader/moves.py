@@ -7,7 +7,7 @@ import numpy as np
 
 from ..graph import Own, Size, Value
 from .labels import Array, Factors, Labels, collapsed
-from .rules import because, factors_of, keep_dims, merge, opaque, rule, shape_of
+from .rules import because, factors_of, keep_dims, long_dims, merge, opaque, rule, shape_of
 from .trace import Step
 
 
@@ -22,7 +22,9 @@ def reshape(labels: Labels, step: Step) -> list[Factors]:
     for factor in factors_of(labels, step.args[0]):
         made = reshaped(factor, before, after)
         if made.size == factor.size or not any(copies[0] <= factor.flat[0] <= copies[-1] for copies in labels.copies):
-            found.append(made)  # copies that become entries of another dimension go with these, and have no labels of their own
+            found.append(made)
+        else:
+            labels.fix([factor], because(step, "copies become entries of another dimension, with whose labels they go"))
     return [found]
 
 
@@ -228,7 +230,8 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
         start = start + shape_of(labels, step.args[0])[dim] if start < 0 else start
         end = start + end
     if 0 in step.shapes[0]:  # nothing is left, of as many heads as there are
-        return moved(labels, step, lambda f: f.take([0], dim))
+        own = dim % len(step.shapes[0])
+        return [[f.take([0], own) for f in factors_of(labels, step.args[0]) if long_dims(f) != {own}]]
     found = []
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:

@@ -59,6 +59,8 @@ def sized(
             along = line(first, (args[1] if len(args) > 1 else step.kwargs.get("dim", 0)) % len(shape_of(labels, first)))
             if along is not None:  # units cannot be selected by index
                 raise OrderError(int(units.group[along].max()))
+        case "repeat_interleave":  # its size is known
+            return op, tuple(args), {name: value for name, value in step.kwargs.items() if name != "output_size"}, shapes
         case "squeeze":
             before = shape_of(labels, first)
             if len(args) == 1:  # only dimensions of size 1 when the model was read

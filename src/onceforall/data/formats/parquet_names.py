@@ -155,12 +155,18 @@ def groups_of(
     if lacking:
         raise DataError(f"{lacking[0]}: no column {asked!r}, which its neighbors have: all need it")
     found, alone = dict[Path, list[str]](), 0
+    base = os.path.commonpath([path.parent for path in paths])  # groups are in order by name, and data may move
     for path in paths:
-        values = read(path, [asked]).column(0).to_pylist()
+        own, values = os.path.relpath(path, base), read(path, [asked]).column(0).to_pylist()
         empty = [value is None or value == "" or value != value for value in values]
-        found[path] = [f"{path}[{row}]" if empty[row] else str(value) for row, value in enumerate(values)]
+        found[path] = [f"{own}[{row}]" if empty[row] else _group(value) for row, value in enumerate(values)]
         alone += sum(empty)
     return found, [no_group(alone, asked)] if alone else []
+
+
+def _group(value: Any) -> str:
+    """A group's name: 5.0 is 5, since whole numbers become floating-point ones in files where some are missing."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def matched_labels(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:

@@ -171,6 +171,11 @@ def read_table(path: Path, *, several: bool = False) -> Table:
     return Table(path, columns, tuple({name: value for name, value in row.items() if value not in (None, "")} for row in rows))
 
 
+def _require_end(path: Path, cells: Sequence[str], begins: int) -> None:
+    if cells and cells[-1].endswith(END):
+        raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+
+
 def _cells(path: Path, text: str) -> list[dict[str, Any]]:
     """Rows of a CSV file; its separator is comma, semicolon or tab, whichever gives the first line most columns."""
     first = text.split("\n", 1)[0]
@@ -181,12 +186,12 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
         twice = [name for name in head if name and head.count(name) > 1]
         if twice:
             raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
+        _require_end(path, head, 1)
         rows, begins = [], reader.line_num + 1
         for cells in reader:
             if cells == [END]:
                 break
-            if cells[-1:] and cells[-1].endswith(END):
-                raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+            _require_end(path, cells, begins)
             begins = reader.line_num + 1
             if len(cells) > len(head):
                 raise DataError(
