@@ -116,6 +116,31 @@ def test_refused(model: nn.Module, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+class Partial(nn.Module):
+    """A layer without a part of its bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.wide, self.head = conv(3, 16), nn.Linear(16, 48), nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.wide.bias.clone()
+        bias[16:32].zero_()
+        return self.head(F.linear(self.body(x).mean((2, 3)), self.wide.weight, bias).relu())  # type: ignore[no-any-return]
+
+
+def test_a_part_that_is_written_to() -> None:
+    """As torchvision's Swin v2 takes the biases of its keys away."""
+    model = Partial().double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+        smallest = supernet.extract(supernet.space.smallest())
+        torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
+
+
 def test_what_torch_export_gives() -> None:
     """It says that it is in train mode, and is not."""
     model = Made(lambda s, y: s.head(y.mean((2, 3)))).eval()
