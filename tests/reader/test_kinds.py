@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import onceforall
-from onceforall.errors import ModelError
+from onceforall.errors import DeviceError, ModelError
 from onceforall.nn.onnx import to_onnx
 from onceforall.spaces.graph import graph_of
 from own_networks import Residual, conv
@@ -168,6 +168,9 @@ def test_a_weight_for_each_image() -> None:
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
         smallest = supernet.space.smallest()
         torch.testing.assert_close(supernet.extract(smallest)(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    pytest.importorskip("onnx")
+    with pytest.raises(DeviceError, match=r"conv2d in .*as many groups as images"):
+        to_onnx(supernet.space.lower(smallest), supernet.float().extract(smallest))
 
 
 class Tokens(nn.Module):
