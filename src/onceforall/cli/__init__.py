@@ -1,7 +1,7 @@
 """The command `ofa`: reads arguments, calls the pipeline, shows what happens.
 
-Results go to standard output, progress and messages to standard error. Every failure is one line and an exit code that is
-not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
+Results go to standard output, progress and messages to standard error. Every failure is one line and a nonzero exit code: 1 for
+something to fix, 2 for a wrong command line, 130 for Ctrl-C.
 """
 
 import codecs
@@ -25,7 +25,7 @@ from .signals import handled, interrupt
 __all__ = ["main", "run"]
 
 INTERRUPTED = 130
-SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as others' programs run them, or stay for long
+SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as other programs run them, or run for long
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
 LOOKS_LIKE = dict(zip("×–—µ’·●²³", "x--u'.*23", strict=True)) | {"…": "...", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
@@ -34,9 +34,26 @@ LOOKS_LIKE = dict(zip("×–—µ’·●²³", "x--u'.*23", strict=True)) | {"�
 UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
+class _Patient(io.TextIOWrapper):
+    """Standard output whose reader may have seen enough, as `head` has: the work goes on to its end."""
+
+    def write(self, text: str) -> int:
+        with suppress(BrokenPipeError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(BrokenPipeError):
+            super().flush()
+
+
 def main() -> None:
-    """Entry point of `ofa`. Of torchrun's processes only the first prints results."""
+    """Entry point of `ofa`. Under torchrun only the first process prints results."""
+    _open_what_is_closed()
     _take_any_text()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        own = sys.stdout
+        sys.stdout = _Patient(own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
@@ -48,9 +65,10 @@ def main() -> None:
     with handled(interrupt):
         code = run(sys.argv[1:])
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout.flush()
+        if isinstance(sys.stdout, _Patient):
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:  # what nobody read would be an error when the process ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # results went to a full disk
         code = _fail(f"standard output: {error.strerror}", 1)
@@ -96,7 +114,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _meant(arguments: list[str], message: str) -> str:
-    """What people who type this command line want, where that is known."""
+    """A hint for a common mistake in this command line, or ""."""
     if arguments[:1] == ["predict"] and "unexpected extra argument" in message:
         words = [Path(word) for word in arguments[1:] if not word.startswith("--")]
         there = [path for path in words if path.exists()]  # others may be values of options
@@ -109,7 +127,7 @@ def _meant(arguments: list[str], message: str) -> str:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Print notes, each once, where errors go; of torchrun's processes only the first one's."""
+    """Print each note once to standard error; under torchrun only the first process's notes."""
     said = set()
     before = warnings.showwarning
 
@@ -134,14 +152,25 @@ def _notes() -> Iterator[None]:
         yield
 
 
+def _open_what_is_closed() -> None:
+    """Standard streams that are closed, as by >&- in a shell or by a service, lead nowhere; else the next file would be one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number, which is this one
+        if vars(sys)[name] is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115  # for the rest of the process
+
+
 def _take_any_text() -> None:
-    """What standard output and standard error cannot hold, as where they are not UTF-8, is written in another way, not refused."""
+    """Replace characters that standard output or standard error cannot encode (no UTF-8) instead of failing."""
 
     def other(error: UnicodeError) -> tuple[str | bytes, int]:
         assert isinstance(error, UnicodeEncodeError)  # only writing comes here
         letters = error.object[error.start : error.end]
         try:
-            return letters.encode("ascii", "surrogateescape"), error.end  # bytes of a path that is not UTF-8: as they are
+            return letters.encode("ascii", "surrogateescape"), error.end  # bytes of a path that is not UTF-8: unchanged
         except UnicodeEncodeError:
             plain = [LOOKS_LIKE.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters]
             return "".join(plain), error.end
@@ -153,7 +182,7 @@ def _take_any_text() -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    """A bug of ours, or a file of the run directory that was edited: still one line, the traceback on request."""
+    """Report a bug of ours, or an edited file in the run directory, in one line; the traceback is printed on request."""
     if os.environ.get("OFA_TRACEBACK"):
         raise error
     return _fail(f"unexpected {error!r}: a damaged run directory or a bug; OFA_TRACEBACK=1 shows where", 70)

@@ -1,4 +1,4 @@
-"""The commands about accuracies: measure them, and predict all others."""
+"""The commands that measure accuracies and predict all others."""
 
 import json
 from dataclasses import asdict
@@ -21,13 +21,13 @@ from ..options.shared import RUN
 from ..scores import METRICS
 from .views import Counter, stderr, tell
 
-DOUBTFUL_TAU = 0.3  # that chance in measuring allows
+DOUBTFUL_TAU = 0.3  # highest tau that measurement noise allows
 
 
 def predict_command(o: PredictOptions, as_json: bool) -> None:
     """Measure some sub-networks, to predict accuracies of all.
 
-    This is about networks, not photographs: ofa classify tells what those show.
+    This is about networks; to classify photographs, use ofa classify.
     """
     from ..pipeline.accuracies.predict import predict
 
@@ -62,7 +62,7 @@ def fit_command(o: FitPredictorOptions, as_json: bool) -> None:
 
 
 def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> None:
-    """Compare kinds of models by what they were not fitted to."""
+    """Compare kinds of models on networks not fitted to."""
     from ..pipeline.accuracies.predictor import compare_predictors
 
     def line(r: Any) -> None:
@@ -80,7 +80,7 @@ def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> No
 
 
 def show_command(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
-    """Tell what the predictor is and how wrong it is."""
+    """Show the predictor and its errors."""
     from ..pipeline.accuracies.predictor import show_predictor
 
     found = show_predictor(folder)
@@ -119,7 +119,7 @@ def next_command(
 
 
 def _tell_prediction(found: Any, as_json: bool) -> None:
-    """Print what a `pipeline.predictor.Prediction` is, and its errors."""
+    """Print a `pipeline.predictor.Prediction` and its errors."""
     e, kind, fitted = found.errors, found.predictor.kind, len(found.fitted)
     if as_json:
         print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))

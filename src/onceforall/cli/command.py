@@ -1,4 +1,4 @@
-"""A command of typer, made of the declaration of its arguments (`onceforall.options`) and the function that carries it out."""
+"""Make a typer command from the declaration of its arguments (`onceforall.options`) and the function that runs it."""
 
 import inspect
 from collections.abc import Callable
@@ -17,12 +17,12 @@ Command = Callable[..., Any]
 
 
 def command_of(kind: type | None, function: Command) -> Command:
-    """What typer makes a command of.
+    """A function for typer to make a command from.
 
-    The function gets an object of the class `kind`, if there is one; whether the result is wanted as JSON; and by keywords what it
-    declares itself, each parameter annotated with a type and a `Flag`. Before, all values are checked and run directories are
-    opened, as far as that needs no torch, which takes seconds to load; and the threads of the libraries that compute are fitted to
-    a container's share of CPU time.
+    `function` gets an object of the class `kind`, if given; whether the result is wanted as JSON; and, as keywords, the arguments
+    that it declares itself, each annotated with a type and a `Flag`. First all values are checked and run directories are opened,
+    without loading torch, which takes seconds; and the thread counts of numerical libraries are limited to a container's share of
+    CPU time.
     """
     hints = get_type_hints(function, include_extras=True)
     own = {
@@ -63,7 +63,7 @@ def _declared(kind: type) -> dict[str, tuple[Flag, Any]]:
 
 
 def _made(kind: type, values: dict[str, Any]) -> Any:
-    """The object that the values of a command line mean."""
+    """The options object for the values of a command line."""
     made = {}
     for field in fields(kind):
         flags = field.metadata.get("flags", {})
@@ -75,7 +75,7 @@ def _made(kind: type, values: dict[str, Any]) -> Any:
 
 
 def _parameter(name: str, flag: Flag, hint: Any) -> inspect.Parameter:
-    """The argument as typer takes it."""
+    """The argument in typer's form."""
     kind = flag.kind or (str if flag.read is not None else _plain(hint))
     default = flag.default
     if isinstance(default, tuple):

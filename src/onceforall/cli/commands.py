@@ -1,4 +1,4 @@
-"""The commands on a run and what is made of it."""
+"""The commands that work on a run and on its exports."""
 
 import json
 from dataclasses import asdict, replace
@@ -19,7 +19,7 @@ from ..scores import METRICS, UNEVEN, scores_in_words
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
-Points = Annotated[int | None, Flag("Instead N along the whole trade-off, e.g. 10.", "N", name="--front", least=2)]
+Points = Annotated[int | None, Flag("N networks along the whole front instead, e.g. 10.", "N", name="--front", least=2)]
 
 
 def train_command(o: TrainOptions, as_json: bool) -> None:
@@ -81,7 +81,7 @@ def specialise_command(
 
 
 def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> None:
-    """A network for each device of the file; an error at the end if one is not served."""
+    """Export a network for each device of the file; an error at the end if a device has none."""
     if o.budgets or no_limit or list(o.devices) != ["cpu"] or tuple(o.export) != ("onnx",):
         raise ValueTextError(f"--fleet {file} has devices, limits and formats: leave these options out")
     from ..errors import InfeasibleError
@@ -132,7 +132,7 @@ def report_command(
 def demo_command(
     as_json: bool,
     *,
-    out: Annotated[Path, Flag("Run directory to make or resume.", "RUN")] = DEMO,
+    out: Annotated[Path, Flag("Run directory to create or resume.", "RUN")] = DEMO,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""

@@ -13,7 +13,7 @@ from ..errors import OnceForAllError
 from ..scores import METRICS
 from ..tasks.task import TASKS
 
-# Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.
+# Copies of the keys of registries whose modules load torch; tests/cli/test_completion.py compares them.
 VALUES: dict[str, Collection[str]] = {
     "metric": tuple(METRICS),
     "task": tuple(TASKS),
@@ -61,7 +61,7 @@ def one_of(kind: str) -> Callable[[], list[str]]:
 
 
 def several_of(kind: str) -> Callable[[str], list[str]]:
-    """A function that offers the values of this kind which are not yet in a list with commas."""
+    """A function that completes a comma-separated list with the values of this kind that are not yet in it."""
 
     def offered(incomplete: str) -> list[str]:
         given, comma, _ = incomplete.rpartition(",")
@@ -71,9 +71,9 @@ def several_of(kind: str) -> Callable[[str], list[str]]:
 
 
 def run_folders(incomplete: str) -> list[str]:
-    """Run directories in the folder typed so far and one below it; where there are none, shells offer any file.
+    """Run directories in the folder typed so far and one level below; if there are none, shells offer any file.
 
-    Names with blanks, quotes and the like are left to the shell, which knows how to write them.
+    Names with blanks, quotes and the like are left to the shell, which knows how to quote them.
     """
     folder, slash, name = incomplete.rpartition("/")
     start = Path(folder + slash)
@@ -83,8 +83,8 @@ def run_folders(incomplete: str) -> list[str]:
 
 
 def device_texts(context: typer.Context) -> list[tuple[str, str]]:
-    """Devices that the run has a latency table of, then all runtimes."""
-    # where --device has no value yet, what stands before it is not parsed
+    """Devices for which the run has a latency table, then all runtimes."""
+    # while --device has no value, the arguments before it are not parsed
     given = (*map(context.params.get, ("folder", "source")), *context.args)
     run = next((path for path in given if path is not None), None)
     measured = [] if run is None else [_device(path) for path in sorted(Path(str(run), "latency").glob("*/table.json"))]

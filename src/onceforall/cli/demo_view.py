@@ -1,4 +1,4 @@
-"""What `ofa demo` says in the end, for someone who sees all of this for the first time."""
+"""The final output of `ofa demo`, for someone who sees all of this for the first time."""
 
 from ..common.readable import amount, memory, milliseconds, percent, wilson
 from ..pipeline.demo import Demo, Gain
@@ -9,7 +9,7 @@ HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
 
 
 def demo_lines(done: Demo) -> list[str]:
-    """The two ends, a table of the networks, and what a slower one brings over a faster one."""
+    """The two ends, a table of the networks, and what each slower network gains over the faster one."""
     ends = ", ".join(f"{end.name} {percent(end.accuracy.top1)}" for end in done.ends)
     (images,) = {end.accuracy.images for end in done.ends}
     rows = [HEADER, *(_row(network) for network in done.networks)]

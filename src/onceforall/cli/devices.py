@@ -62,7 +62,7 @@ def profile_command(
 
 
 def measure_command(o: MeasureOptions, as_json: bool) -> None:
-    """Time a model file, and see what memory it takes."""
+    """Time a model file, and measure its memory."""
     from ..pipeline.measure import measure
 
     found = measure(o)

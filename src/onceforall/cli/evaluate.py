@@ -45,7 +45,7 @@ def evaluate_command(
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, results)))
         return
-    own = split == "held-out"  # which thresholds are chosen on
+    own = split == "held-out"  # thresholds are chosen on these images
     for r in results:
         metric, value = r.accuracy.told
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
@@ -105,26 +105,26 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
 
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
-    """Two networks compared, with the images that only one gets right."""
+    """The comparison of two networks, with the images that only one gets right."""
     alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
     return {"networks": records, "difference": {**_record(difference), "alone": alone}}
 
 
 def _alone(one: Any, other: Any) -> Iterator[str]:
-    """Images that one gets right and the other does not; none with several labels an image, which are seldom all right."""
+    """Images that one gets right and the other does not; none with several labels per image, which are seldom all right."""
     if one.right is not None and one.labels is None:
         yield from (name for name, own, others in zip(one.names, one.right, other.right, strict=True) if own and not others)
 
 
 def _tell_examples(found: Sequence[tuple[str, Any]]) -> None:
-    """Where two networks disagree."""
+    """Print examples of images on which two networks disagree."""
     for (name, one), (_, other) in (found, found[::-1]):
         if examples := list(islice(_alone(one, other), EXAMPLES)):
             print(f"  {name} alone is right on, for example: {', '.join(examples)}")
 
 
 def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
-    """The difference of two evaluations, by the images that each gets right; by mAP with several labels an image."""
+    """The difference of two evaluations, by the images that each gets right; by mAP with several labels per image."""
     first, second = pair
     if first.answers is not None and second.answers is not None:
         return LabelDifference.of(first.answers, second.answers)
@@ -139,7 +139,7 @@ def _record(found: Difference | LabelDifference) -> dict[str, Any]:
 
 
 def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
-    """What is known of an evaluation beyond accuracy."""
+    """Scores of an evaluation besides accuracy."""
     confusion: Confusion | None = found.confusion
     if (labels := found.labels) is not None:
         return {
@@ -170,7 +170,7 @@ def _between(interval: tuple[float, float] | None) -> str:
 
 
 def _chance(labels: LabelScores | None, own: bool = False) -> str:
-    """What mAP hides about several labels an image; thresholds may have been chosen on its `own` images."""
+    """What mAP hides about several labels per image; `own`: the thresholds were chosen on the same images."""
     if labels is None:
         return ""
     how = f" (at thresholds chosen on these images: {OPTIMISTIC})" if own else ""
@@ -194,7 +194,7 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _uneven(confusion: Confusion) -> str:
-    """What top-1 hides about uneven classes; "" for even ones."""
+    """What top-1 hides about uneven classes; "" for balanced ones."""
     if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
     balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{_between(confusion.interval('balanced'))}"
@@ -203,7 +203,7 @@ def _uneven(confusion: Confusion) -> str:
 
 
 def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
-    """A row for each class, then the most frequent mistakes and how far confidence is off."""
+    """A row for each class, then the most frequent mistakes and the calibration error."""
     lines = _columns([CLASS_HEADER, *confusion.rows(classes)])
     mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 5)]
     lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")

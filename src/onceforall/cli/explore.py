@@ -21,8 +21,8 @@ def explore_command(
     as_json: bool,
     *,
     folder: Annotated[Path, RUN],
-    port: Annotated[int, Flag("0 takes a free one.", "N", least=0, most=65535)] = 8471,
-    host: Annotated[str, Flag("To listen on; others than loopback can be reached by others.", "ADDRESS")] = "127.0.0.1",
+    port: Annotated[int, Flag("Port; 0 picks a free one.", "N", least=0, most=65535)] = 8471,
+    host: Annotated[str, Flag("Address to listen on; all but loopback are open to others.", "ADDRESS")] = "127.0.0.1",
     no_browser: Annotated[bool, Flag("Print the address only.")] = False,
     data: Annotated[str | None, MOVED] = None,
 ) -> None:
@@ -45,8 +45,8 @@ def explore_command(
 
 @contextmanager
 def _opened(url: str) -> Iterator[None]:
-    """The page in the browser. The address has the key, and every user of the machine can read command lines: the browser gets the
-    name of a file that only this user can read, and that leads there."""
+    """Open the page in the browser. The address contains the key, and every user of the machine can read command lines, so the
+    browser gets the name of a file that only this user can read and that redirects there."""
     with ExitStack() as kept:
         try:
             made = tempfile.TemporaryDirectory(prefix="ofa-explore-", ignore_cleanup_errors=True)  # closed to others, too
@@ -61,7 +61,7 @@ def _opened(url: str) -> Iterator[None]:
 
 
 def page_to(url: str) -> str:
-    """An HTML page that leads there at once."""
+    """An HTML page that redirects to the address at once."""
     safe = html.escape(url)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="referrer" content="no-referrer">'

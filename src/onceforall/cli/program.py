@@ -26,7 +26,7 @@ from .evaluate import evaluate_command
 from .explore import explore_command
 from .published import elastic_command, export_original_command, import_command
 
-Row = tuple[type | None, Command, str]  # the declaration of its arguments, what carries it out, and an example
+Row = tuple[type | None, Command, str]  # the declaration of the arguments, the function that runs the command, and an example
 
 ACCURACY: dict[str, Row] = {
     "measure": (measuring.MeasureAccuracyOptions, measure_accuracy_command, "ofa accuracy measure run --subnets 2000"),
@@ -60,8 +60,8 @@ COMMANDS: dict[str, Row | dict[str, Row]] = {
     "measure": (measuring.MeasureOptions, measure_command, "ofa measure model.onnx --device onnxruntime:threads=2"),
     "export-original": (None, export_original_command, "ofa export-original run --out ofa_net.pth"),
 }  # fmt: skip
-GROUPS = {"accuracy": "Measure accuracies, and fit, show and ask their predictor."}
-# other names, which work and are not listed
+GROUPS = {"accuracy": "Measure accuracies; fit, show and use their predictor."}
+# aliases, which work but are not listed
 ALIASES: dict[str, Row | dict[str, Row]] = {
     "measure-accuracy": ACCURACY["measure"],
     "predictor": ACCURACY,
@@ -72,7 +72,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_hel
 
 
 def _help(context: typer.Context, wanted: bool) -> None:
-    """Typer's own page would take more than one screen."""
+    """Print the list of commands; typer's own page would take more than one screen."""
     if not wanted or context.resilient_parsing:
         return
     lines = [f"  {name:16} {_what(name)}" for name in COMMANDS]
@@ -104,7 +104,7 @@ def _start(
 
 
 def _what(name: str) -> str:
-    """What a command does, in a sentence."""
+    """What a command does, in one sentence."""
     row = COMMANDS[name]
     return GROUPS[name] if isinstance(row, dict) else (inspect.getdoc(row[1]) or "").partition("\n")[0]
 

@@ -1,4 +1,4 @@
-"""The commands for networks that were trained elsewhere: in, and out again to the Once-for-All authors' code."""
+"""The commands that import networks trained elsewhere, and export to the Once-for-All authors' code."""
 
 import json
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from .views import TrainView, run_record, stderr, tell
 
 
 def import_command(o: ImportOptions, as_json: bool) -> None:
-    """Take over trained weights instead of training."""
+    """Import trained weights instead of training."""
     from ..models import FORM, is_source
     from ..pipeline.imports import import_original, import_own
 
@@ -49,9 +49,9 @@ def export_original_command(
 
 
 def elastic_command(o: ElasticOptions, as_json: bool) -> None:
-    """Tell what is elastic in a network of yours.
+    """Show what is elastic in your network.
 
-    No weights are downloaded; FILE.py:FUNCTION is called, so that its code runs.
+    No weights are downloaded; FILE.py:FUNCTION is called, so its code runs.
     """
     from ..pipeline.elastic import read_elastic
 

@@ -1,4 +1,4 @@
-"""Signals that ask a command to end: Ctrl-C, a shell's or scheduler's request, a terminal that is gone, Slurm's warning."""
+"""Signals that ask a command to end: Ctrl-C, a shell's or scheduler's request, a closed terminal, Slurm's warning."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first tw
 
 @contextmanager
 def handled(handler: Handler) -> Iterator[None]:
-    """Call it for each of `SIGNALS` in here. What is ignored already stays ignored, as SIGHUP is under nohup.
+    """Call the handler for each of `SIGNALS` inside the block. Ignored signals stay ignored, such as SIGHUP under nohup.
 
-    So does what Python cannot put back, a handler that was written in C.
+    Handlers written in C stay too, because Python cannot restore them.
     """
     numbers = [signal.Signals[name] for name in SIGNALS if name in signal.Signals.__members__]
     before = {number: old for number in numbers if (old := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
@@ -28,7 +28,7 @@ def handled(handler: Handler) -> Iterator[None]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """A handler that ends a command as Ctrl-C does; other signals are named, because nobody may have seen them coming."""
+    """A handler that ends a command as Ctrl-C does; other signals are named, because the user may not expect them."""
     if number != signal.SIGINT:
         with suppress(OSError):  # the terminal is gone
             os.write(2, f"{signal_name(number)} came\n".encode())

@@ -1,5 +1,5 @@
-"""What a person sees while a command works: a live bar on a terminal, plain lines elsewhere, all on standard error; and what Ctrl-C
-does then."""
+"""Progress of a running command: a live bar on a terminal, plain lines elsewhere, all on standard error; and what Ctrl-C does
+meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..common.readable import duration, percent, plural
 from ..scores import METRICS
 from .signals import handled, interrupt, signal_name
 
-if TYPE_CHECKING:  # loaded where something is shown
+if TYPE_CHECKING:  # imported only when needed
     from rich.console import Console
 
 SILENCE_S = 15.0  # between lines where there is no terminal
@@ -26,12 +26,12 @@ TRAINING_SILENCE_S = 60.0
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print one line as it is: no markup, no colours of its own, no wrapping."""
+    """Print one line without markup, highlighting or wrapping."""
     console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class _Lasting(io.TextIOBase):
-    """A text stream that takes no notice of a terminal that is gone: a training must still write its checkpoint."""
+    """A text stream that ignores a closed terminal: a training must still write its checkpoint."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -57,7 +57,7 @@ class _Lasting(io.TextIOBase):
 
 
 def lasting_stream(stream: TextIO) -> IO[str]:
-    """The stream, on which writing does not fail when its terminal is gone or its disk is full."""
+    """Wrap the stream so that writing does not fail when its terminal is closed or its disk is full."""
     return cast(IO[str], _Lasting(stream))
 
 
@@ -128,7 +128,7 @@ class TrainView:
                 self.validated[1].append(f"{event['subnet']} {percent(event.get('score', event['top1']))}")
 
     def _download(self, *, event: str, file: str, done: int, total: int | None) -> None:
-        """Without a size from the server, only what has arrived."""
+        """Show the progress of a download; the total may be unknown."""
         size = f"{done / 1e6:,.1f}" if total is None else f"{done / 1e6:,.1f} of {total / 1e6:,.1f}"
         self.bar.update(self.task, description=event, completed=done / (total or math.inf), note=f"{file}: {size} MB")
         if done == total:
@@ -139,14 +139,14 @@ class TrainView:
             self.said = time.monotonic()
 
     def step(self, text: str) -> None:
-        """A stage of the demo begins."""
+        """Show that a stage of the demo begins."""
         self._flush()
         self.training = False
         say(self.console, text, style="bold")
         self.bar.update(self.task, description="", completed=0.0, note="")
 
     def count(self, done: int, total: int, note: str = "") -> None:
-        """Progress of a stage that counts."""
+        """Show how many items of a stage are done."""
         self.bar.update(self.task, completed=done / max(1, total), note=f"{done}/{total} {note}")
 
     def _flush(self) -> None:
@@ -157,7 +157,7 @@ class TrainView:
 
 
 class Counter:
-    """A bar that counts to a total; call it with (done, total) or (done, total, note). Where there is no terminal, lines."""
+    """A bar that counts to a total; call it with (done, total) or (done, total, note). Without a terminal it prints lines."""
 
     def __init__(self, console: Console, what: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -184,7 +184,7 @@ class Counter:
 
 
 def run_record(run: Any) -> dict[str, Any]:
-    """What a new run directory is, as JSON values."""
+    """Describe a new run directory as JSON values."""
     return {
         "folder": str(run.folder),
         "weights": run.weights_hash(),
@@ -195,22 +195,22 @@ def run_record(run: Any) -> dict[str, Any]:
 
 
 def stderr() -> Console:
-    """Where progress and messages go."""
+    """A console on standard error, for progress and messages."""
     from rich.console import Console
 
     return Console(file=lasting_stream(sys.stderr))
 
 
 def tell(text: str) -> None:
-    """Print one line there; of torchrun's processes only the first one's."""
+    """Print one line to standard error; under torchrun only in the first process."""
     if os.environ.get("RANK", "0") == "0":
         say(stderr(), text)
 
 
 @contextmanager
 def showing() -> Iterator[Progress]:
-    """Show what a command that may train says. While steps are trained, the first signal to end asks for a stop after a checkpoint;
-    otherwise it interrupts at once."""
+    """Show the progress of a command that may train. During training, the first signal stops after a checkpoint; otherwise it
+    interrupts at once."""
     asked: list[int] = []
     with TrainView(stderr()) as view:
 

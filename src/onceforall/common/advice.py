@@ -1,4 +1,4 @@
-"""What messages tell people to do: commands as a shell takes them, and what a path is that is not what was asked for."""
+"""Advice in error messages: commands quoted for the shell, and what a wrong path is instead of what was needed."""
 
 import os
 import shlex
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import list2cmdline
 
-# how names of image files end that all of onceforall reads; here, because this module needs nothing
+# suffixes of image files that onceforall reads; here, because this module imports nothing heavy
 PHOTOS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",
     ".avif", ".mpo",
 )  # fmt: skip
 MODELS = frozenset({".onnx", ".pt2", ".pte", ".tflite", ".xml", ".safetensors", ".pth", ".pt", ".bin"})
-LOOKED_AT = 200  # entries of a folder at most, to tell what it is: it may hold a million
+LOOKED_AT = 200  # entries of a folder to examine at most: it may hold a million
 
 
 def ofa(*words: str | Path) -> str:
@@ -71,7 +71,7 @@ def not_an_export(path: Path) -> str | None:
 
 
 def not_a_bundle(path: Path) -> str | None:
-    """The same for a bundle of networks."""
+    """Why this is no bundle of networks, what it is, and what to do, in one line; None if it is one."""
     home = _export_of(path)
     if home is not None and (home / "bundle.json").is_file():
         return None if home == path else f"{path}: not a bundle, but a file of one: give its folder, {home}"
@@ -107,7 +107,7 @@ def found_instead(path: Path) -> str:
 
 
 def _export_of(path: Path) -> Path | None:
-    """The exported network or bundle that this is, or a file of."""
+    """The folder of the exported network or bundle that the path is, or is a file of; None if there is none."""
     for folder in (path, path.parent) if path.name else (path,):
         if (folder / "bundle.json").is_file() or ((folder / "config.json").is_file() and (folder / "arch.json").is_file()):
             return folder
@@ -128,12 +128,12 @@ def _file(path: Path) -> str:
 
 
 def _typed(run: Path, path: Path) -> Path:
-    """The run as people wrote the path: relative if that was."""
+    """The run directory as part of the path as typed: relative if the path is."""
     return next((folder for folder in path.parents if folder.absolute() == run), run)
 
 
 def _run_above(path: Path) -> Path | None:
-    """The run directory that this path lies in, if there is one."""
+    """The run directory that contains the path, if any."""
     return next((folder for folder in path.absolute().parents if (folder / "run.json").is_file()), None)
 
 
@@ -142,7 +142,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _photos(path: Path) -> bool:
-    """Whether photographs lie in the folder, or in one of the folders in it."""
+    """Whether the folder, or one of its subfolders, contains photographs."""
     places = [path, *_folders(path)[:LOOKED_AT]]
     return any(entry.suffix.lower() in (*PHOTOS, ".parquet") for place in places for entry in _some(place))
 

@@ -9,9 +9,9 @@ Result = TypeVar("Result")
 
 
 def takes(kind: type[Any]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Have a function whose first parameter is an object of this class also take the class's fields by their names.
+    """Let a function whose first parameter is an object of this class also take the class's fields by name.
 
-    A name that no field has is refused with a TypeError. The signature tells all of them.
+    An unknown name raises a TypeError. The signature lists all fields.
     """
 
     def made(function: Callable[..., Result]) -> Callable[..., Result]:

@@ -1,7 +1,7 @@
-"""Files of other servers: fetched once into a cache, gone on with where an earlier try ended, and only what they should be.
+"""Download files once into a cache, resume interrupted downloads, and check digests.
 
-A file gets its name when it is whole and its digest is right; until then it is `NAME.incomplete` beside it. For the Hugging Face
-Hub its own library knows addresses, tokens and the cache; only the bytes come by `fetch`.
+A file gets its name when it is complete and its digest is right; until then it is called `NAME.incomplete`. For the Hugging Face
+Hub, its own library handles addresses, tokens and the cache; `fetch` only downloads.
 """
 
 import hashlib
@@ -22,28 +22,28 @@ from .files import make_folder, one_at_a_time, reading_or_writing
 from .packages import import_package, one_line, quiet_packages
 
 MIRROR = "ONCEFORALL_MIRROR"
-ANSWER_S = 10  # that a server may take before it counts as out of reach
+ANSWER_S = 10  # without an answer for this long, a server counts as unreachable
 CHUNK = 1 << 20
 SHA1, SHA256 = 40, 64  # hexadecimal digits
-UNREACHABLE = {  # of Python, httpx, requests, aiohttp, and the Hub's library where it is told to stay offline
+UNREACHABLE = {  # errors of Python, httpx, requests, aiohttp, and of the Hub's library in offline mode
     *("ConnectionError", "TimeoutError", "gaierror", "SSLError", "TimeoutException", "NetworkError", "ProxyError"),
     *("RemoteProtocolError", "Timeout", "ClientConnectionError", "LocalEntryNotFoundError"),
 }
-NOT_NOW = (408, 429, *range(500, 600))  # what a server answers that would have to be asked again
+NOT_NOW = (408, 429, *range(500, 600))  # status codes of temporary failures
 Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of a server.
+    """A file on a server.
 
     Args:
-        text: what the user asked for, which needs it.
-        path: where it belongs.
+        text: what the user asked for, which needs the file.
+        path: where to store it.
         digest: first digits of its sha256, or all 40 of its git object id.
         otherwise: what to do without it, for messages.
-        size: in bytes, as far as it is known before.
-        headers: that the server wants, and no other server may see.
+        size: in bytes, if known beforehand.
+        headers: for this server only; no other server may see them.
     """
 
     text: str
@@ -55,16 +55,16 @@ class Remote:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, reason: str) -> FileError:
-        """One line: what was to be fetched, why it is not there, and what to do; the reason leads over to the last."""
+        """One line: the file to fetch, why it is missing, and what to do; `reason` must lead over to the advice."""
         size = "" if self.size is None else f" ({self.size / 1e6:,.1f} MB)"
         return FileError(f"{self.text!r} needs {self.url}{size}: {reason} {self.otherwise}")
 
 
 def mirrored(url: str) -> str:
-    """The address where a file is looked for: with ONCEFORALL_MIRROR set, MIRROR/HOST/PATH in place of https://HOST/PATH.
+    """The address to download from: with ONCEFORALL_MIRROR set, MIRROR/HOST/PATH in place of https://HOST/PATH.
 
     Raises:
-        FileError: the mirror is no address.
+        FileError: the mirror is not an address.
     """
     mirror = os.environ.get(MIRROR, "").strip().rstrip("/")
     if not mirror:
@@ -77,19 +77,19 @@ def mirrored(url: str) -> str:
 
 
 def require_digest(path: Path, digest: str, what: str) -> None:
-    """Do nothing if the file has this digest, see `Remote`; else raise a `FileError` that says to delete it."""
+    """Check that the file has this digest, see `Remote`; else raise a `FileError` that says to delete it."""
     if (other := _other(path, digest)) is not None:
         raise FileError(f"{path}: is not {what} ({other}), so it was changed or is damaged: delete it to fetch it again")
 
 
 def fetch(remote: Remote, tell: Tell) -> Path:
-    """Its path, when it is there and is what it should be.
+    """Download the file unless it is cached, check its digest, and return its path.
 
     Args:
         tell: gets {"event": "download", "file": name, "done": bytes, "total": bytes or None}.
 
     Raises:
-        FileError: out of reach, changed, cut short, or not to be written; one line.
+        FileError: the file is unreachable, changed or truncated, or cannot be written; one line.
     """
     path = remote.path
     if not path.exists():
@@ -112,7 +112,7 @@ def fetch(remote: Remote, tell: Tell) -> Path:
 
 
 def _download(remote: Remote, part: Path, tell: Tell) -> None:
-    """The rest of the file, from where an earlier try ended."""
+    """Download the rest of the file, from where an earlier try ended."""
     with reading_or_writing(part):
         done = part.stat().st_size if part.exists() else 0
     try:
@@ -132,7 +132,7 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
         raise remote.error(f"the server answers {error.code} {error.reason}:") from None
     except FileError:
         raise
-    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError, timeouts, resets, TLS; addresses that are none
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError, timeouts, resets, TLS; invalid addresses
         why = " ".join(str(error.reason if isinstance(error, urllib.error.URLError) else error).split()) or type(error).__name__
         raise remote.error(f"not in the cache, and cannot be fetched ({why}): connect, or") from None
     if total is not None and done < total:
@@ -151,7 +151,7 @@ def _request(remote: Remote, done: int) -> urllib.request.Request:
 
 
 def _written(answer: Any, part: Path, done: int) -> Iterator[int]:
-    """Writes what comes and gives the number of bytes in the file, until the connection ends."""
+    """Write what arrives, and yield the number of bytes in the file, until the connection ends."""
     with reading_or_writing(part):
         file = open(part, "ab" if done else "wb")  # noqa: SIM115
     with file:
@@ -174,7 +174,7 @@ def _require_space(remote: Remote, part: Path, needed: int) -> None:
 
 
 def _other(path: Path, digest: str) -> str | None:
-    """None if the file has this digest; else in words which it has, and which it should have."""
+    """None if the file has this digest; else a text with its own digest and the expected one."""
     with reading_or_writing(path), open(path, "rb") as file:
         if len(digest) == SHA1:
             size = path.stat().st_size
@@ -198,8 +198,8 @@ class _HubFile:
     """A file of a repository, in the library's cache.
 
     Args:
-        path: where it lies.
-        url: its address in the commit that it is of.
+        path: of the cached file.
+        url: its address in its commit.
     """
 
     path: Path
@@ -213,13 +213,13 @@ def from_hub(
 
     Args:
         repository: USER/NAME or USER/NAME@REVISION.
-        names: of files, the best one first. What is in the cache is taken without asking the Hub.
-        extra: that brings the library.
-        data: it is a data set, whose large files are checked when they come, but not each time they are used.
+        names: of files, the best one first. Cached files are used without asking the Hub.
+        extra: that installs the library.
+        data: it is a data set, whose large files are checked on arrival, but not each time they are used.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        FileError: out of reach, not to be seen without a token, changed, or not to be written; one line.
+        FileError: unreachable, hidden without a token, changed, or not writable; one line.
     """
     hub, errors = import_package("huggingface_hub", extra), import_package("huggingface_hub.errors", extra)
     constants = import_package("huggingface_hub.constants", extra)
@@ -256,7 +256,7 @@ def from_hub(
 
 
 def _of_cache(path: Path, address: str, name: str, *, check: bool) -> _HubFile:
-    """A file of the library's cache: REPOSITORY/snapshots/COMMIT/NAME, as a rule a link to REPOSITORY/blobs/DIGEST."""
+    """A file of the library's cache: REPOSITORY/snapshots/COMMIT/NAME, usually a link to REPOSITORY/blobs/DIGEST."""
     url = f"{address}/resolve/{path.parts[-1 - len(Path(name).parts)]}/{name}"
     digest = path.resolve().name
     if check and re.fullmatch(rf"[0-9a-f]{{{SHA1}}}|[0-9a-f]{{{SHA256}}}", digest):
@@ -276,7 +276,7 @@ def _reason(error: Exception, errors: Any, repository: str, address: str) -> str
 
 
 def out_of_reach(error: BaseException) -> bool:
-    """Whether a library failed because a server does not answer, or not now: its classes are not ours to import."""
+    """Whether a library failed because a server is unreachable or overloaded, by class name: we cannot import its classes."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & UNREACHABLE or ("HfHubHTTPError" in kinds and error.response.status_code in NOT_NOW):  # type: ignore[attr-defined]
         return True

@@ -1,6 +1,6 @@
-"""Files that a crash cannot tear, and errors that say which file and why.
+"""Atomic file writes, locks, and errors that name the file and the reason.
 
-A file is written beside its place, flushed to the disk, then renamed: readers see the old content or the new one, whole.
+A file is written under a temporary name, flushed to disk, then renamed: readers see all of the old content or all of the new.
 """
 
 import codecs
@@ -30,7 +30,7 @@ except ImportError:  # everywhere else
 
 LOOKS = 5  # at the lock of a folder: `held` may have looked just now
 MOST_BYTES = 100_000_000  # of a text file
-UNICODE = "backslashreplace"  # paths need not be valid Unicode, and this is how JSON writes what is not
+UNICODE = "backslashreplace"  # paths need not be valid Unicode; this matches JSON's escapes
 NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_FLUSH = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)  # of a folder: Windows, and some network file systems
 
@@ -60,10 +60,10 @@ def reading_or_writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def recording(what: str) -> Iterator[None]:
-    """Inside, what only keeps a record may not be permitted, as in a folder that can only be read: then a `Note` says so.
+    """Turn missing permission to write a record, as in a read-only folder, into a `Note`.
 
     Args:
-        what: is recorded, with "is" or "are", as in "this evaluation is".
+        what: subject of the message, with its verb, as in "this evaluation is".
     """
     try:
         yield
@@ -77,7 +77,7 @@ def recording(what: str) -> Iterator[None]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, so that two commands do not write the same files. A crash releases it.
 
-    Where the file system has no locks, a `Note` says so.
+    If the file system has no locks, a `Note` says so.
 
     Raises:
         FileError: another process holds it.
@@ -97,7 +97,7 @@ def busy(folder: Path) -> bool:
 
 
 def held(path: Path) -> bool:
-    """Whether a process holds this lock file now. Where the file system has no locks, no, and a `Note` says so."""
+    """Whether a process holds this lock file now. If the file system has no locks: False, and a `Note` says so."""
     with reading_or_writing(path):
         try:
             handle = os.open(path, os.O_RDONLY)
@@ -113,15 +113,15 @@ def held(path: Path) -> bool:
 def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Wait for and hold a lock file; deleted on exit, released on a crash.
 
-    Where the file system has no locks, a `Note` says so, and it yields False: another process may be at work too.
+    If the file system has no locks, a `Note` says so, and it yields False: another process may be working too.
 
     Raises:
-        FileError: it cannot be made, or another process holds it and `wait` is False.
+        FileError: it cannot be created, or another process holds it and `wait` is False.
     """
     tries, refusal = math.inf if wait else 1, f"{path}: another process holds it: wait until it has ended"
     with reading_or_writing(path):
         handle, real = _lock(path, tries, refusal)
-        while not _is(handle, path):  # who had it has removed it
+        while not _is(handle, path):  # the previous holder has removed it
             _close(handle)
             handle, real = _lock(path, tries, refusal)
     try:
@@ -140,20 +140,20 @@ def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def make_folder(path: Path) -> Path:
-    """Make the folder and its parents if they are not there; return it."""
+    """Create the folder and its parents if they do not exist; return it."""
     with reading_or_writing(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def writable(path: Path) -> Path:
-    """See that files can be made in the folder, or, if it is not there, in the one that it is going to be made in; return it.
+    """Check that files can be created in the folder, or if it does not exist, in its nearest existing parent; return it.
 
     Raises:
         FileError: they cannot.
     """
     with reading_or_writing(path):
-        # Path.exists fails in a folder that may not be looked into, until Python 3.14
+        # Path.exists fails in a folder without search permission, until Python 3.14
         there = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
         probe = there / f".{os.getpid()}.probe.tmp"
         probe.touch()
@@ -165,7 +165,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, flush what it wrote, and rename it to `path`.
 
     Raises:
-        FileError: the file cannot be written, or is a pipe or device, which a file must not replace; `path` is as it was.
+        FileError: the file cannot be written, or is a pipe or device, which a file must not replace; `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with reading_or_writing(path):
@@ -186,7 +186,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Write a whole text file (UTF-8), atomically. What no UTF-8 can hold, as of a path, becomes \udce9, which JSON reads back."""
+    r"""Write a whole text file (UTF-8), atomically. Characters that UTF-8 cannot encode become \udce9, which JSON reads back."""
     write_bytes(path, text.encode("utf-8", UNICODE))
 
 
@@ -196,10 +196,10 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def regular_file(path: Path, most_bytes: int | None = None) -> int:
-    """Do nothing if this is a file that ends (no folder, pipe or device) and is not too large; return its size in bytes.
+    """Check that this is a regular file (no folder, pipe or device) and not too large; return its size in bytes.
 
     Raises:
-        FileError: it is none, or is not there.
+        FileError: it is not, or does not exist.
     """
     with reading_or_writing(path):
         facts = path.stat()
@@ -243,7 +243,7 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def why_not_the_file(path: Path) -> str:
-    """What is there in place of a file that was meant, as after a download of something else; "" if that is not known."""
+    """What is there in place of a file that was meant, and what to do, as after a download of something else; "" if unknown."""
     try:
         with open(path, "rb") as file:
             start = file.read(64).lstrip().lower()
@@ -251,7 +251,9 @@ def why_not_the_file(path: Path) -> str:
         return ""
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS in place of the file: git lfs pull fetches it"
-    return "a page of HTML in place of the file" if start.startswith((b"<!doctype html", b"<html")) else ""
+    if start.startswith((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"\x28\xb5\x2f\xfd")):
+        return "compressed: unpack it first"
+    return "a page of HTML in place of the file: fetch it again" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def read_json(path: Path) -> Any:
@@ -268,7 +270,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON record as a line of its own; a line torn by a crash before is ended first."""
+    """Append one JSON record as a line; a line torn by an earlier crash is ended first."""
     line = json.dumps(record, ensure_ascii=False) + "\n"
     with reading_or_writing(path), open(path, "a+b") as file:
         if file.tell() and not _ends_line(file):
@@ -277,7 +279,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; [] if there is none. Lines that a crash tore are left out."""
+    """The records of a JSON-lines file; [] if there is none. Lines torn by a crash are skipped."""
     with reading_or_writing(path):
         try:
             content = path.read_bytes()
@@ -295,7 +297,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _lock(path: Path, tries: float, refusal: str) -> tuple[int, bool]:
-    """A handle of the lock file, and whether the lock is real; a `FileError` where others hold it at every try."""
+    """A handle of the lock file, and whether the lock is real; a `FileError` if others hold it at every try."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         while (taken := _taken(handle, path)) is False:
@@ -310,7 +312,7 @@ def _lock(path: Path, tries: float, refusal: str) -> tuple[int, bool]:
 
 
 def _taken(handle: int, path: Path, *, shared: bool = False) -> bool | None:
-    """Lock an open file; False if another process has it. None where there are no locks, and a `Note` says so."""
+    """Lock an open file; False if another process holds it. None if there are no locks, and a `Note` says so."""
     try:
         if fcntl is not None:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -359,7 +361,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    """So that a new name in it survives a power failure; where folders cannot be flushed, the system does what it does."""
+    """Flush the folder so that a new name in it survives a power failure; do nothing where folders cannot be flushed."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:

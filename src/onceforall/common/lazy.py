@@ -1,4 +1,4 @@
-"""Packages that load a module when one of its names is first used, so that what needs no torch does without loading it.
+"""Packages that load a module when one of its names is first used, so that torch is loaded only when needed.
 
 A package keeps its imports under `if TYPE_CHECKING:`, where type checkers and readers find them, and calls `load_on_use(__name__)`.
 """
@@ -16,8 +16,8 @@ from .memory import loading
 class _LazyPackage(ModuleType):
     """A package whose attributes are imported on first use.
 
-    Where a function has the name of its module, as `pipeline.train.train`, the package's attribute is the function, whichever is
-    imported first: Python binds a module in its package after loading it, which is ignored here.
+    If a function has the same name as its module, such as `pipeline.train.train`, the package's attribute is the function,
+    whichever is imported first: Python binds a module in its package after loading it, which is ignored here.
     """
 
     _lazy_names: dict[str, tuple[str, str | None]]  # name -> module, and the name in it; None for the module itself
@@ -40,7 +40,7 @@ class _LazyPackage(ModuleType):
 
 
 def load_on_use(package: str) -> None:
-    """Have a package, which is being imported, hand out the names that it imports under `if TYPE_CHECKING:`."""
+    """Make a package that is being imported load its names under `if TYPE_CHECKING:` on first use."""
     module = sys.modules[package]
     assert module.__spec__ is not None
     assert isinstance(module.__spec__.loader, InspectLoader)

@@ -1,4 +1,4 @@
-"""What this process does with memory that it no longer needs."""
+"""Settings of memory management: freed memory and garbage collection."""
 
 import ctypes
 import gc
@@ -10,11 +10,11 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory for reuse (Linux only); whether it was told.
+    """Tell glibc to keep freed memory for reuse (Linux only). Return whether that worked.
 
-    Activations are freed layer by layer. glibc gives large ones back to the system at once, which then has to clear new pages
-    for the next layer: that took 45 % of the time of evaluating networks (docs/results/export.md). The price: this
-    process never shrinks. So it is for programs of which it is the only purpose, such as `ofa train`.
+    Activations are freed layer by layer. glibc returns large ones to the system at once, which then has to clear new pages for
+    the next layer: that took 45 % of the time of evaluating networks (docs/results/export.md). The price: this process never
+    shrinks. So it is for programs that do little else, such as `ofa train`.
     """
     if sys.platform != "linux":
         return False
@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
 def loading() -> Iterator[None]:
     """Collect no garbage while modules are imported.
 
-    The hundreds of thousands of objects that torch makes then all stay, and going over them again and again was 0.4 of the 2.6
+    The hundreds of thousands of objects that torch creates all stay alive, and scanning them repeatedly took 0.4 of the 2.6
     seconds of processor time of `ofa status` (torch 2.14).
     """
     enabled = gc.isenabled()

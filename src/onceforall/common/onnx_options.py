@@ -1,4 +1,4 @@
-"""What ONNX files are like here: names, versions and options."""
+"""Names, versions and options of our ONNX files."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ OPSET = 13  # of December 2020; nothing newer is needed
 OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
 HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
 MOST_IMAGES = 1024
-ACTIVATIONS = {"softmax": "Softmax", "sigmoid": "Sigmoid"}  # the operator of each
+ACTIVATIONS = {"softmax": "Softmax", "sigmoid": "Sigmoid"}  # name -> ONNX operator
 
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """How files that are made from an ONNX graph are written.
+    """Options for files made from an ONNX graph.
 
     Args:
-        opset: version of ONNX's operators, of the ONNX files themselves; the version of the file format (IR) follows from it.
-        batch: images a call; None for any number.
-        softmax: end with a softmax, or what else makes probabilities of the logits, so that the files give these.
-        activation: what that is: "softmax", or "sigmoid" where an image may have several labels.
+        opset: ONNX operator set, for the ONNX files themselves; the version of the file format (IR) follows from it.
+        batch: images per call; None for any number.
+        softmax: end with `activation`, so that the files return probabilities instead of logits.
+        activation: "softmax", or "sigmoid" if an image may have several labels.
 
     Raises:
         VerificationError: a value that is not among those allowed.

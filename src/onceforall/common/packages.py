@@ -1,4 +1,4 @@
-"""Optional packages: found, imported and kept quiet, with errors of one line."""
+"""Find, import and silence optional packages, with one-line errors."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ _REDIRECTING = threading.RLock()
 
 
 def require(package: str, extra: str) -> None:
-    """Look for a package without importing it.
+    """Check that a package is installed, without importing it.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -28,7 +28,7 @@ def require(package: str, extra: str) -> None:
 
 
 def import_package(name: str, extra: str) -> Any:
-    """A module of an optional package.
+    """Import a module of an optional package.
 
     Raises:
         MissingExtraError: the package is not installed.
@@ -39,23 +39,23 @@ def import_package(name: str, extra: str) -> Any:
     try:
         with quiet_packages():
             return importlib.import_module(name)
-    except Exception as error:  # whatever a package does when a library of its own does not load
+    except Exception as error:  # packages raise all kinds of errors if one of their libraries does not load
         raise DeviceError(
             f"the package {package!r} is installed but cannot be imported: {one_line(error)}: reinstall it"
         ) from error
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters."""
+    """An error's message as one line of at most 300 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
 @contextmanager
 def quiet_packages() -> Iterator[None]:
-    """Warnings, log messages and progress bars of other packages do not reach the user; errors do.
+    """Hide warnings, log messages and progress bars of other packages from the user, but not errors.
 
-    Of several threads that are inside at once, the first to come silences them, and the last to go lets them speak again.
+    If several threads are inside at once, the first to enter silences the packages, and the last to leave restores them.
     """
     _HUSHED.come()
     try:
@@ -65,7 +65,7 @@ def quiet_packages() -> Iterator[None]:
 
 
 class _Hushed:
-    """How many are inside `quiet_packages`, and what is to be put back after them."""
+    """The number of threads inside `quiet_packages`, and the state to restore after the last one."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
@@ -91,12 +91,12 @@ _HUSHED = _Hushed()
 
 @contextmanager
 def no_stderr() -> Iterator[None]:
-    """What is written to this process's standard error is dropped: the only way to quiet a library in C++ that logs to it.
+    """Drop everything written to this process's standard error: the only way to silence a C++ library that logs to it.
 
-    That of other threads is dropped too, so this is for seconds at most. One thread at a time: two that overlap could put back
-    what the other one had put there.
+    The output of other threads is dropped too, so use it for seconds at most. One thread at a time: if two overlapped, one could
+    restore what the other had redirected.
     """
-    with _dropped(2, sys.stderr), redirect_stderr(io.StringIO()):  # what Python has there may be another file
+    with _dropped(2, sys.stderr), redirect_stderr(io.StringIO()):  # sys.stderr may be another file
         yield
 
 
@@ -129,7 +129,7 @@ def _dropped(descriptor: int, stream: TextIO | None) -> Iterator[None]:
 
 @contextmanager
 def same_environment() -> Iterator[None]:
-    """Environment variables that a package sets for itself when it is imported are as before afterwards."""
+    """Restore environment variables afterwards, for packages that set some when they are imported."""
     before = dict(os.environ)
     try:
         yield

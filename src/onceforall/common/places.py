@@ -1,4 +1,4 @@
-"""Where things lie on this machine: paths as people write them, a cache that can be written, names that any library can open."""
+"""Places on this machine: paths as people write them, a writable cache, names that any library can open."""
 
 import os
 import stat
@@ -16,18 +16,18 @@ HOW = "set XDG_CACHE_HOME to a folder that can be written"
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with ~ and ~user replaced; as it is where there is no such home, so that it is named as not found."""
+    """The path with ~ and ~user expanded; unchanged if there is no such home, so that it is reported as not found."""
     return Path(os.path.expanduser(path))
 
 
 def cache_folder(holds: Sequence[str] = ()) -> Path:
-    """A folder for what can be made again: $XDG_CACHE_HOME/onceforall, or ~/.cache/onceforall.
+    """A folder for reproducible files: $XDG_CACHE_HOME/onceforall, or ~/.cache/onceforall.
 
-    Where that cannot be written, or there is no home, as for an unknown user in a container, it is a folder of this user alone
-    under the temporary directory, and a `Note` says so.
+    If it is not writable, or there is no home, as for an unknown user in a container, it is a private folder under the temporary
+    directory, and a `Note` says so.
 
     Args:
-        holds: names of what is needed from it: where all are there already, it need not be written.
+        holds: names needed from it: if all exist already, it need not be writable.
 
     Raises:
         FileError: neither can be written.
@@ -80,7 +80,7 @@ def _private() -> Path:
 
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
-    """The file or folder under a name that is valid Unicode, for libraries that open no others: itself, or a link to it."""
+    """The file or folder under a name that is valid Unicode, for libraries that need one: itself, or a link to it."""
     if is_unicode(path):
         yield path
         return

@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own 300,000 turns can take longer than
-# the scheduler gives a thread at once: beside one other busy process, a step of the digits' network took 20 times as long as alone
-# on 2 cores of an Intel machine. With 10,000 turns it takes 4.3 times as long on an AMD one, where 30,000 take 6.9 times, and 3,000
-# cost up to a fifth when alone (benchmarks/contended.py, docs/training.md). LLVM's and Intel's OpenMP (macOS, Windows, conda) count
-# milliseconds, 200 if not told; 1 is the least that all of their versions read, but for not spinning at all.
+# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's default of 300,000 turns can take longer
+# than a scheduler time slice: next to one other busy process, a step of the digits' network took 20 times as long as alone on
+# 2 cores of an Intel machine. With 10,000 turns it takes 4.3 times as long on an AMD one, where 30,000 take 6.9 times, and 3,000
+# cost up to a fifth when alone (benchmarks/contended.py, docs/training.md). LLVM's and Intel's OpenMP (macOS, Windows, conda)
+# count milliseconds, 200 by default; 1 is the smallest value that all of their versions accept besides not spinning at all.
 SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
 def bound_spinning() -> None:
-    """Set the environment variables of `SPINNING`, for libraries that are loaded later and for child processes.
+    """Set the environment variables of `SPINNING`, for libraries loaded later and for child processes.
 
-    What the user has set wins: each of the variables, and OMP_WAIT_POLICY over both. Nothing is set when torch is loaded already,
-    since it would change child processes only.
+    The user's settings win: each of the variables, and OMP_WAIT_POLICY over both. Nothing is set if torch is already loaded,
+    because that would affect child processes only.
     """
     if "torch" in sys.modules or os.environ.get("OMP_WAIT_POLICY", "").strip():
         return
@@ -36,11 +36,11 @@ def bound_spinning() -> None:
 def processors(root: Path = Path("/")) -> int:
     """How many processors this process may use at once, at least 1.
 
-    That is the processors it may run on (`taskset`), and not more than the CPU time which its control groups grant (containers),
-    where a fraction counts as a whole: with 1.5, two threads compute half again as much as one.
+    That is the processors it may run on (`taskset`), and at most the CPU time granted by its control groups (containers), rounded
+    up: with 1.5, two threads compute half again as much as one.
 
     Args:
-        root: of the file system in which the control groups are looked up.
+        root: of the file system with the control groups.
     """
     try:
         usable = len(os.sched_getaffinity(0))
@@ -51,7 +51,7 @@ def processors(root: Path = Path("/")) -> int:
 
 
 def processor_name() -> str:
-    """The processor's model name, as the operating system tells it."""
+    """The processor's model name, as reported by the operating system."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(errors="replace").splitlines():
@@ -62,7 +62,7 @@ def processor_name() -> str:
 
 
 def processor_count_text(count: int) -> str:
-    """What a message about too many threads says of this machine: what it has, and what this process may use of it."""
+    """For messages about too many threads: the processors of this machine, and how many this process may use."""
     have = os.cpu_count() or 1
     plural = "processor" if have == 1 else "processors"
     return f"this machine has {have} {plural}" + ("" if count == have else f", of which this process may use {count}")
@@ -71,7 +71,7 @@ def processor_count_text(count: int) -> str:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """The CPU time that control groups grant this process, in processors; None where there is no limit.
 
-    Both versions of Linux's control groups are read, and all groups above the process's own that can be seen: the smallest counts.
+    Both versions of Linux's control groups are read, and all visible groups above the process's own: the smallest limit counts.
     """
     quotas = []
     for folder, version in _groups(root):

@@ -1,4 +1,4 @@
-"""`Progress`: what a long call says while it works, and how it is asked to stop."""
+"""`Progress`: how a long call reports its progress, and how it is asked to stop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ Event = dict[str, Any]
 
 
 def _ignored(*told: Any) -> None:
-    """Nobody listens."""
+    """Ignore all arguments."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Who listens to a call; whatever is not given is not listened to.
+    """Callbacks of a long call; those not given do nothing.
 
     Args:
-        say: gets a line on what is being done now.
-        count: gets how many are done, how many there are in all, and a note.
-        event: gets records of a training, as metrics.jsonl has them; besides "data", "decode", "download" and "note" records.
-        result: gets each of several results as soon as it is there.
-        stopped: asked after every step of a training; True ends it with a checkpoint and `StoppedError`.
+        say: gets a line that describes the current work.
+        count: gets the number of items done, their total, and a note.
+        event: gets the records of a training, as in metrics.jsonl, and "data", "decode", "download" and "note" records.
+        result: gets each of several results as soon as it is available.
+        stopped: called after every training step; True ends training with a checkpoint and `StoppedError`.
     """
 
     say: Callable[[str], None] = _ignored
@@ -30,7 +30,7 @@ class Progress:
     stopped: Callable[[], bool] = lambda: False
 
     def note(self, text: str) -> None:
-        """A "note" record."""
+        """Send a "note" record."""
         self.event({"event": "note", "text": text})
 
 

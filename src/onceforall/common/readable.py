@@ -1,4 +1,4 @@
-"""Numbers for people: rounded, with units, and the interval that a counted share deserves."""
+"""Numbers for people: rounded, with units, and confidence intervals of counted fractions."""
 
 from collections.abc import Sequence
 from math import ceil, floor, isfinite, log10, sqrt
@@ -22,7 +22,7 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def paired_difference(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two shares of the same n images, of which the second gained and lost these numbers.
+    """95 % interval of the difference of two fractions of the same n images; the second gained and lost these numbers of images.
 
     Wald's interval after half an image is added to each of the four cells (Agresti and Min 2005).
 
@@ -75,7 +75,7 @@ def memory(size: float | None) -> str:
 
 
 def quantity(name: str, value: float) -> str:
-    """A cost or limit by the name that it has in code: ("macs", 1e8) -> "100.0 M MACs"; others as "name value"."""
+    """A cost or limit, given its name in code: ("macs", 1e8) -> "100.0 M MACs"; unknown names as "name value"."""
     match name:
         case "latency_ms":
             return milliseconds(value)
@@ -93,7 +93,7 @@ def quantity(name: str, value: float) -> str:
 
 
 def rounded_up(value: float, digits: int = 3) -> float:
-    """Rounded up to `digits` significant digits, so that what people read is enough: 100,040,000 -> 101,000,000."""
+    """Rounded up to `digits` significant digits, so that the printed limit suffices: 100,040,000 -> 101,000,000."""
     if not _known(value) or value <= 0:
         return value
     step = 10.0 ** (floor(log10(value)) - digits + 1)
@@ -116,7 +116,7 @@ def duration(seconds: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; a bar inside a cell is escaped, a line break becomes a space."""
+    """A Markdown table; bars inside cells are escaped, line breaks become spaces."""
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *rows)]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
@@ -127,6 +127,6 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 
 def kendall_text(tau: float, ceiling: float | None) -> str:
-    """Kendall's tau, with the highest one that the noise of measurements allows; of few networks, that is known badly."""
+    """Kendall's tau as text, with the highest value that measurement noise allows; that is a rough estimate for few networks."""
     known = ceiling is not None and ceiling >= tau
     return f"{tau:.3f}" + (f" (a perfect one would reach about {ceiling:.2f}: measurements are noisy)" if known else "")

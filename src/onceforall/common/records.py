@@ -1,6 +1,6 @@
-"""Frozen dataclasses as JSON: one writer, and one reader that names the file and the field that is not what it should be.
+"""Frozen dataclasses as JSON: one writer, and one reader whose errors name the file and the wrong field.
 
-Not pydantic: it takes no text that is not valid Unicode, which a path may be, and loading it takes longer than `ofa status` should.
+Not pydantic: it refuses text that is not valid Unicode, such as some paths, and loading it takes too long for `ofa status`.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a 
 
 
 def write_record(path: Path, record: Any, format: str) -> None:
-    """Write a dataclass with its format as a JSON file, atomically."""
+    """Write a dataclass and its format to a JSON file, atomically."""
     write_json(path, {"format": format, **json_of(record)})
 
 
 def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "", strict: bool = False) -> T:
-    """What `write_record` wrote, see `as_record`; if `strict`, with no other entries than fields."""
+    """Read what `write_record` wrote, see `as_record`; `strict` refuses entries that are not fields."""
     try:
         data = read_json(path)
     except FileError as error:
@@ -44,17 +44,17 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
 
 
 def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *, otherwise: str = "") -> T:
-    """A dataclass from JSON values, as of a line of a file. Entries that are no fields are passed over.
+    """Make a dataclass from JSON values. Entries that are not fields are ignored.
 
-    Fields with a default may be missing, as in older files. Where they meant something else, the dataclass has a static method
-    `older`, which gives the entries of any file as a present one has them.
+    Fields with a default may be missing, as in older files. If older entries had another meaning, the dataclass has a static method
+    `older`, which converts the entries of any file to the current form.
 
     Args:
-        path: of the file, for messages; `otherwise` says what to do when it is damaged.
-        format: that the file says it has; None where it says none.
+        path: of the file, for messages; `otherwise` says what to do if it is damaged.
+        format: expected format of the file; None if it has none.
 
     Raises:
-        FileError: it has another format, or a field is missing or of another type; one line.
+        FileError: the format differs, or a field is missing or has another type; one line.
     """
     more = f": {otherwise}" if otherwise else ""
     try:
@@ -70,7 +70,7 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
 
 
 def json_of(value: Any) -> Any:
-    """Dataclasses as JSON values; those that read and write their own, such as architectures, as these."""
+    """Convert dataclasses to JSON values; classes with their own `to_json`, such as architectures, use it."""
     if "from_json" in vars(type(value)):
         return value.to_json()
     if isinstance(value, Path):
@@ -83,8 +83,8 @@ def json_of(value: Any) -> Any:
 
 
 def _value(kind: Any, data: Any, where: str) -> Any:
-    """JSON values as a value of this type; a `ValueError` says where they are another."""
-    if type(data) is kind or kind is Any:  # first, since a file may have a million lines
+    """Convert JSON values to a value of this type; a `ValueError` says where the types differ."""
+    if type(data) is kind or kind is Any:  # fast path: a file may have a million lines
         return data
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):  # X | None, or X | Y

@@ -1,4 +1,4 @@
-"""Arguments of the commands that choose networks of a run, take them home and show them."""
+"""Arguments of the commands that choose networks of a run, export them and use them."""
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
@@ -17,7 +17,7 @@ CAUTION = 1.0
 
 
 def _each(texts: list[str] | None) -> list[str]:
-    """Names of several options, each with commas."""
+    """Names from repeated options, each comma-separated."""
     return [name.strip() for text in texts or [] for name in text.split(",") if name.strip()]
 
 
@@ -27,12 +27,12 @@ class SearchOptions:
 
     Args:
         folder: the run directory.
-        budget: what the network may cost. On a command line there may be several latencies, each with a search of its own.
-        device: that was profiled; without a latency limit it need not be.
-        finalists: best predicted networks that are measured.
-        caution: standard deviations of the prediction that are taken off it: the best of very many predictions is one that is too
-            high. 0 maximises the prediction itself, and says how far from the optimum the result can be where that is known.
-        seed: of the search.
+        budget: what the network may cost. The command line takes several latencies, each searched separately.
+        device: a profiled device; without a latency limit, profiling is not needed.
+        finalists: number of networks predicted best to measure.
+        caution: search on prediction - caution·std, because the best of very many predictions is one that is too high. 0
+            maximizes the prediction itself, and gives a bound on the distance from the optimum if one is known.
+        seed: for the search.
         data: where the images are now, if they have moved since; None for where the run says.
     """
 
@@ -49,7 +49,7 @@ class SearchOptions:
 
 
 def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
-    """What was asked for; None if nothing was."""
+    """The options given; None if there are none."""
     if opset is None and batch is None and not softmax:
         return None
     from ..common.onnx_options import OPSET
@@ -59,8 +59,8 @@ def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
 
 
 _ONNX = {
-    "opset": Flag("Of ONNX files: operators 10 to 28, e.g. 17; 13.", "N", kind=int),
-    "batch": Flag("Of ONNX and OpenVINO files: images of a call, e.g. 1.", "N", kind=int),
+    "opset": Flag("ONNX operator set, 10 to 28, e.g. 17; default 13.", "N", kind=int),
+    "batch": Flag("ONNX and OpenVINO: images per call, e.g. 1.", "N", kind=int),
     "softmax": Flag("End these files with a softmax, for probabilities.", kind=bool, default=False),
 }
 
@@ -72,19 +72,19 @@ class SpecialiseOptions:
     Args:
         folder: the run directory.
         budgets: what each network may cost.
-        device: that was profiled, or several; without latency limits they need not be.
+        device: one or several profiled devices; without latency limits, profiling is not needed.
         export: formats, see `onceforall.export.FORMATS`.
         out: where the folders of the networks go; None for specialised/ in the run directory.
-        finalists: best predicted networks that are measured before one is chosen.
-        seed: of the search.
-        max_drop: most points of held-out top-1 that an int8 file may lose; one that loses more is left out.
-        arch: take this network instead of searching one; it is measured, and must keep the latency.
-        name: of the folder of the one network, instead of one made of device and budget.
-        metric: that networks are chosen by, if not the run's: sub-networks are then measured and a predictor is fitted for it.
+        finalists: number of networks predicted best to measure before one is chosen.
+        seed: for the search.
+        max_drop: points of held-out top-1 that an int8 file may lose; files that lose more are left out.
+        arch: export this network instead of searching; it is measured, and must meet the latency limit.
+        name: of the single network's folder, instead of one made of device and budget.
+        metric: for choosing networks, if not the run's: sub-networks are then measured and a predictor is fitted for it.
         license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
-        push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
-            with the name of its folder added.
-        finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
+        push_to_hub: repository, USER/NAME, to upload the network to when all are proven; each of several networks gets its own,
+            with the name of its folder appended.
+        finetune: epochs to train each network separately before it is exported; see `Finetuning`.
         data: where the images are now, if they have moved since; None for where the run says.
         onnx: options of the formats that are made from an ONNX graph; None for the default.
         readers: other programs to run the ONNX files in, see `onceforall.export.READERS`; None for all that are installed.
@@ -93,20 +93,20 @@ class SpecialiseOptions:
     folder: Path = run_folder()
     budgets: Sequence[Budget] = group(MISSING, budgets_of, LIMITS, positional=True)
     device: str | Sequence[str] = option(
-        "As in ofa profile; several: give it again.", "DEVICE", "cpu", kind=list[str], complete="devices"
+        "As in ofa profile; repeat for several.", "DEVICE", "cpu", kind=list[str], complete="devices"
     )
     export: Sequence[str] = option(
         "Such as onnx,onnx-int8: docs/export.md.", "FORMATS", ("onnx",), read=names_in, complete="format,"
     )
-    max_drop: float = option("Most top-1 that int8 may lose.", "POINTS", 2.0, least=0, most=100)
+    max_drop: float = option("Maximum top-1 loss of int8 files.", "POINTS", 2.0, least=0, most=100)
     onnx: "OnnxOptions | None" = group(None, _onnx, _ONNX)
     readers: Sequence[str] | None = option(
-        "Run ONNX files there too, e.g. opencv,ncnn; none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
+        "Check ONNX files in e.g. opencv,ncnn; or none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
     )
-    finetune: int = option("Train each alone first, e.g. 5.", "EPOCHS", 0, least=0)
+    finetune: int = option("Fine-tune each first, e.g. 5.", "EPOCHS", 0, least=0)
     out: Path | None = option("Instead of RUN/specialised, e.g. networks/.", "FOLDER")
-    push_to_hub: str | None = option("Upload what is proven to the Hub, e.g. you/flowers.", "REPO")
-    license: str | None = option("Of the weights, for the card, e.g. apache-2.0.", "NAME")
+    push_to_hub: str | None = option("Upload proven networks to the Hub, e.g. you/flowers.", "REPO")
+    license: str | None = option("License of the weights, for the card, e.g. mit.", "NAME")
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()
@@ -119,7 +119,7 @@ class SpecialiseOptions:
 
     @property
     def devices(self) -> Sequence[str]:
-        """All of them."""
+        """All devices."""
         return [self.device] if isinstance(self.device, str) else self.device
 
 
@@ -129,19 +129,19 @@ class BundleOptions:
 
     Args:
         folder: the run directory.
-        budgets: for each the best network is searched, as `specialise` does; this needs a profile and a predictor.
-        archs: networks besides those: names in specialised/ of the run, files, folders, "largest", "smallest" or "random:3".
-        device: that the budgets are for. Bundles run in PyTorch, so with "pytorch" the limits are those of the bundle itself.
+        budgets: search the best network for each, as `specialise` does; this needs a profile and a predictor.
+        archs: more networks: names in specialised/ of the run, files, folders, "largest", "smallest" or "random:3".
+        device: for the budgets. Bundles run in PyTorch, so with "pytorch" the limits apply to the bundle itself.
         out: None for bundle/ in the run directory.
-        finalists: best predicted networks that are measured before one is chosen.
-        seed: of the search and of random networks.
+        finalists: number of networks predicted best to measure before one is chosen.
+        seed: for the search and random networks.
         data: where the images are now, if they have moved since; None for where the run says.
     """
 
     folder: Path = run_folder()
     budgets: Sequence[Budget] = group((), budgets_of, LIMITS, positional=True)
     archs: Sequence[str] = option(
-        "Also or instead: names or files, e.g. largest,5ms.", "NETS", (), kind=list[str], read=_each, name="--arch"
+        "Add these: names or files, e.g. largest,5ms.", "NETS", (), kind=list[str], read=_each, name="--arch"
     )
     device: str = device(default="pytorch")
     out: Path | None = option("Instead of RUN/bundle, e.g. pair/.", "FOLDER")
@@ -158,23 +158,23 @@ class ClassifyOptions:
     """Arguments of `ofa classify`.
 
     Args:
-        export: a folder that `specialise` made, or one of `bundle`.
-        photos: image files, and folders, of which all images are taken as in training, those in folders below too.
-        format: of the file that is to run, a name in `onceforall.export.FORMATS`; None for ONNX where the folder has it and ONNX
-            Runtime is installed, else PyTorch, else another one that is there, but never "torch-export".
-        network: of a bundle, the name of one of its networks.
+        export: a folder made by `specialise` or `bundle`.
+        photos: image files, or folders, of which all images are used, as in training, including subfolders.
+        format: of the file to run, a name in `onceforall.export.FORMATS`; None for ONNX if the folder has it and ONNX Runtime is
+            installed, else PyTorch, else another one in the folder, but never "torch-export".
+        network: for a bundle, the name of one of its networks.
         top: number of classes for each photograph; None for 5, or all if there are fewer.
     """
 
-    export: Path = argument("Folder that ofa specialise or ofa bundle made.", "EXPORT")
+    export: Path = argument("Folder from ofa specialise or ofa bundle.", "EXPORT")
     photos: Sequence[Path] = argument("Image files, or folders of them.", "PHOTO", kind=list[Path])
-    format: str | None = option("Of the file to run, e.g. pytorch; onnx by default.", "NAME", complete="format")
-    network: str | None = option("Of a bundle: one of its networks, e.g. 5ms.", "NAME")
-    top: int | None = option("Classes for each photograph, e.g. 3; 5 by default.", "N", least=1)
+    format: str | None = option("Format of the file to run, e.g. pytorch; default onnx.", "NAME", complete="format")
+    network: str | None = option("For a bundle: one of its networks, e.g. 5ms.", "NAME")
+    top: int | None = option("Classes per photograph, e.g. 3; default 5.", "N", least=1)
 
 
 def _each_alone(**given: Any) -> tuple[Budget, ...]:
-    """Limits of which each is a budget of its own."""
+    """Make each limit a separate budget."""
     return tuple(budget for name, limit in given.items() for budget in budgets_of(**{name: limit}))
 
 
@@ -183,15 +183,15 @@ class CompareOptions:
     """Arguments of `ofa compare`.
 
     Args:
-        folder: the run directory, with a predictor and a profile of the device; compare/ in it gets what is found.
+        folder: the run directory, with a predictor and a profile of the device; results go to its compare/.
         networks: see `onceforall.pipeline.comparison.fixed.asked_for`.
-        epochs: that each is trained for; with neither this nor `budget_s` as many as cost the multiply-accumulates of the run.
-        budget_s: seconds that each is trained for instead.
-        rate: peak learning rate; None for that of the run's phase of the largest network.
-        budgets: more of them.
-        device: that was profiled.
-        finalists: best predicted networks that are measured for each budget.
-        seed: of the searches.
+        epochs: to train each network for; with neither this nor `budget_s`, as many multiply-accumulates as the run took.
+        budget_s: seconds to train each network for instead.
+        rate: peak learning rate; None for the rate of the run's phase of the largest network.
+        budgets: additional budgets.
+        device: a profiled device.
+        finalists: number of networks predicted best to measure for each budget.
+        seed: for the searches.
         data: where the images are now, if they have moved since; None for where the run says.
     """
 
@@ -206,11 +206,11 @@ class CompareOptions:
         },
         positional=True,
     )
-    epochs: float | None = option("For each, e.g. 30; default: the run's whole work.", "N")
-    budget_s: float | None = option("For training each, e.g. 10m, instead.", "TIME", name="--budget", read=duration_s)
+    epochs: float | None = option("Epochs for each, e.g. 30; default: the run's MACs.", "N")
+    budget_s: float | None = option("Training time for each instead, e.g. 10m.", "TIME", name="--budget", read=duration_s)
     rate: float | None = option("Peak learning rate, e.g. 0.01; default: the run's.", "X")
     budgets: Sequence[Budget] = group((), _each_alone, {name: LIMITS[name] for name in ("latency", "macs", "params")})
-    device: str = option("That was profiled.", "DEVICE", "cpu")
+    device: str = option("A profiled device.", "DEVICE", "cpu")
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()

@@ -1,8 +1,8 @@
-"""One declaration of a command's arguments: a frozen dataclass, each field with what the command line needs to know about it.
+"""The declaration of a command's arguments: a frozen dataclass whose fields carry what the command line needs to know.
 
 The command line is made from the fields (`cli/command.py`); the function of `onceforall.pipeline` takes an object of the class, or
 its fields by their names (`common/arguments.py`); `ofa train` writes them into run.json and compares them on resume. Nothing here
-loads torch, so that what a class refuses is refused at once.
+loads torch, so wrong arguments are refused at once.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ class Flag:
     """One argument of a command line.
 
     Args:
-        help: for people, so short that the help of a command fits a screen.
-        metavar: what stands for the value in the help; None for a switch.
+        help: for people, short enough for a command's help to fit a screen.
+        metavar: placeholder of the value in the help; None for a switch.
         kind: the type that the command line reads; None for the field's own, without None.
-        read: makes the field's value of the text; None where the type does.
-        name: such as "--from", where the field has another.
-        least: the smallest number.
-        most: the largest.
-        complete: what the Tab key offers: a key of `VALUES` in cli/completion.py, with a comma at its end for lists.
+        read: converts the text to the field's value; None if the type does.
+        name: such as "--from", if it differs from the field's.
+        least: the smallest number allowed.
+        most: the largest number allowed.
+        complete: what the Tab key offers: a key of `VALUES` in cli/completion.py, with a trailing comma for lists.
         default: of the option; `MISSING` if it is required.
-        positional: it is no option.
+        positional: it is not an option.
         opened: it is a run directory, or several, opened before torch is loaded, so that a wrong path is refused at once.
     """
 
@@ -49,17 +49,17 @@ def option(help: str, metavar: str | None = None, default: Any = None, **more: A
 
 
 def argument(help: str, metavar: str, default: Any = MISSING, **more: Any) -> Any:
-    """A field for an argument that is not named on the command line."""
+    """A field for a positional argument."""
     value = {} if default is MISSING else {"default": default}
     return field(metadata={"flags": {None: Flag(help, metavar, default=default, positional=True, **more)}}, **value)
 
 
 def group(default: Any, make: Callable[..., Any], flags: dict[str, Flag], *, positional: bool = False) -> Any:
-    """A field whose value is made of several options, by their names; of None each that is not given."""
+    """A field that `make` computes from several options, passed by name; None for those not given."""
     return field(default=default, kw_only=not positional, metadata={"flags": flags, "make": make})
 
 
 def flags_of(kind: type) -> dict[str, tuple[Field[Any], Flag]]:
-    """The arguments of a command line by their names as parameters."""
+    """The arguments of a command line by their parameter names."""
     own = fields(kind)
     return {name or one.name: (one, flag) for one in own for name, flag in one.metadata.get("flags", {}).items()}

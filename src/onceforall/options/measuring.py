@@ -15,7 +15,7 @@ from .declare import Flag, argument, group, option
 from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray, reading, run_folder, seed, torch_device
 from .values import space_arguments
 
-PARTS = ("train", "test", "held-out", "all")  # of labelled images
+PARTS = ("train", "test", "held-out", "all")  # of labeled images
 SAMPLES = (100, 300, 1000, 3000)
 HOST = Flag("Another machine, such as ssh://pi@board.", "URL")
 
@@ -26,29 +26,29 @@ class EvaluateOptions:
 
     Args:
         folder: the run directory, or an exported network.
-        images: of an exported network, the labelled images; see `onceforall.data.open_source`.
+        images: for an exported network, the labeled images; see `onceforall.data.open_source`.
         arch: "largest", "smallest", "random:16" for 16 random ones, the name of a network in specialised/ of the run, or a file
             that `Arch.to_json` or `ofa specialise` wrote. In each case with the supernet's weights.
-        against: another of these, or of an exported network another one, on the same images.
-        split: "held-out", or "test" for a final report; the use of the test images is written down. None for held-out. Of images
-            for an exported network "train", "test", "held-out" or "all", None for the test images where there are any, else all.
-        seed: of the random ones.
+        against: another network of the same kind, to compare on the same images.
+        split: "held-out" (None), or "test" for a final report, which is recorded. For images of an exported network "train",
+            "test", "held-out" or "all"; None for the test images if there are any, else all.
+        seed: for random architectures.
         device: to run them on, see `choose_compute`.
         data: where the images are now, if they have moved since; None for where the run says.
-        format: of an exported network, the file that is to run; see `classify`.
-        network: of a bundle, the name of one of its networks.
-        reading: of images for an exported network: which labels and classes.
+        format: for an exported network, the file to run; see `classify`.
+        network: for a bundle, the name of one of its networks.
+        reading: for images of an exported network: which labels and classes.
     """
 
     folder: Path = argument("Run directory, or an exported network.", "RUN", complete="run")
-    images: str | None = argument("Of an exported network: labelled images.", "DATA", default=None)
+    images: str | None = argument("For an exported network: labeled images.", "DATA", default=None)
     arch: str = option("largest, smallest, random:N, a name, a file.", "ARCH", "largest", complete="arch")
-    against: str | None = option("Another, e.g. smallest, on these images: who is better?", "ARCH", complete="arch")
+    against: str | None = option("Compare with it on the same images, e.g. smallest.", "ARCH", complete="arch")
     split: str | None = option("held-out, or e.g. test for a final report.", "SPLIT", complete="split")
     device: str = torch_device()
     data: str | None = moved()
-    format: str | None = option("Of an export: the file to run, e.g. onnx.", "NAME", complete="format")
-    network: str | None = option("Of a bundle: one of its networks, e.g. 5ms.", "NAME")
+    format: str | None = option("For an export: the file to run, e.g. onnx.", "NAME", complete="format")
+    network: str | None = option("For a bundle: one of its networks, e.g. 5ms.", "NAME")
     reading: Reading = reading()
     seed: int = seed()
 
@@ -76,7 +76,7 @@ class EvaluateOptions:
 
 
 def _run_or_space(text: str) -> Path | Space:
-    """A path, or the space that is meant: a family's name, alone or with arguments after a colon."""
+    """Read a path, or a space given as a family's name, alone or with arguments after a colon."""
     family, colon, _ = text.partition(":")
     if Path(text).exists() or not (colon or family in FAMILIES):
         return Path(text)
@@ -88,23 +88,23 @@ class ProfileOptions:
     """Arguments of `ofa profile`.
 
     Args:
-        source: the run directory, or a space without one, also as a text: "mobilenet_v3:width=1.0".
+        source: the run directory, or a space, also as text: "mobilenet_v3:width=1.0".
         device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
         out: folder for the measurements and table.json; None for latency/DEVICE/ in the run directory. An interrupted profile
             resumes there.
-        classes: outputs of the classifiers of a space's networks, 1000 if None; a run has its own.
+        classes: number of classes of a space's networks, 1000 if None; a run has its own.
         quick: measure less, for a first impression.
-        target: mean relative error, such as 0.02, at which half of the networks is enough; see `onceforall.latency.Effort`.
+        target: mean relative error, such as 0.02, at which half of the networks suffice; see `onceforall.latency.Effort`.
         again: measure everything again instead of using earlier measurements.
-        seed: of the networks that the table is fitted to and checked on.
+        seed: for drawing the networks that the table is fitted to and checked on.
     """
 
     source: str | Path | Space = argument("Run directory, or a space: mobilenet_v3:width=1.0.", "RUN", kind=str, complete="run")
     device: str = device(default="cpu")
     out: Path | None = option("Instead of RUN/latency/DEVICE, e.g. board/.", "FOLDER")
-    classes: int | None = option("Of a space: outputs, e.g. 10; 1000 if left out.", "N", least=1)
+    classes: int | None = option("For a space: number of classes, e.g. 10; default 1000.", "N", least=1)
     quick: bool = option("Measure less, for a first impression.", default=False)
-    target: float = option("Stop at this error, such as 0.02; 0: measure all.", "X", 0.0)
+    target: float = option("Stop at this mean error, e.g. 0.02; 0: measure all.", "X", 0.0)
     again: bool = option("Measure everything again.", default=False)
     seed: int = seed()
 
@@ -134,7 +134,7 @@ class MeasureOptions:
     Args:
         model: an ONNX file, complete in itself, with one float32 input whose first dimension is the batch.
         device: "cpu" or "onnxruntime:threads=2,batch=4", "openvino", or either "@ssh://user@board".
-        shape: of one input without the batch; needed where the file leaves it open.
+        shape: of one input without the batch; needed if the file leaves it open.
     """
 
     model: Path = argument("Any ONNX file with one float32 input.", "MODEL")
@@ -150,10 +150,10 @@ class PredictOptions:
     """Arguments of `ofa predict`.
 
     Args:
-        folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
-        subnets: to measure; a quarter of them checks the predictor: drawn independently. Of the others three fifths are drawn as a
-            tree; the rest, if it is enough to be of use, is chosen by the predictor so far, see `onceforall.accuracy.suggest`.
-        seed: of the sub-networks drawn.
+        folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Existing rows are reused.
+        subnets: to measure; a quarter, drawn independently, checks the predictor. Of the others three fifths are drawn as a tree;
+            the rest, if enough to be of use, are chosen by the predictor so far, see `onceforall.accuracy.suggest`.
+        seed: for drawing sub-networks.
         device: to run them on, see `choose_compute`.
         ray: see `MeasureAccuracyOptions`.
         data: where the images are now, if they have moved since; None for where the run says.
@@ -161,7 +161,7 @@ class PredictOptions:
     """
 
     folder: Path = run_folder()
-    subnets: int = option("To measure; a quarter checks the predictor.", "N", 80)
+    subnets: int = option("Networks to measure; a quarter checks the predictor.", "N", 80)
     ray: str | None = ray()
     device: str = torch_device()
     data: str | None = moved()
@@ -174,7 +174,7 @@ class PredictOptions:
 
 
 def _archs(path: Path) -> list[Arch]:
-    """Architectures of a file, one a line."""
+    """Read a file with one architecture per line."""
     archs = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
@@ -194,20 +194,20 @@ class MeasureAccuracyOptions:
         folder: the run directory; accuracy/ gets the rows as Parquet.
         subnets: to draw, by `onceforall.accuracy.tree`.
         archs: measure these instead.
-        every: measure only at resolutions this many pixels apart, each network at two of them; rows for the resolutions between are
-            interpolated and marked so.
-        seed: of the sub-networks drawn.
+        every: measure only at resolutions this many pixels apart, each network at two of them; rows for the resolutions between
+            are interpolated and marked as such.
+        seed: for drawing sub-networks.
         device: to run them on, see `choose_compute`.
-        ray: address of a Ray cluster that shares out the work, or "local" for one on this machine. Its machines see the folder and
-            the images at the same paths.
+        ray: address of a Ray cluster for the work, or "local" for one on this machine. Its machines must see the folder and the
+            images at the same paths.
         data: where the images are now, if they have moved since; None for where the run says.
         metric: instead of the run's; what is measured goes to accuracy-METRIC/.
     """
 
     folder: Path = run_folder()
-    subnets: int = option("To measure, drawn to share what they begin with.", "N", 300)
+    subnets: int = option("Networks to measure, drawn to share prefixes.", "N", 300)
     archs: Sequence[Arch] | None = option("Measure these: JSON lines, e.g. next.jsonl.", "FILE", kind=Path, read=_archs)
-    every: int | None = option("Interpolate between resolutions so far apart, e.g. 32.", "PX", least=1)
+    every: int | None = option("Measure every PX pixels, e.g. 32; interpolate between.", "PX", least=1)
     ray: str | None = ray()
     device: str = torch_device()
     data: str | None = moved()
@@ -222,7 +222,7 @@ class FitPredictorOptions:
     Args:
         folder: the run directory; accuracy/ gets the predictor in place of the one there.
         kinds: of models to try; all by default.
-        seed: of the choice of the quarter and the fit.
+        seed: for drawing the quarter that checks the fit, and for the fit.
     """
 
     folder: Path = run_folder()
@@ -243,8 +243,8 @@ class ComparePredictorsOptions:
 
     Args:
         folder: the run directory.
-        samples: numbers of sub-networks to fit to; those that are more than there are are left out.
-        seed: of the sub-networks drawn, relatives together, and the fits.
+        samples: numbers of sub-networks to fit to; numbers larger than what was measured are skipped.
+        seed: for drawing sub-networks, relatives together, and for the fits.
     """
 
     folder: Path = run_folder()
@@ -258,10 +258,10 @@ class NextSubnetsOptions:
 
     Args:
         folder: the run directory, with a predictor.
-        subnets: how many.
+        subnets: number of sub-networks.
         seed: same seed and data, same sub-networks.
     """
 
     folder: Path = run_folder()
-    subnets: int = option("How many.", "N", 50, least=1)
+    subnets: int = option("Number of sub-networks.", "N", 50, least=1)
     seed: int = seed()

@@ -1,4 +1,4 @@
-"""Presets: a space and a way to train it, by name, for a kind of data and a budget."""
+"""Presets: a named space and a way to train it, for a kind of data and a budget."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class Preset:
     """Everything `ofa train` needs besides the data.
 
     Args:
-        what: one line on what it is for.
+        what: one line on its purpose.
         family: of the space.
         arguments: of the space.
         epochs: over the training images, all phases together.
@@ -26,7 +26,7 @@ class Preset:
         recipe: see `Recipe`.
         augment: see `Augment`.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`.
-        options: arguments of schemes, by their names.
+        options: arguments of schemes, by scheme name.
         crop_share: what the centre crop keeps of an image's short side in evaluation.
     """
 
@@ -42,7 +42,7 @@ class Preset:
     crop_share: float = 0.875
 
     def space(self, changes: Mapping[str, Any]) -> Space:
-        """The preset's space with some arguments replaced. "family" may name another family, which starts from its own defaults.
+        """The preset's space with some arguments replaced. "family" may name another family, which then uses its own defaults.
 
         Raises:
             SpaceError: an unknown family or argument, or a value that does not describe a space.
@@ -131,7 +131,7 @@ PRESETS: dict[str, Preset] = {
     "pretrained": Preset(
         what="photographs, from the trained weights of --from; half an hour on 2 cores for 1,000 of them",
         family="mobilenet_v3",
-        arguments={"resolutions": (96, 128, 160)},  # of the network that is brought, whose space it is
+        arguments={"resolutions": (96, 128, 160)},  # the starting network determines the rest of the space
         epochs=40,
         rate=0.002,
         recipe=Recipe(batch_size=32, optimizer="adamw", weight_decay=0.03, dropout=0.1),
@@ -200,7 +200,7 @@ def choose_preset(
     rate: float | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Preset:
-    """A preset with some parts replaced, where they are given; `recipe` has fields of `Recipe` and `Augment` by their names.
+    """A preset with the given parts replaced; `recipe` has fields of `Recipe` and `Augment` by name.
 
     Raises:
         TrainingError: an unknown preset, scheme or field, or a value that a field cannot have.
@@ -221,7 +221,7 @@ def choose_preset(
 
 
 def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
-    """The preset with other values of its recipe and of the random changes of images."""
+    """The preset with some values of its recipe and augmentation replaced."""
     fields = {part: dict.fromkeys(part.__dataclass_fields__) for part in (preset.recipe, preset.augment)}
     del fields[preset.recipe]["batch_size"]
     found: dict[Any, dict[str, Any]] = {preset.recipe: {}, preset.augment: {}}
@@ -240,10 +240,10 @@ def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 
 
 def _like(name: str, value: Any, own: Any) -> Any:
-    """The value, if it is of the same kind as the present one.
+    """The value, if it is of the same kind as the current one.
 
     Raises:
-        TrainingError: it is of another.
+        TrainingError: it is not.
     """
     if isinstance(own, bool | str):
         if isinstance(value, type(own)):

@@ -1,4 +1,4 @@
-"""Arguments that several commands have."""
+"""Arguments shared by several commands."""
 
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,40 +15,40 @@ RUN = Flag("Run directory, made by ofa train or ofa import.", "RUN", complete="r
 SEED = Flag("Same seed, same result.", "N", least=0, most=2**32 - 1)
 MOVED = Flag("Where the images are now if moved, e.g. /mnt/photos.", "DATA")
 
-# fields, to be called in a class
+# field factories, called in class bodies
 run_folder = partial(argument, RUN.help, "RUN", complete="run", opened=True)
 seed = partial(option, SEED.help, "N", 0, least=0, most=SEED.most)
 moved = partial(option, MOVED.help, "DATA")
 device = partial(option, DEVICE.help, DEVICE.metavar, complete=DEVICE.complete)
 torch_device = partial(option, "auto (a GPU if there is one), cpu, cuda or cuda:N.", "DEVICE", "auto", complete="compute")
-ray = partial(option, "Share out over a Ray cluster, e.g. auto; host:port.", "ADDRESS")
+ray = partial(option, "Distribute over a Ray cluster, e.g. auto; host:port.", "ADDRESS")
 reading = partial(
     group,
     AS_IT_IS,
     reading_of,
     {
-        "label": Flag("Column of labels, e.g. breed (multilabel: or a,b,c).", "NAME"),
-        "classes": Flag("In this order, e.g. cat,dog,other=eel+cow; or a file.", "CLASSES"),
-        "group": Flag(r"What no split divides: column, or regex, e.g. 'id\d+'.", "TEXT"),
+        "label": Flag("Label column, e.g. breed (multilabel: or a,b,c).", "NAME"),
+        "classes": Flag("Only these, e.g. cat,dog,other=eel+cow; or a file.", "CLASSES"),
+        "group": Flag(r"Groups to keep whole: column, or regex, e.g. 'id\d+'.", "TEXT"),
         "few": Flag("Allow classes with few images, or none in a split.", kind=bool, default=False),
         "task": Flag("multiclass, or e.g. multilabel: any number of labels.", "TASK", complete="task"),
     },
 )
-finalists = partial(option, "Best predicted networks to measure.", "N", 5, least=1)
+finalists = partial(option, "Measure the N predicted best.", "N", 5, least=1)
 
 
 def names_in(text: str) -> list[str]:
-    """Names with commas between them."""
+    """Split comma-separated names."""
     return [name.strip() for name in text.split(",")]
 
 
 def on_host(device: str, host: str | None) -> str:
-    """The device's text with another machine."""
+    """Add the host, if given, to a device's text."""
     return device if host is None else f"{device}@{host}"
 
 
 def known_devices(*devices: str) -> None:
-    """Raises a `DeviceError` if one is none."""
+    """Raise a `DeviceError` if one of these is not a device."""
     from ..latency import Device  # help does without
 
     for text in devices:
@@ -57,9 +57,9 @@ def known_devices(*devices: str) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one search; None is no limit. Latency is that of the device; memory is of activations, float32, one image.
+    """Limits of one search; None is no limit. Latency is the device's; memory is for float32 activations of one image.
 
-    Flash and RAM are a microcontroller's: of weights and of activations in int8.
+    Flash and RAM are for microcontrollers: int8 weights and int8 activations.
     """
 
     latency_ms: float | None = None
@@ -75,17 +75,17 @@ class Budget:
                 raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
 
     def __str__(self) -> str:
-        """In words, such as "5.00 ms, 100.0 M MACs"."""
+        """For people, such as "5.00 ms, 100.0 M MACs"."""
         return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
 
 
 LIMITS = {
-    "latency": Flag("Longest, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
-    "macs": Flag("Most multiply-accumulates, e.g. 300M.", "N", read=amount_of_text),
-    "params": Flag("Most parameters, e.g. 4M.", "N", read=amount_of_text),
-    "memory": Flag("Most activation memory of one image, e.g. 2MB.", "SIZE", read=memory_bytes),
-    "flash": Flag("Microcontrollers: most int8 weights, e.g. 1MB.", "SIZE", read=memory_bytes),
-    "ram": Flag("Microcontrollers: most int8 activations, e.g. 256kB.", "SIZE", read=memory_bytes),
+    "latency": Flag("Maximum, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
+    "macs": Flag("Maximum multiply-accumulates, e.g. 300M.", "N", read=amount_of_text),
+    "params": Flag("Maximum parameters, e.g. 4M.", "N", read=amount_of_text),
+    "memory": Flag("Maximum activation memory for one image, e.g. 2MB.", "SIZE", read=memory_bytes),
+    "flash": Flag("Microcontrollers: maximum int8 weights, e.g. 1MB.", "SIZE", read=memory_bytes),
+    "ram": Flag("Microcontrollers: maximum int8 activations, e.g. 256kB.", "SIZE", read=memory_bytes),
 }
 
 
@@ -97,7 +97,7 @@ def budgets_of(
     flash: float | None = None,
     ram: float | None = None,
 ) -> tuple[Budget, ...]:
-    """What the options mean: a budget for each latency, one without latency, or none where nothing is limited."""
+    """The budgets that the options describe: one per latency, one if there are only other limits, none without limits."""
     if all(limit is None for limit in (latency, macs, params, memory, flash, ram)):
         return ()
     times: list[float | None] = [None] if latency is None else [*latency]

@@ -1,4 +1,4 @@
-"""Arguments of the commands that make a run directory, and of `ofa elastic`."""
+"""Arguments of the commands that create a run directory, and of `ofa elastic`."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
@@ -16,22 +16,22 @@ from .values import amount_of_text, duration_s, numbers, recipe_values, value_ra
 if TYPE_CHECKING:
     from ..data.originals import Read
 
-_out = partial(option, "Run directory to make, e.g. run.", "RUN", MISSING)
-_weights = partial(option, "A state dict for it, e.g. net.pth; random for none.", "FILE")
-_holdout = partial(option, "Share of training images held out.", "X", 0.1)
+_out = partial(option, "Run directory to create, e.g. run.", "RUN", MISSING)
+_weights = partial(option, "State dict of NET, e.g. net.pth; or random.", "FILE")
+_holdout = partial(option, "Fraction of training images held out.", "X", 0.1)
 _limit = partial(option, "Use at most N images of each split, e.g. 1000.", "N", least=1)
-_cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "HOW", complete="cache")
-_cache_gb = partial(option, "Most for the decoded images, e.g. 20; 8 if not given.", "N", least=0.001)
+_cache = partial(option, "Such as none, to decode on the fly: docs/data.md.", "HOW", complete="cache")
+_cache_gb = partial(option, "GB for decoded images, e.g. 20; default 8.", "N", least=0.001)
 _PIXELS = "Leave out larger images, such as 500M: docs/data.md."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
-_channels = partial(option, "Of images, e.g. 1 (gray); 3, or 4 (and alpha).", "N")
-_mean = partial(option, "Of channels, on values from 0 to 1, e.g. 0.5,0.4,0.3.", "NUMBERS", read=numbers)
-_std = partial(option, "Likewise, e.g. 0.25; by default those of the weights.", "NUMBERS", read=numbers)
-_range = partial(option, "Values of 16 bits for black and white, e.g. 0,4095.", "LOW,HIGH", read=value_range)
+_channels = partial(option, "Image channels, e.g. 1 (gray); 3, or 4 (with alpha).", "N")
+_mean = partial(option, "Channel means, for values 0 to 1, e.g. 0.5,0.4,0.3.", "NUMBERS", read=numbers)
+_std = partial(option, "Likewise, e.g. 0.25; default: the weights' own.", "NUMBERS", read=numbers)
+_range = partial(option, "16-bit values for black and white, e.g. 0,4095.", "LOW,HIGH", read=value_range)
 
 
 def _space(help: str) -> Any:
-    flags = {"resolutions": Flag("Of images, e.g. 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
+    flags = {"resolutions": Flag("Image sizes, e.g. 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
     return group(None, with_resolutions, flags)
 
 
@@ -42,7 +42,7 @@ def _how(max_pixels: int | None, channels: int | None, range: tuple[float, float
 
 
 def _checked(channels: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
-    """Raises a `DataError` for numbers that channels cannot have."""
+    """Raise a `DataError` for means or standard deviations that do not suit the channels."""
     from ..data.preparation import channel_values
 
     for name, values in (("mean", mean), ("std", std)):
@@ -58,49 +58,48 @@ class TrainOptions:
             `onceforall.data.open_source`. To resume with images that have moved, where they are now.
         out: the run directory to make, or to continue if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
-            names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
-            "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it (`onceforall.elastic`), and its code is not
+            class names are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
+            "FILE.py:FUNCTION", see `onceforall.models.bring`: `onceforall.elastic` makes the space, and the network's code is not
             needed afterwards.
-        weights: of such a network: a file of a state dict; "random"; None for those that belong to it.
+        weights: of such a network: a file with its state dict; "random"; None for its own.
         preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, "pretrained" for a network with trained
             weights, or "imagenette-60m".
-        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
-            one's own: its resolutions, widths, heads, depths, kernels and stage_widths.
+        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. For your own network:
+            its resolutions, widths, heads, depths, kernels and stage_widths.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
-        teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
+        teacher: another network to distill from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
             weights for the same classes, see `load_teacher`.
-        epochs: of all phases together; the schedule is scaled to them. 0, of trained weights: networks as the weights give them.
-        budget_s: seconds that training may take instead; a few steps are timed first.
+        epochs: for all phases together; the schedule is scaled to them. 0, with trained weights: fit only a classifier.
+        budget_s: training time in seconds instead; a few steps are timed first.
         batch_size: images per step, None for the preset's.
         rate: peak learning rate, None for the preset's.
-        recipe: values that replace the preset's, by the names of the fields of `onceforall.train.Recipe` and
+        recipe: values that replace the preset's, keyed by the fields of `onceforall.train.Recipe` and
             `onceforall.data.Augment`, such as {"mixup": 0.2, "ema": 0.99}.
-        seed: of the weights and of everything drawn.
+        seed: for the weights and all random draws.
         holdout: share of the training images that is held out.
         limit: most images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
-        channels: of the images: 3; 1, their luminance; 4, with alpha. None for those of the network that is started from, else 3.
-            The first convolution of a network for 3 is made for others: summed over its channels, or repeated and rescaled.
-        mean: of each channel, or of all, that pixels from 0 to 1 are normalised with; None for those of the weights.
-        std: likewise.
+        channels: of the images: 3; 1 (luminance); 4 (with alpha). None for those of the starting network, else 3. The first
+            convolution of a network for 3 is adapted to others: summed over its channels, or repeated and rescaled.
+        mean: for normalizing pixels from 0 to 1, one per channel or one for all; None for those of the weights.
+        std: standard deviation, likewise.
         range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
-        metric: what validation, the predictor and searches go by, a name in `onceforall.scores.METRICS`; None for balanced accuracy
-            where a class has more than three times as many training images as another, else top-1; of several labels an image
+        metric: used by validation, the predictor and searches, a name in `onceforall.scores.METRICS`; None for balanced accuracy
+            if a class has more than three times as many training images as another, else top-1; with several labels per image
             mean average precision.
         resume: continue from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
-        sync_norm: of several processes, take batch norm's statistics over all of them.
-        same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
-            its own.
-        device: to train on, "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
+        sync_norm: with several processes, compute batch norm's statistics over all of them.
+        same_networks: with several processes, all train the same sub-networks, as with `sync_norm`; else each draws its own.
+        device: to train on, "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
         precision: "float32" or "bfloat16"; None for what suits the device.
-        cache: how training images are kept: "decoded" once into a file; "none": decoded whenever they are needed, by processes of
-            their own; "auto" or None: "decoded" where that takes at most `cache_gb` and half of the free disk, or what the run has.
-        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory; None for 8 (with "none": 0, so that
-            pixels for evaluation are not kept either), or what the run has.
+        cache: how training images are kept: "decoded" once into a file; "none": decoded on the fly by separate processes;
+            "auto" or None: "decoded" if that takes at most `cache_gb` and half of the free disk. A run keeps its setting.
+        cache_gb: limit on the decoded images on disk, and, memory-mapped, in memory; None for 8 (with "none": 0, so that pixels
+            for evaluation are not kept either), or the run's setting.
 
     Raises:
-        TrainingError: an unknown preset, scheme or field of a recipe, or a number that a training cannot have.
+        TrainingError: an unknown preset, scheme or recipe field, or a number out of range.
     """
 
     data: str = argument("Folder, table, zip/tar, hf:NAME: docs/data.md.", "DATA")
@@ -109,12 +108,12 @@ class TrainOptions:
         "Start from RUN, FILE.py:FUNCTION, e.g. timm:resnet50.", "NET", kind=str, name="--from", complete="run"
     )
     weights: str | Path | None = _weights(kind=Path)
-    preset: str | None = option("such as imagenette-60m; see docs/training.md.", "NAME", complete="preset")
-    space: Mapping[str, Any] | None = _space("Changes the preset's, e.g. width=0.5,depths=2/3.")
-    scheme: str | None = option("How, such as sandwich; see docs/training.md.", "NAME", complete="scheme")
-    teacher: str | None = option("To learn from, e.g. timm:resnet50:net.pth.", "NET")
-    epochs: float | None = option("In all, e.g. 30; 0: only a classifier.", "N", least=0)
-    budget_s: float | None = option("For the whole schedule, e.g. 30m.", "TIME", name="--budget", read=duration_s)
+    preset: str | None = option("Such as imagenette-60m; see docs/training.md.", "NAME", complete="preset")
+    space: Mapping[str, Any] | None = _space("Override the preset's, e.g. width=0.5,depths=2/3.")
+    scheme: str | None = option("Scheme, such as sandwich; see docs/training.md.", "NAME", complete="scheme")
+    teacher: str | None = option("Network to distill from, e.g. timm:resnet50:net.pth.", "NET")
+    epochs: float | None = option("Total epochs, e.g. 30; 0: only a classifier.", "N", least=0)
+    budget_s: float | None = option("Total training time, e.g. 30m.", "TIME", name="--budget", read=duration_s)
     batch_size: int | None = option("Images per step, e.g. 64.", "N", least=1)
     rate: float | None = option("Peak learning rate, e.g. 0.01.", "X")
     recipe: Mapping[str, Any] | None = option("Such as mixup=0.2,ema=0.99: docs/training.md.", "VALUES", read=recipe_values)
@@ -128,11 +127,11 @@ class TrainOptions:
     reading: Reading = reading()
     metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
     seed: int = seed()
-    resume: bool = option("Go on from the last checkpoint in --out.", default=False)
+    resume: bool = option("Resume from the last checkpoint in --out.", default=False)
     sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
     same_networks: bool = option("Under torchrun: all train the same sub-networks.", default=False)
     device: str = torch_device()
-    precision: str | None = option("float32 or e.g. bfloat16; by default what suits.", "TYPE", complete="precision")
+    precision: str | None = option("float32 or e.g. bfloat16; default: by device.", "TYPE", complete="precision")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
 
@@ -148,7 +147,7 @@ class TrainOptions:
         require_cache(self.cache)
         _ = self.how
         _checked(self.channels, self.mean, self.std)
-        self.chosen("imagenette-60m")  # any will do
+        self.chosen("imagenette-60m")  # any preset will do
 
     @property
     def how(self) -> "Read":
@@ -157,21 +156,21 @@ class TrainOptions:
 
     @property
     def caches(self) -> bool:
-        """Whether something is said about how images are kept."""
+        """Whether the cache is configured explicitly."""
         return self.cache is not None or self.cache_gb is not None
 
     def chosen(self, name: str) -> Any:
-        """The preset that was asked for, else the one of this name, with the parts replaced that are given."""
+        """The requested preset, or else the one called `name`, with the given parts replaced."""
         from .presets import choose_preset  # help does without
 
         return choose_preset(name if self.preset is None else self.preset, self.scheme, self.batch_size, self.rate, self.recipe)
 
     def stored(self) -> dict[str, Any]:
-        """What run.json keeps, as JSON values: all that has an influence on the weights."""
+        """What run.json keeps, as JSON values: everything that affects the weights."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_STORED}
 
 
-NOT_STORED = ("data", "out", "resume", "device", "cache", "cache_gb", "reading")  # what is of the data stands in run.json by itself
+NOT_STORED = ("data", "out", "resume", "device", "cache", "cache_gb", "reading")  # run.json describes the data separately
 
 
 @dataclass(frozen=True)
@@ -179,36 +178,36 @@ class ImportOptions:
     """Arguments of `ofa import`.
 
     Args:
-        network: a file of the Once-for-All authors, of which nothing but tensors is ever unpickled; or a network of one's own, see
+        network: a file of the Once-for-All authors, from which only tensors are ever unpickled; or your own network, see
             `onceforall.models.bring`.
         out: the run directory to make.
         name: of the authors' network, see `onceforall.published.NAMES`.
-        weights: of a network of one's own: a file of its state dict.
-        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths.
+        weights: of your own network: a file with its state dict.
+        space: choices of your own network: resolutions, widths, heads, depths, kernels and stage_widths.
         data: images with as many classes as the weights, in the same order; see `onceforall.data.open_data`. Without them only
             `profile`, `report` and `export_original` work.
         predictor: the authors' accuracy predictor for these weights, so that `search` works without `predict`.
         holdout: share of the training images that is held out.
         limit: most images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
-        channels: as of `ofa train`; `mean`, `std` and `range` too.
+        channels: as in `ofa train`, like `mean`, `std` and `range`.
         mean: of the channels.
         std: of the channels.
-        range: of images of more than 8 bits.
+        range: for images of more than 8 bits.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
-        metric: as of `ofa train`.
-        cache: as of `ofa train`; here "none" spares the disk all training images, which are decoded if a network is fine-tuned.
-        cache_gb: most that the decoded images may take on the disk; None for 8, with "none" 0.
-        seed: of the choice of held-out images.
+        metric: as in `ofa train`.
+        cache: as in `ofa train`; here "none" keeps training images off the disk; fine-tuning decodes them on the fly.
+        cache_gb: limit on the decoded images on disk; None for 8, with "none" 0.
+        seed: for choosing the held-out images.
     """
 
-    network: str | Path = argument("timm:NAME, ofa:NAME, FILE.py:FUNCTION; a file of the authors.", "NET", kind=str)
+    network: str | Path = argument("timm:NAME, ofa:NAME, FILE.py:FUNCTION, or the authors' file.", "NET", kind=str)
     out: Path = _out()
-    name: str | None = option("Of the authors' network, such as ofa_resnet50.", "NAME", complete="original")
+    name: str | None = option("Name of the authors' network, such as ofa_resnet50.", "NAME", complete="original")
     weights: str | Path | None = _weights(kind=Path)
     space: Mapping[str, Any] | None = _space("Of your network, as in ofa elastic, e.g. widths=0.5/1.")
     data: str | None = option("Images, as in ofa train, e.g. photos/; to evaluate.", "DATA")
-    predictor: Path | None = option("Accuracy predictor of the authors, e.g. acc_net.pth.", "FILE")
+    predictor: Path | None = option("The authors' accuracy predictor, e.g. acc_net.pth.", "FILE")
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
@@ -240,16 +239,16 @@ class ElasticOptions:
 
     Args:
         source: see `onceforall.models.bring`.
-        weights: a file of its state dict; else a library's network has random ones, since none are needed to read it.
-        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at the size it was made for.
-        channels: of the images, as of `ofa train`.
-        seed: of random weights.
+        weights: a file with its state dict; without it, a library's network has random ones, since reading it needs no others.
+        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at its original size.
+        channels: of the images, as in `ofa train`.
+        seed: for random weights.
     """
 
     source: str = argument("timm:NAME, torchvision:NAME, hf:USER/REPO, FILE.py:FUNCTION.", "NET")
     weights: str | Path | None = _weights(kind=Path)
     space: Mapping[str, Any] | None = _space(
-        "Its choices: resolutions, widths, heads, depths, kernels, stage_widths, e.g. widths=0.5/0.75/1,depths=1/2/3."
+        "Choices: resolutions, widths, heads, depths, kernels, stage_widths; e.g. widths=0.5/0.75/1,depths=1/2/3."
     )
     channels: int | None = _channels()
     seed: int = seed()

@@ -1,4 +1,4 @@
-"""Values that people write on a command line: times, large numbers, sizes, and arguments of a space."""
+"""Parse values from the command line: times, large numbers, sizes, and arguments of a space."""
 
 import math
 import re
@@ -11,8 +11,8 @@ from ..resolutions import Resolution, read_resolution
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {1.0: "s sec secs second seconds", 60.0: "m min mins minute minutes", 3600.0: "h hr hrs hour hours", 86400.0: "d day days"}
 SECONDS = {name: seconds for seconds, names in NAMES.items() for name in names.split()}
-BELOW = {60.0: "s", 3600.0: "m", 86400.0: "h"}  # the unit of what comes after, if it is left out, as in 1h30
-SHORTEST_MS = 1e-9  # of latencies; what is divided by much less overflows
+BELOW = {60.0: "s", 3600.0: "m", 86400.0: "h"}  # the unit of the last number if omitted, as in 1h30
+SHORTEST_MS = 1e-9  # of latencies; dividing by much less overflows
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -77,7 +77,7 @@ def recipe_values(text: str) -> dict[str, Any]:
 
 
 def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, Any] | None:
-    """Arguments of a space, with the resolutions that are given beside it, such as "160,192,224"; None if there are none."""
+    """Arguments of a space, merged with resolutions such as "160,192,224"; None if neither is given."""
     arguments = None if space is None else space_arguments(space)
     if resolutions is None:
         return arguments
@@ -108,7 +108,7 @@ def value_range(text: str) -> tuple[float, float]:
 
 
 def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]:
-    """Of "name=value,name=value" each pair as it is written, its name and its value."""
+    """Each pair of "name=value,name=value" as written, with its name and its value."""
     for pair in text.split(","):
         if not pair.strip():
             continue
