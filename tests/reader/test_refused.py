@@ -259,3 +259,15 @@ def test_other_than_architectures_and_weights() -> None:
         supernet.extract("largest")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="meta device"):
         onceforall.elastic(nn.Sequential(nn.Conv2d(3, 4, 3, device="meta")), (32,))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_model_on_a_gpu_stays_there() -> None:
+    model = stirred("vit").cuda()
+    supernet = onceforall.elastic(model, (32,))
+    assert {parameter.device.type for parameter in supernet.parameters()} == {"cuda"}
+    images = torch.randn(2, 3, 32, 32, device="cuda")
+    with torch.no_grad():
+        expected = model(images)
+        torch.testing.assert_close(supernet(images, supernet.space.largest()), expected, rtol=1e-2, atol=1e-2)
+        assert supernet.extract(supernet.space.smallest())(images).is_cuda

@@ -244,6 +244,20 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     return [found]
 
 
+@rule("slice_scatter")
+def slice_scatter(labels: Labels, step: Step) -> list[Factors]:
+    """A part of a tensor is written to."""
+    x, source, dim, start, end, jump = (*step.args, *(0, None, None, 1)[len(step.args) - 2 :])[:6]
+    if jump != 1 or isinstance(start, Size) or isinstance(end, Size):
+        return opaque(labels, step)
+    factors, whole = factors_of(labels, x), [slice(None)] * len(step.shapes[0])
+    part = [*whole[:dim], slice(start, end), *whole[dim + 1 :]]
+    parts = [factor[tuple(part)] if factor.shape[dim] > 1 else factor for factor in factors]
+    shape = shape_of(labels, source)
+    merge(labels, step, [(parts, shape), (factors_of(labels, source), shape)])
+    return [list(factors)]
+
+
 @rule("pixel_shuffle")
 def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
     """Channels become pixels, in tied groups of adjacent ones."""
