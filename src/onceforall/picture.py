@@ -275,7 +275,7 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
 
 
 def _heads(block: Block, before: str) -> str:
-    """The share of its attention heads, where some are left out."""
+    """The share of its attention heads, if some are dropped."""
     return "" if block.heads == 1 else f"{before}{block.heads:g}"
 
 

@@ -64,7 +64,7 @@ def test_an_export_goes_on_where_it_stopped(kit: Path, tmp_path: Path) -> None:
     export_kit(SPACE, 10, again, TINY)
     assert removed.read_bytes() == before
     assert (again / "results.csv").read_text() == "mine"
-    with pytest.raises(FileError, match="no kit of this space"):
+    with pytest.raises(FileError, match="not a kit of this space"):
         export_kit(SPACE, 11, again, TINY)
 
 
@@ -73,13 +73,13 @@ def test_an_export_goes_on_where_it_stopped(kit: Path, tmp_path: Path) -> None:
     [
         (lambda text: text.replace("file,ms", "a,b"), "the first line must be file,ms"),
         (lambda text: "\n".join(text.splitlines()[:-1]), "1 of .* models have no time"),
-        (lambda text: text + "models/x.onnx,1\n", "models/x.onnx is no model of this kit"),
-        (lambda text: text + text.splitlines()[1] + "\n", "is there twice"),
-        (lambda text: text + "models/y.onnx,fast\n", "'fast' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,-1\n", "'-1' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,nan\n", "'nan' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,0\n", "'0' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,inf\n", "'inf' are no milliseconds"),
+        (lambda text: text + "models/x.onnx,1\n", "models/x.onnx is not a model of this kit"),
+        (lambda text: text + text.splitlines()[1] + "\n", "occurs twice"),
+        (lambda text: text + "models/y.onnx,fast\n", "'fast' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,-1\n", "'-1' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,nan\n", "'nan' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,0\n", "'0' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,inf\n", "'inf' is not a time in ms"),
         (lambda text: "", "the first line must be file,ms"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_spreadsheets_write(kit: Path, tmp_path: Path, separator: str, deci
     ("separator", "decimal", "error", "message"),
     [
         ("|", ".", DeviceError, "the first line must be file,ms, separated by a comma, a semicolon or a tab"),
-        (",", ",", DeviceError, "line 2: '.*,.*' are no milliseconds"),
+        (",", ",", DeviceError, "line 2: '.*,.*' is not a time in ms"),
     ],
 )
 def test_what_is_not_clear_is_refused(

@@ -84,7 +84,7 @@ class _Outputs(nn.Module):
 
 
 def names_of(outputs: Any) -> dict[str, Any]:
-    """What stands in nested mappings, tuples and lists, None left out, by the keys and positions that lead there."""
+    """Leaves of nested mappings, tuples and lists except None, by the keys and positions that lead to them."""
     found: dict[str, Any] = {}
 
     def go(value: Any, path: tuple[str, ...]) -> None:

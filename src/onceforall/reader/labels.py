@@ -38,7 +38,7 @@ class Labels:
         weights: factors of each tensor.
         shapes: shapes of each result, and of each tensor as "own NAME".
         indexed: steps with two results (values and their indices) whose second one is used.
-        copies: labels of entries that expansion makes of one: they go with what they are tied to, and stay where that is no weight.
+        copies: labels of entries made by expansion: removed with what they are tied to, and fixed if that is not a weight.
     """
 
     count: int = 0

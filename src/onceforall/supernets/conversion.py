@@ -85,5 +85,5 @@ def elastic(
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
     rank_units(supernet, importance, batches)
-    one_mode = "train" in vars(model)  # what torch.export gives refuses to change it, and says that it is in train mode
+    one_mode = "train" in vars(model)  # modules of torch.export refuse to change their mode, and claim to be in train mode
     return supernet.train(model.training and not one_mode)

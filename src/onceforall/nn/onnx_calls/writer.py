@@ -128,8 +128,8 @@ class Writer:
         self.stored: dict[str, str] = {}  # by name in the graph
         self.images = ""  # the number of images, (1,)
         self.first = ""  # name of the graph's input
-        self.shapes: dict[str, list[int | str]] = {}  # of what segments hand on
-        self.kinds: dict[str, int] = {}  # likewise, as in `onnx.TensorProto`
+        self.shapes: dict[str, list[int | str]] = {}  # of the segments' results
+        self.kinds: dict[str, int] = {}  # types of these, as in `onnx.TensorProto`
 
     def add(self, segment: Segment, source: str) -> Any:
         """Add the segment's calls, which read tensor `source`; return the name of its result, or nested names."""
