@@ -334,7 +334,7 @@ def test_repositories_that_are_refused(hub_of_files: FileServer) -> None:
             FileError,
             "the Hub has no repository me/gone, .*, or name its architecture by timm:NAME and give its weights with --weights FILE",
         ),
-        ("me/none", ModelError, "'hf:me/none': has no config.json, so it is no repository in timm's form"),
+        ("me/none", ModelError, "'hf:me/none': has no config.json, so it is not in timm's format"),
         ("me/other", ModelError, "its config.json names no architecture"),
         ("me/wrong", ModelError, "timm has no model 'test_byobnets': did you mean test_byobnet"),
         ("me/bare", ModelError, "me/bare has neither model.safetensors nor pytorch_model.bin: get the file elsewhere"),

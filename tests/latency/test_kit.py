@@ -140,7 +140,7 @@ def test_times_that_cannot_be_right(kit: Path, tmp_path: Path) -> None:
             import_results(SPACE, 10, fill(kit, tmp_path / name, {file: factor * ms for file, ms in times.items()}), "phone")
     whole = [m["file"] for m in models if m["input_shape"][1] == 3 and m["macs"] > 2 * models[0]["macs"]]
     mixed = dict(zip(whole, [3.0 * times[file] if i % 2 else times[file] / 3 for i, file in enumerate(whole)], strict=True))
-    with pytest.raises(DeviceError, match=r"these times are not those of these models, a table of them is off by \d+%"):
+    with pytest.raises(DeviceError, match=r"these are not the times of these models, as their table is off by \d+%"):
         import_results(SPACE, 10, fill(kit, tmp_path / "mixed", mixed), "phone")
 
 

@@ -215,7 +215,7 @@ class Autocast(nn.Module):
 
 
 def test_autocast_is_named() -> None:
-    with pytest.raises(ModelError, match=r"torch\.autocast.* leave that out of forward"):
+    with pytest.raises(ModelError, match=r"torch\.autocast.* remove that from forward"):
         onceforall.elastic(Autocast().eval(), (32,))
 
 
@@ -240,7 +240,7 @@ def test_computed_weights_are_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "message"), [([], "images holds no batch"), ([torch.full((2, 3, 32, 32), torch.nan)], "not finite")]
+    ("images", "message"), [([], "images has no batch"), ([torch.full((2, 3, 32, 32), torch.nan)], "not finite")]
 )
 def test_images_that_rank_nothing(images: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):

@@ -93,7 +93,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     """
     device = Device("imported", host=name)
     if not (results.parent / MANIFEST).exists():
-        raise FileError(f"{results}: must lie in the kit's folder, beside {MANIFEST}, which is not there")
+        raise FileError(f"{results}: must be in the kit's folder, next to {MANIFEST}, which is missing")
     manifest: Any = read_json(results.parent / MANIFEST)
     try:
         if manifest["format"] != FORMAT:
@@ -119,7 +119,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     costs, errors = design.fit(found[:n], found[n:m], found[m:])
     if errors.mape > MOST_ERROR:
         raise DeviceError(
-            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure again"
+            f"{results}: these are not the times of these models, as their table is off by {errors.mape:.0%}: measure again"
         )
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, 1.0, errors))
 
@@ -138,7 +138,7 @@ def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Pla
         if not max(low, 1e3 * macs / RATES[1]) <= ms <= high or (len(plan.segments) > 1 and ms > 1e3 * macs / RATES[0]):
             raise DeviceError(
                 f"{path}: {file}: {ms:g} ms for {amount(macs)} MACs cannot be right, the networks of this kit take "
-                f"{milliseconds(1e6 * usual)} for 1 M: milliseconds of one call are needed, measure it again"
+                f"{milliseconds(1e6 * usual)} for 1 M: give milliseconds per call, measure it again"
             )
 
 

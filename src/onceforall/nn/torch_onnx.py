@@ -55,7 +55,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
             return (Path(folder) / "model.onnx").read_bytes()
     except Exception as error:  # torch's exporter has no common error class
         raise DeviceError(
-            f"ONNX with opset {opset} cannot hold {why}, and torch's exporter gives up too ({one_line(error)[:200]}): other "
+            f"ONNX with opset {opset} cannot express {why}, and torch's exporter fails too ({one_line(error)[:200]}): other "
             "formats can: torch-export (model.pt2) and pytorch"
         ) from None
 

@@ -276,8 +276,8 @@ class _Reading:
                 self._output(node, exported)
             else:
                 raise ModelError(
-                    f"the model's graph has a part of its own in it ({node.target}), as torch.autocast, torch.no_grad and "
-                    "torch.cond make them in forward: leave that out of forward and put it around the call of the model"
+                    f"the model's graph contains a nested graph ({node.target}), as torch.autocast, torch.no_grad and "
+                    "torch.cond make them in forward: remove that from forward and put it around the call of the model"
                 )
 
     def outline(self) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def elastic(
         images = [images]
     batches = None if images is None else list(images)
     if batches == []:
-        raise ModelError("images holds no batch: give batches (n, channels, r, r), or leave images out")
+        raise ModelError("images has no batch: give batches (n, channels, r, r), or omit images")
     importance = chosen_importance(importance, batches)
     pixels = sizes(resolutions, at_least=1)
     if channels is not None:
