@@ -158,7 +158,7 @@ def test_an_export_that_was_killed_at_once(tmp_path: Path) -> None:
     assert export_kit(SPACE, 10, tmp_path / "kit", TINY)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine").write_text("")
-    with pytest.raises(FileError, match="already there and no kit"):
+    with pytest.raises(FileError, match="exists and is not a kit"):
         export_kit(SPACE, 10, tmp_path / "other", TINY)
     with pytest.raises(FileError, match=r"mine: .*another folder"):
         export_kit(SPACE, 10, tmp_path / "other" / "mine", TINY)
