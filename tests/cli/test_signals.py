@@ -82,7 +82,7 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: 
     assert code == 130
     assert f"{name}: stopping with a checkpoint after this step; once more to stop at once" in before
     assert last.startswith("ofa: stopped at step ")
-    assert "go on with --resume" in last
+    assert "continue with --resume" in last
     assert f"step {last_step(out)} of" in last
 
 

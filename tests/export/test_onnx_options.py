@@ -164,7 +164,7 @@ def job_of(sample, options):
 def test_an_opset_that_is_not_known_here_is_refused_before_anything_is_written(monkeypatch):
     require_readable(OnnxOptions())
     monkeypatch.setattr(onnx.defs, "onnx_opset_version", lambda: 12)
-    with pytest.raises(DeviceError, match=r"opset 13: the installed onnx .* knows up to 12: choose a lower one, or update it"):
+    with pytest.raises(DeviceError, match=r"opset 13: the installed onnx .* supports up to 12: choose a lower one, or update it"):
         require_readable(OnnxOptions())
     monkeypatch.undo()
     monkeypatch.setattr("onceforall.backends.onnxruntime.session", lambda *_, **__: 1 / 0)

@@ -105,7 +105,7 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     other = Path(shutil.copytree(run_copy, tmp_path / "other"))
     whole = go(other)
     stops = iter([False] * 4 + [True])
-    with pytest.raises(StoppedError, match="stopped at step 5 of 24 of fine-tuning on request; the same command goes on"):
+    with pytest.raises(StoppedError, match="stopped at step 5 of 24 of fine-tuning on request; run the same command to continue"):
         go(run_copy, progress=Progress(stopped=lambda: next(stops)))
     assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]

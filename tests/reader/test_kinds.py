@@ -104,8 +104,8 @@ def one_by_one(s: Made, y: Tensor) -> Tensor:
     ("model", "message"),
     [
         (partly_without_numbers(), r"the model's 3\.weight is on the meta device"),
-        (Made(one_by_one), "the model does other operations for another number of images"),
-        (quantised(), r"the model's 1 is a quantised Linear, which cannot be read: give the network as it was before"),
+        (Made(one_by_one), "the model runs other operations for another number of images"),
+        (quantised(), r"the model's 1 is a quantized Linear, which cannot be read: give the network as it was before"),
         (Made(lambda s, y: y[y > 0]), r"index\.Tensor in the model makes a tensor whose size depends on what the images show"),
     ],
     ids=["partly without numbers", "a loop over the images", "quantised", "as many as are positive"],

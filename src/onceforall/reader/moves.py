@@ -92,7 +92,7 @@ def movedim(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, step: Step) -> list[Factors]:
-    """Copies along a dimension that was 1 long: as many as what they meet has entries."""
+    """Copies along a dimension of size 1, as many as the other operand has entries."""
     after, ndim = step.shapes[0], len(step.shapes[0])
     before = (1,) * (ndim - len(shape_of(labels, step.args[0]))) + shape_of(labels, step.args[0])
     (kept,) = moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
@@ -236,7 +236,7 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:
             if jump not in (1, None) and factor.size == factor.shape[dim]:
-                labels.fix([factor], because(step, "every so many channels"))
+                labels.fix([factor], because(step, "channels that are taken in steps"))
             index = [slice(None)] * factor.ndim
             index[dim] = slice(start, end, jump)
             factor = factor[tuple(index)]
