@@ -218,7 +218,7 @@ def showing() -> Iterator[Progress]:
             if asked or not view.training:
                 interrupt(number, frame)
             asked.append(number)
-            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
+            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; repeat to stop at once")
 
         with handled(ask):
             yield Progress(say=view.step, count=view.count, event=view, stopped=lambda: bool(asked))
