@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help demo test lint house format docs wheel clean
+.PHONY: help demo test suite lint house format docs wheel clean
 .DEFAULT_GOAL := demo
 
 help: ## this list
@@ -14,7 +14,10 @@ help: ## this list
 demo: $(READY) ## the whole pipeline on small images, in two minutes after the installation
 	$(BIN)/ofa demo --out demo-run
 
-test: lint ## every check: lint, then the whole suite (ARGS="…" for pytest)
+test: ## every check: lint and the whole suite, at the same time (ARGS="…" for pytest)
+	@$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff and mypy

@@ -1,4 +1,4 @@
-"""Once for all: train one elastic network, then take a specialised network for any device without training again.
+"""Once for all: train one elastic network, then take a specialized network for any device without training again.
 
 What needs no torch is imported here, which is quick; other names load their module at first use, also `onceforall.pipeline` and the
 like without an import of their own.

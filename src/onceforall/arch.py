@@ -1,6 +1,6 @@
-"""`Arch`: one network, described.
+"""`Arch`: the description of one network.
 
-Canonical: a block that is not there is not written down, so one network is one `Arch`, one JSON text, one hash.
+It is canonical: absent blocks are not listed, so each network has exactly one `Arch`, one JSON text and one hash.
 """
 
 import json
@@ -16,7 +16,7 @@ FORMAT = "onceforall.arch/1"
 @dataclass(frozen=True, slots=True)
 class Block:
     """One block: the kernel size of its spatial convolution, its expand ratio (middle width over reference width), and the share
-    of its attention heads, which is written down only where it is not 1."""
+    of its attention heads, which is written to JSON only where it is not 1."""
 
     kernel: int
     expand_ratio: float
@@ -37,7 +37,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """A sub-network: input resolution in pixels ("HEIGHTxWIDTH" of no square) and its elastic stages, from input to output."""
+    """A sub-network: its input resolution in pixels ("HEIGHTxWIDTH" if not square) and its elastic stages, input to output."""
 
     resolution: Resolution
     stages: tuple[Stage, ...]
@@ -47,7 +47,7 @@ class Arch:
         return tuple(stage.depth for stage in self.stages)
 
     def to_json(self) -> str:
-        """The architecture as JSON text, the same text for equal architectures."""
+        """The architecture as JSON text; equal architectures have equal texts."""
         stages = [
             {
                 "width": _number(stage.width),
@@ -137,5 +137,5 @@ def _ratio(value: Any, where: str) -> float:
 
 
 def _number(value: float) -> float:
-    """Whole numbers become int, so that 4 and 4.0, or numpy's 4, are one architecture with one text."""
+    """Turn whole numbers into int, so that 4, 4.0 and numpy's 4 give the same architecture and the same text."""
     return int(value) if value == int(value) else float(value)

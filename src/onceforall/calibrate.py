@@ -1,7 +1,7 @@
-"""Measure BatchNorm statistics for one network, and the only way to evaluate it.
+"""Recalibrate a network's BatchNorm statistics and evaluate it.
 
-A sub-network's statistics differ from the supernet's, so evaluating is always: extract, recalibrate, evaluate.
-`evaluate_network` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
+A sub-network's statistics differ from the supernet's, so evaluating always means: extract, recalibrate, evaluate.
+`evaluate_network` only accepts a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,10 +21,10 @@ Batch = tuple[Tensor, Tensor]  # images (n, c, height, width) or logits (n, clas
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A network in eval mode whose BatchNorm statistics were measured on `images` images with its present weights.
+    """A network in eval mode whose BatchNorm statistics were measured on `images` images with its current weights.
 
-    `shape` is that of one image: statistics hold for one resolution. `version` tells whether a weight or statistic was written
-    to, or replaced, since.
+    `shape` is the shape of one image: statistics are valid for one resolution. `version` shows whether a weight or statistic was
+    modified or replaced since.
     """
 
     network: nn.Module
@@ -35,7 +35,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Statistics:
-    """BatchNorm statistics of a network, to continue from: means and variances by the names of its state dict, measured on `images`
+    """BatchNorm statistics to continue from: means and variances by their names in the network's state dict, measured on `images`
     images of shape `shape`."""
 
     tensors: Mapping[str, Tensor]
@@ -45,11 +45,11 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate_network` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
+    """Result of `evaluate_network` or `tally`. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
 
-    `balanced` is the mean of the classes' recalls, `macro_f1` that of their F1 (see `scores.Confusion`); None in files of before.
-    Of images that may have several labels, `map` is the mean of the labels' average precisions, and top-1 and top-5 are the shares
-    of images of which the likeliest label, or one of the five likeliest, is theirs; it is None where an image has one class.
+    `balanced` is the mean recall over classes, `macro_f1` their mean F1 (see `scores.Confusion`); both are None in older files.
+    For images with several labels, `map` is the mean average precision, and top-1 and top-5 are the shares of images for which the
+    likeliest label, or one of the five likeliest, is correct. `map` is None where an image has one class.
     """
 
     top1: float
@@ -62,7 +62,7 @@ class Accuracy:
 
     @property
     def told(self) -> tuple[str, float]:
-        """What results are reported in, whatever the run's metric: top-1, or mAP where images may have several labels."""
+        """Name and value of the reported score, whatever the run's metric: top-1, or mAP where images may have several labels."""
         return told_of(self.top1, self.map)
 
     def score(self, metric: str) -> float:
@@ -73,18 +73,18 @@ class Accuracy:
 
 
 def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statistics | None = None) -> Calibrated:
-    """Replace every BatchNorm's running statistics by the average over the batches' own, in place.
+    """Replace every BatchNorm's running statistics in place with averages over these batches.
 
-    In a network without any there is nothing to measure: one batch tells the shape of the images, and none will do as well.
+    A network without BatchNorm has nothing to measure: only the first batch is read, for the image shape, and there may be none.
 
     Args:
         network: a plain network, such as `Supernet.extract` gives, on any device.
-        batches: training images (n, c, height, width) as the network will see them, preprocessed. A batch counts as
-            much as it has images; at least 2.
-        begun: continue from these, measured with the same weights on other images, which then count too.
+        batches: preprocessed training images (n, c, height, width), at least 2 per batch. Batches are weighted by their number of
+            images.
+        begun: statistics to continue from, measured with the same weights on other images, which then count too.
 
     Raises:
-        StatisticsError: no batch and none before, a batch of one image, images of several resolutions, statistics of another
+        StatisticsError: no batches at all, a batch of one image, images of several resolutions, statistics of another
             network, or weights or statistics that are not finite.
     """
     norms = list(norms_of(network).values())
@@ -126,7 +126,7 @@ def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d | 
     """All batch norms whose running statistics can be measured, by name.
 
     Raises:
-        StatisticsError: there is one among the operations of the network, which belongs to no layer of torch.
+        StatisticsError: the network calls batch norm as a function, outside any torch layer.
     """
     if isinstance(network, fx.GraphModule):
         for node in network.graph.nodes:
@@ -140,10 +140,10 @@ def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d | 
 
 
 def with_momentum(batches: Iterable[Tensor], begun: Statistics | None = None) -> Iterator[tuple[Tensor, float]]:
-    """Each batch with the momentum that makes BatchNorm's running average that of all images so far.
+    """Yield each batch with the momentum that makes BatchNorm's running average the mean over all images so far.
 
     Raises:
-        StatisticsError: no batch and none before, a batch of one image, or images of several resolutions.
+        StatisticsError: no batches at all, a batch of one image, or images of several resolutions.
     """
     images, shapes = (0, set[tuple[int, ...]]()) if begun is None else (begun.images, {begun.shape})
     for batch in batches:
@@ -164,7 +164,7 @@ def as_it_was(network: nn.Module) -> Calibrated:
 
 
 def require_finite(network: nn.Module) -> None:
-    """Do nothing if all weights and statistics are numbers.
+    """Check that all weights and statistics are finite.
 
     Raises:
         StatisticsError: names the first one that is not.
@@ -175,7 +175,7 @@ def require_finite(network: nn.Module) -> None:
 
 
 def evaluate_network(calibrated: Calibrated, batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
-    """Accuracy of a calibrated network; `counted` is the task's tally, without which an image has one class.
+    """Accuracy of a calibrated network; `counted` is the task's tally, by default for images of one class.
 
     Raises:
         StatisticsError: the network was not recalibrated, or was changed or put back to train mode since, or
@@ -192,9 +192,9 @@ def evaluate_each(
     on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None,
     counted: "Tally | LabelTally | None" = None,
 ) -> tuple[Accuracy, Tensor]:
-    """`evaluate_network`, and which images are right, bool (n,), in their order, to compare networks image by image.
+    """Like `evaluate_network`, and also return which images are right, bool (n,), to compare networks image by image.
 
-    `on_logits` gets each batch's logits (n, classes) and labels.
+    `on_logits` is called with each batch's logits (n, classes) and labels.
     """
     if not isinstance(calibrated, Calibrated):
         raise StatisticsError(
@@ -214,7 +214,7 @@ def evaluate_each(
 
 
 def tally(batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
-    """Accuracy from logits (n, classes) and labels, batch by batch, wherever the logits come from; see `evaluate_network`.
+    """Accuracy from batches of logits (n, classes) and labels, whatever computed the logits; see `evaluate_network`.
 
     Raises:
         DataError: no images.
@@ -226,14 +226,14 @@ def tally(batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None)
 
 
 class Tally:
-    """`tally` for several networks at once: what was counted so far of one of them."""
+    """Running counts of one network, for images of one class; `tally` does a whole evaluation."""
 
     def __init__(self) -> None:
         self.hits5, self.loss = 0, 0.0
-        self.counts: Tensor | None = None  # (3, classes): images of each class, right ones, those said to be of it
+        self.counts: Tensor | None = None  # (3, classes): images of each class, correct ones, predicted ones
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Count a batch: logits (n, classes), labels (n,); return what the network says, (n,)."""
+        """Count a batch of logits (n, classes) and labels (n,); return the predicted classes (n,)."""
         ranked = logits.topk(min(5, logits.shape[1]), 1).indices
         self.hits5 += int((ranked == labels[:, None]).any(1).sum())
         self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
@@ -242,16 +242,16 @@ class Tally:
 
     @staticmethod
     def right(said: Tensor, labels: Tensor) -> Tensor:
-        """Which answers are right, (n,)."""
+        """Which predictions are right, (n,)."""
         return said == labels
 
     def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
-        """Count answers, (n,), of which neither the loss nor the next best are known."""
+        """Count predicted classes (n,) whose loss and runners-up are unknown."""
         found = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, labels[said == labels], said)])
         self.counts = found if self.counts is None else self.counts + found
 
     def effective_images(self) -> int:
-        """So many images of equal classes would tell top-1 as precisely as these tell balanced accuracy: C² / Σ 1/n."""
+        """Number of images, in classes of equal size, that give top-1 as precisely as these give balanced accuracy: C² / Σ 1/n."""
         assert self.counts is not None
         images = self.counts[0][self.counts[0] > 0].double()
         return max(1, round(len(images) ** 2 / float((1 / images).sum())))
@@ -271,14 +271,14 @@ class Tally:
 
 
 class LabelTally:
-    """The same where an image may have any number of labels, (n, classes) of 0 and 1. All logits are kept: ranks need them."""
+    """Like `Tally`, for images with any number of labels, (n, classes) of 0 and 1. Keeps all logits, as ranking needs them."""
 
     def __init__(self) -> None:
         self.hits1, self.hits5, self.loss = 0, 0, 0.0
         self.logits, self.labels = list[Tensor](), list[Tensor]()
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Count a batch; return what the network says of each label, (n, classes)."""
+        """Count a batch; return the logit of each label, (n, classes)."""
         ranked = labels.gather(1, logits.topk(min(5, logits.shape[1]), 1).indices) > 0
         self.hits1 += int(self.right(logits, labels).sum())
         self.hits5 += int(ranked.any(1).sum())
@@ -288,18 +288,18 @@ class LabelTally:
 
     @staticmethod
     def right(said: Tensor, labels: Tensor) -> Tensor:
-        """Which images have their likeliest label, (n,)."""
+        """For which images the likeliest label is correct, (n,)."""
         return labels.gather(1, said.argmax(1, keepdim=True))[:, 0] > 0
 
     def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
-        """Count answers, of which only the mean average precision is asked for."""
+        """Count scores of labels (n, classes) for the mean average precision only."""
         self.logits.append(said.float().cpu())
         self.labels.append(labels.cpu())
 
     def effective_images(self) -> int:
-        """As `Tally.effective_images`, from the images that have each label: a rough guide to how far chance moves mAP.
+        """Like `Tally.effective_images`, from the images with each label: a rough guide to how much mAP varies by chance.
 
-        Never more than there are: labels that come together tell of the same images.
+        Never more than the number of images, since labels that occur together share images.
         """
         labels = torch.cat(self.labels)
         having = labels.sum(0).double()
@@ -325,7 +325,7 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The images, if they have the shape that the statistics were measured at; () stands for any.
+    """Return the images after checking that they have the shape the statistics were measured at; () allows any shape.
 
     Raises:
         StatisticsError: another resolution.
@@ -339,5 +339,5 @@ def same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _version(network: nn.Module) -> int:
-    """Another number after any parameter or buffer was written to or replaced."""
+    """A number that changes when any parameter or buffer is modified or replaced."""
     return hash(tuple((tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())))

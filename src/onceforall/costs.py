@@ -1,4 +1,4 @@
-"""Costs that add up over segments, for whole gene matrices: one table look-up per segment and row.
+"""Costs that add up over segments, for whole gene matrices: one table lookup per segment and row.
 
 `SegmentTable` lists every segment that any architecture of a space can contain, once per combination of the choices it
 depends on. A `CostTable` gives each of them a number (MACs, parameters, bytes, measured milliseconds) and folds the
@@ -25,7 +25,7 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Slot:
-    """One place in the network and what can stand there.
+    """One position in the network and the segments that can occupy it.
 
     Args:
         name: the segment's name.
@@ -51,7 +51,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class SegmentTable:
-    """Every segment of a space at every place, see `segment_table`."""
+    """Every segment that a space can have at each position; see `segment_table`."""
 
     space: Space
     slots: tuple[Slot, ...]
@@ -61,16 +61,16 @@ class SegmentTable:
         return list(self._numbered[0])
 
     def costs(self, cost: Callable[[Segment], float], fold: Literal["sum", "max"] = "sum") -> "CostTable":
-        """The table of a number per segment; `cost` is called once for each distinct computation."""
+        """A cost table for this space; `cost` is called once for each distinct computation."""
         distinct, numbers = self._numbered
         costs = np.array([*(float(cost(segment)) for segment in distinct), 0.0])  # the last for what is not there
         return CostTable(self, tuple(costs[slot] for slot in numbers), fold)
 
     @cached_property
     def _numbered(self) -> tuple[list[Segment], tuple[np.ndarray[Any, np.dtype[np.intp]], ...]]:
-        """The distinct segments, and for each slot the number of each of its segments among them, -1 where there is none.
+        """The distinct segments, and for each slot the indices of its segments among them (-1: none).
 
-        Kept, since to compare the segments of a space of full size takes longer than to look up most costs.
+        Cached, since comparing all segments of a full-size space takes longer than most cost lookups.
         """
         found: dict[int, Segment] = {}
         places: dict[Any, int] = {}
@@ -87,7 +87,7 @@ class SegmentTable:
 
 @dataclass(frozen=True)
 class CostTable:
-    """A number for every segment of a space; estimates are a fold over a row's segments."""
+    """A cost for every segment of a space; an estimate folds the costs of a row's segments."""
 
     segments: SegmentTable
     values: tuple[Floats, ...]
@@ -110,9 +110,9 @@ class CostTable:
 
     @cached_property
     def _lookup(self) -> tuple[Any, Any, Floats]:
-        """(columns, slots) and (slots,): genes + 1 times the former plus the latter are indices into the third, all values.
+        """A radix (columns, slots), offsets (slots,) and all values: (genes + 1) @ radix + offsets indexes the values.
 
-        float32, whose matrix product is quick and exact: there are far fewer than 2^24 values.
+        The radix is float32, whose matrix product is fast, and exact here: there are far fewer than 2^24 values.
         """
         slots = self.segments.slots
         radix = np.zeros((len(self.segments.space.columns), len(slots)), np.float32)
@@ -123,7 +123,7 @@ class CostTable:
         return radix, first.astype(np.float32), np.concatenate(self.values)
 
     def structure(self) -> Terms:
-        """One term for each place in the network."""
+        """One term per slot of the network."""
         factors = [
             Factor(slot.columns, values.reshape(slot.sizes)) for slot, values in zip(self.segments.slots, self.values, strict=True)
         ]
@@ -136,7 +136,7 @@ def macs_table(segments: SegmentTable) -> CostTable:
 
 
 def params_table(segments: SegmentTable) -> CostTable:
-    """Learnable numbers."""
+    """Learnable parameters."""
     return segments.costs(lambda segment: segment.params)
 
 
@@ -146,7 +146,7 @@ def memory_table(segments: SegmentTable) -> CostTable:
 
 
 def flash_table(segments: SegmentTable) -> CostTable:
-    """Bytes of the weights in int8, as `Segment.int8_bytes`: what a microcontroller keeps in flash memory beside its program."""
+    """Bytes of the weights in int8 (`Segment.int8_bytes`), which a microcontroller keeps in flash beside its program."""
     return segments.costs(lambda segment: segment.int8_bytes)
 
 
@@ -187,7 +187,7 @@ def segment_table(space: Space, num_classes: int) -> SegmentTable:
 
 
 def _slots(space: Space, num_classes: int) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Names of all segments of the largest architecture, and the gene columns each depends on (`Space.lowering`)."""
+    """Names of all segments of the largest architecture, and the gene columns that each depends on (`Space.lowering`)."""
     width_at = {column.stage: c for c, column in enumerate(space.columns) if column.kind == "width"}
     choices_at: dict[tuple[int, int], list[int]] = {}
     for c, column in enumerate(space.columns):

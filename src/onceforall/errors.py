@@ -1,19 +1,19 @@
 """Every error that onceforall raises on purpose, on one page.
 
 All derive from `OnceForAllError`. Its message is for the person at the command line: what is wrong, why, what to do.
-The command line prints the message on one line and exits with `exit_code`. A problem that does not stop the work is a `Note`, also
-printed on one line.
+The command line prints the message on one line and exits with `exit_code`. A `Note` is also printed on one line, but the work
+continues.
 """
 
 
 class OnceForAllError(Exception):
-    """A problem that the user can fix."""
+    """An error that the user can fix."""
 
     exit_code = 1
 
 
 class Note(UserWarning):
-    """A warning that something was done differently than usual, or left out, without stopping the work."""
+    """A warning that something was done differently than usual, or skipped; the work continues."""
 
 
 class SpaceError(OnceForAllError, ValueError):
@@ -37,7 +37,7 @@ class DataError(OnceForAllError, ValueError):
 
 
 class TaskError(DataError):
-    """Labels that fit another task than the given one."""
+    """Labels that do not fit this task but would fit another one."""
 
 
 class FileError(OnceForAllError, OSError):
@@ -67,7 +67,7 @@ class InfeasibleError(OnceForAllError, ValueError):
 
 
 class HubError(OnceForAllError, RuntimeError):
-    """The Hugging Face Hub refuses a request or cannot be reached."""
+    """The Hugging Face Hub rejects a request or cannot be reached."""
 
 
 class VerificationError(OnceForAllError, RuntimeError):
@@ -75,7 +75,7 @@ class VerificationError(OnceForAllError, RuntimeError):
 
 
 class ServerError(OnceForAllError, OSError):
-    """The explorer's web server cannot listen where it should."""
+    """The explorer's web server cannot listen on its address."""
 
 
 class ValueTextError(OnceForAllError, ValueError):
@@ -88,8 +88,8 @@ class MissingExtraError(OnceForAllError, ImportError):
     """An optional package is not installed.
 
     Args:
-        package: the import name that is missing.
-        extra: the extra of onceforall that brings it.
+        package: import name of the missing package.
+        extra: the extra of onceforall that installs it.
     """
 
     def __init__(self, package: str, extra: str) -> None:

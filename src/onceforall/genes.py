@@ -1,6 +1,6 @@
-"""Operations on gene matrices, vectorised over rows: many architectures at the price of a few numpy calls.
+"""Operations on gene matrices, vectorized over rows: many architectures at the cost of a few numpy calls.
 
-A gene matrix is int16 (n, columns); each entry indexes its column's choices, -1 marks the choices of an absent block.
+A gene matrix is int16 (n, columns): each entry indexes its column's choices, -1 marks the choices of an absent block.
 Every function returns canonical rows: equal networks have equal rows.
 """
 
@@ -22,7 +22,7 @@ Kind = Literal["resolution", "width", "depth", "kernel", "expand_ratio", "heads"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One choice: what it is, its values, and where it stands (stage and block, -1 where that does not apply)."""
+    """One choice: its kind, its values, and its position (stage and block, -1 where not applicable)."""
 
     kind: Kind
     choices: tuple[Any, ...]
@@ -36,7 +36,7 @@ def sample(columns: Sequence[Column], rng: np.random.Generator, n: int) -> Genes
 
 
 def mutate(columns: Sequence[Column], genes: Genes, rng: np.random.Generator, probability: float) -> Genes:
-    """Redraw each entry with the given probability; a block that appears is drawn afresh."""
+    """Redraw each entry with the given probability; all choices of a block that appears are redrawn."""
     fresh = rng.integers(0, _sizes(columns), genes.shape, np.int16)
     redraw = (rng.random(genes.shape) < probability) | (genes < 0)
     return canonical(columns, np.where(redraw, fresh, genes))
@@ -82,7 +82,7 @@ def canonical(columns: Sequence[Column], genes: Genes) -> Genes:
 
 
 def check(columns: Sequence[Column], genes: Genes) -> None:
-    """Do nothing if every row is a canonical architecture.
+    """Check that every row is a canonical architecture.
 
     Raises:
         ArchError: wrong shape or type, an index out of range, an absent block with choices or a present one without.
@@ -96,7 +96,7 @@ def check(columns: Sequence[Column], genes: Genes) -> None:
 
 
 def _check(columns: Sequence[Column], turned: Genes) -> None:
-    """Of a turned matrix, (columns, n): its columns lie together in memory, which is ten times as fast."""
+    """`check` for a transposed matrix (columns, n), whose columns are contiguous in memory: ten times faster."""
     low, high = turned.min(1).tolist(), turned.max(1).tolist()
     for c, column in enumerate(columns):
         least = -1 if column.block >= 0 else 0
@@ -138,8 +138,8 @@ def _depth_of(columns: Sequence[Column]) -> dict[int, int]:
 
 @lru_cache(maxsize=16)
 def _places(columns: tuple[Column, ...]) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
-    """Columns of blocks; columns of depths and, row by row, the depths to choose from; for each block column which of these and
-    the block's number."""
+    """Block columns; depth columns; the depth choices of each; and for each block column, the index of its depth column and the
+    block's number."""
     depth_of = _depth_of(columns)
     depths = sorted(set(depth_of.values()))
     values = np.zeros((len(depths), max((len(columns[d].choices) for d in depths), default=0)), np.int64)

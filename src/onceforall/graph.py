@@ -1,11 +1,11 @@
-"""`Graph`: a network that someone brought, as data: its operations, which sizes are elastic, and the blocks it is made of.
+"""`Graph`: a user's own network as data: its operations, which sizes are elastic, and its blocks.
 
-It is read from a model once (`onceforall.reader`) and is JSON from then on: `onceforall.spaces.graph` makes a space of it, which
+It is read from a model once (`onceforall.reader`) and is JSON from then on. `onceforall.spaces.graph` turns it into a space, which
 lowers architectures to plans of `Call`s without the model, its code or torch.
 
-Sizes are sums: so many entries that always stay, and so many for every unit that is kept of a group. A *unit* is what can only be
-left out as a whole, wherever it appears: one channel of a convolution with all that belongs to it, one attention head, one group of
-a grouped convolution. Units that are alike form a *group*; a narrower network keeps the first units of it.
+Sizes are sums: a number of entries that always stay, plus a number for each unit kept of a group. A *unit* can only be removed as a
+whole, wherever it appears: one channel of a convolution with everything tied to it, one attention head, one group of a grouped
+convolution. Similar units form a *group*; a narrower network keeps the first units of each group.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +18,18 @@ from .resolutions import Resolution
 
 FORMAT = "onceforall.graph/1"
 Kind = Literal["width", "heads", "classes"]
-Number = int | tuple[int, ...]  # one for each resolution where they differ
+Number = int | tuple[int, ...]  # one per resolution where they differ
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A number that depends on the sub-network: a sum of `times` · units kept of `group` (-1: 1), for each image if `batch`."""
+    """A number that depends on the sub-network: the sum of `times` · units kept of `group` (-1: 1), per image if `batch`."""
 
     terms: tuple[tuple[Number, int], ...]
     batch: bool = False
 
     def of(self, kept: Sequence[int], resolution: int) -> int:
-        """For the units kept of each group and the number of the resolution; of one image."""
+        """The size for one image, given the units kept of each group and the index of the resolution."""
         return sum(
             (times if isinstance(times, int) else times[resolution]) * (1 if group < 0 else kept[group])
             for times, group in self.terms
@@ -42,21 +42,21 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """In arguments: the result of a node."""
+    """An argument: the result of a node."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """In arguments: a weight, buffer or constant."""
+    """An argument: a weight, buffer or constant."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class DimPart:
-    """Entries of one dimension of a weight: `each` for every unit of the group from its first to its last (-1: always there)."""
+    """Entries along one dimension of a weight: `each` per unit of the group, in order (group -1: always kept)."""
 
     group: int
     units: int
@@ -68,12 +68,12 @@ class WeightSpec:
     """A tensor of the network.
 
     Args:
-        shape: in the largest network.
-        dims: for each dimension what its entries belong to.
-        dtype: as torch calls it, without "torch.".
-        trained: a parameter; else a buffer or a constant.
+        shape: shape in the largest network.
+        dims: for each dimension, the groups that its entries belong to.
+        dtype: torch's name, without "torch.".
+        trained: whether it is a parameter; otherwise a buffer or a constant.
         kernels: sizes that its last two dimensions can have, ascending, if there are several.
-        grids: of a position embedding: for each resolution how it is interpolated, which it is not at its own size.
+        grids: for a position embedding: how it is interpolated at each resolution (not at all at its own size).
     """
 
     shape: tuple[int, ...]
@@ -86,13 +86,13 @@ class WeightSpec:
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: its name in ATen with the overload, what it is given, and the shapes of its results.
+    """One operation: its ATen name with the overload, its arguments, and the shape of its result.
 
-    `dropped` is of a sum at the end of a branch with stochastic depth: which argument is the branch, and the rate at which an image
-    loses it in train mode.
+    `dropped` is set for the sum that ends a branch with stochastic depth: which argument is the branch, and the rate at which it is
+    dropped for an image in train mode.
 
-    Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>", "<device>" and "<dtype>", the last
-    two of the images.
+    Arguments are numbers, strings, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>", "<device>" and "<dtype>"; the last
+    two refer to the images.
     """
 
     op: str
@@ -106,7 +106,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Group:
-    """Units that are alike: how many the largest network has, what they are, and to how many their number is rounded."""
+    """Similar units: how many the largest network has, their kind, and the multiple to which their number is rounded."""
 
     units: int
     kind: Kind
@@ -115,15 +115,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment of the network: nodes that read one value, `source`, and hand on one, `result`.
+    """A segment of the network: nodes that read one value, `source`, and produce one, `result`.
 
     Args:
-        name: "stages.S.I" of an elastic block, else any other.
-        skippable: left out, the network still fits together.
-        nodes: by name, in the order in which they run.
-        groups: that stand in it alone.
-        kernel: the largest elastic kernel in it, 0 if there is none.
-        module: of the model, where it comes from.
+        name: "stages.S.I" for an elastic block, any other name otherwise.
+        skippable: the network is still valid without it.
+        nodes: names of its nodes, in execution order.
+        groups: groups that occur only in it.
+        kernel: its largest elastic kernel, 0 if there is none.
+        module: the module of the model that it comes from.
     """
 
     name: str
@@ -141,15 +141,15 @@ class Graph:
     """A network as data.
 
     Args:
-        resolutions: that it was read at, in pixels, ascending; "HEIGHTxWIDTH" of what is no square.
-        classes: number of the group of the classifier's outputs, or -1.
-        weights: by the names that they have in the model.
-        groups: what numbers in `Size` and `Part` mean.
+        resolutions: resolutions it was read at, in pixels, ascending; "HEIGHTxWIDTH" if not square.
+        classes: index of the group of the classifier's outputs, or -1.
+        weights: by their names in the model.
+        groups: the groups that `Size` and `DimPart` refer to by index.
         output: what the network returns: values in tuples, lists and mappings.
         fixed: what is not elastic and why, one line each.
         about: where the network comes from, for its cards.
-        streams: for each stage the groups of what its blocks hand on, its residual stream, if that was to be elastic.
-        channels: of the images.
+        streams: for each stage, the groups of its residual stream (the output of its blocks), if that was made elastic.
+        channels: channels of the images.
     """
 
     resolutions: tuple[Resolution, ...]
@@ -183,10 +183,10 @@ class Graph:
 
     @classmethod
     def from_json(cls, data: Any) -> "Graph":
-        """Read what `to_json` gave.
+        """Read the result of `to_json`.
 
         Raises:
-            SpaceError: something else, or written by a version that this one does not know.
+            SpaceError: not a graph, or one in an unknown format version.
         """
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
@@ -213,7 +213,7 @@ class Graph:
         return graph
 
     def _check(self) -> None:
-        """Every name that is used exists."""
+        """Check that every name in use exists."""
         for node in self.nodes.values():
             for found in leaves((node.args, dict(node.kwargs))):
                 if isinstance(found, Own):
@@ -235,7 +235,7 @@ class Graph:
 
 
 def encoded(value: Any) -> Any:
-    """Arguments as JSON: what is more than a number, a text or a list becomes an object of one key."""
+    """Encode arguments as JSON: anything other than a number, string or list becomes an object with one key."""
     match value:
         case Value(name):
             return {"value": name}
@@ -253,7 +253,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """What `encoded` was given; lists become tuples."""
+    """The inverse of `encoded`; lists become tuples."""
     match value:
         case {"value": name}:
             return Value(name)
@@ -302,7 +302,7 @@ def _tuples(value: Any) -> Any:
 
 
 def each(value: Any, do: Callable[[Any], Any]) -> Any:
-    """Call `do` on all that stands in nested tuples, lists and mappings; return the same nest of what it returns."""
+    """Apply `do` to every leaf of nested tuples, lists and mappings; return the results in the same structure."""
     if isinstance(value, tuple | list):
         return tuple(each(item, do) for item in value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a segment is made of, in the few words that pictures, tables and cost models need, whatever its operations are."""
+"""Summaries of segments for pictures, tables and cost models, independent of the kind of operations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LINEAR = {"linear", "addmm"}
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution or linear layer: numbers of channels that it reads and writes, kernel (0: linear), stride."""
+    """A convolution or linear layer: input and output channels, kernel (0: linear), stride."""
 
     inputs: int
     outputs: int
@@ -21,14 +21,14 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one sees of a segment.
+    """Summary of a segment.
 
     Args:
-        kernel: the largest of its spatial convolutions; None if there is none.
+        kernel: largest kernel of its spatial convolutions; None if there are none.
         hidden: channels or features inside it.
-        heads: of its attention; None if there is none.
-        squeeze: it has squeeze-and-excitation.
-        shortcut: it adds what it read.
+        heads: attention heads; None without attention.
+        squeeze: whether it has squeeze-and-excitation.
+        shortcut: whether it adds its input to its result.
     """
 
     kernel: int | None
@@ -39,7 +39,7 @@ class Look:
 
 
 def look_of(segment: Segment) -> Look:
-    """Read off a segment's operations."""
+    """Summarize a segment from its operations."""
     found = layers(segment)
     kernels = [layer.kernel for layer in found if layer.kernel > 1]
     calls = [op for op in segment.ops if isinstance(op, Call)]
@@ -53,7 +53,7 @@ def look_of(segment: Segment) -> Look:
 
 
 def layers(segment: Segment) -> list[Layer]:
-    """Its convolutions and linear layers, in order; of linear layers that were written for this library, none."""
+    """A segment's convolutions and linear layers, in order, except `Linear` operations of this library."""
     found = []
     for op in segment.ops:
         match op:
@@ -71,21 +71,21 @@ def layers(segment: Segment) -> list[Layer]:
 
 
 def channels(shape: Shape) -> int:
-    """Of a feature map, tokens or features: of maps the first number, unless two equal ones stand before the last."""
+    """Channels of a feature map, tokens or features: a map's first dimension, or its last if only the first two are equal."""
     if len(shape) == 3:
         return shape[2] if shape[0] == shape[1] != shape[2] else shape[0]
     return shape[-1] if shape else 1
 
 
 def pixels(shape: Shape) -> tuple[int, int] | None:
-    """Height and width of a feature map; None of anything else."""
+    """Height and width of a feature map; None for anything else."""
     if len(shape) != 3:
         return None
     return (shape[0], shape[1]) if shape[0] == shape[1] != shape[2] else (shape[1], shape[2])
 
 
 def kind_of(op: Op) -> str:
-    """A word for what an operation is, the same for those that take as long for the same numbers."""
+    """An operation's kind in one word, the same for operations that take equal time at equal sizes."""
     return op.target.partition(".")[0] if isinstance(op, Call) else type(op).__name__
 
 
@@ -96,7 +96,7 @@ def _middle(segment: Segment) -> int:
 
 
 def _hidden(segment: Segment, found: list[Layer]) -> int:
-    """What spatial convolutions write, where that is not what the segment reads; else what its last layer reads."""
+    """Output channels of spatial convolutions, if they differ from the segment's input; else what its last layer reads."""
     own = channels(segment.in_shape)
     spatial = [layer.outputs for layer in found if layer.kernel > 1 and layer.outputs != own]
     if spatial:
@@ -107,7 +107,7 @@ def _hidden(segment: Segment, found: list[Layer]) -> int:
 
 
 def _heads(calls: list[Call]) -> int | None:
-    """The first dimension of the attention's products, which stand for themselves or between a softmax."""
+    """Number of heads: third-to-last dimension of scaled dot-product attention or of an attention's softmax."""
     for op in calls:
         kind = op.target.partition(".")[0]
         if kind in ("scaled_dot_product_attention", "softmax") and len(op.shape) >= 3:
@@ -116,7 +116,7 @@ def _heads(calls: list[Call]) -> int | None:
 
 
 def _gates(segment: Segment) -> Iterator[bool]:
-    """Products of a map and one number for each of its channels."""
+    """For each product, whether it multiplies a map by one number per channel."""
     shapes = {op.name: op.shape for op in segment.ops} | {"in": segment.in_shape}
     for op in segment.ops:
         if isinstance(op, Call) and op.target == "mul.Tensor":

@@ -1,6 +1,6 @@
-"""The primitive operations of plans, with all shapes.
+"""The primitive operations of plans, with their shapes.
 
-An operation reads "in", which is its segment's input, or earlier operations of the same segment. Shapes leave the batch out:
+An operation reads its segment's input, named "in", or earlier operations of the same segment. Shapes omit the batch:
 (channels, height, width), or (features,) after the last pooling.
 """
 
@@ -15,14 +15,14 @@ ActivationName = Literal["relu", "relu6", "h_swish", "h_sigmoid"]
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """A primitive operation: what it costs, and the tensors that belong to it. Most have none and cost nothing.
+    """A primitive operation with its cost and its tensors. Most kinds have no tensors and cost nothing.
 
-    How each kind is computed and written is a row of `nn.operations.OPERATIONS`.
+    A row of `nn.operations.OPERATIONS` says how each kind is computed and exported.
 
     Args:
-        name: in its segment.
-        inputs: what it reads.
-        shape: of its result.
+        name: unique within its segment.
+        inputs: names of what it reads.
+        shape: shape of its result.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Op:
 
     @property
     def in_place(self) -> bool:
-        """Deployment runtimes fuse it with what it reads."""
+        """Whether deployment runtimes fuse it with its input."""
         return False
 
     @property
@@ -41,33 +41,33 @@ class Op:
 
     @property
     def params(self) -> int:
-        """Learnable numbers."""
+        """Learnable parameters."""
         return sum(map(prod, self.weights.values()))
 
     @property
     def int8_bytes(self) -> int:
-        """What the weights take in int8: a byte each, and a 32-bit bias and scale for each output channel."""
+        """Size of the weights in int8: a byte each, and a 32-bit bias and scale per output channel."""
         return sum(prod(shape) + 8 * shape[0] for shape in self.weights.values() if len(shape) > 1)
 
     @property
     def mixes(self) -> bool:
-        """Each channel of the result depends on all of the input's, not only on the one at its place."""
+        """Whether each output channel depends on all input channels, not only on its own."""
         return False
 
     @property
     def weights(self) -> Mapping[str, Shape]:
-        """Shapes of the trained tensors, by their names in the operation's layer."""
+        """Shapes of the trained tensors by their names in the torch layer."""
         return {}
 
     @property
     def statistics(self) -> Mapping[str, Shape]:
-        """Shapes of the running statistics, by their names in the operation's layer."""
+        """Shapes of the running statistics by their names in the torch layer."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Conv(Op):
-    """2-d convolution with padding kernel // 2.
+    """2D convolution with padding kernel // 2.
 
     `kernels` lists the sizes that the shared weight of a supernet serves; more than one makes the kernel elastic.
     """
@@ -95,7 +95,7 @@ class Conv(Op):
 
 @dataclass(frozen=True, slots=True)
 class Norm(Op):
-    """Batch normalisation over the channels, with scale and shift."""
+    """Batch normalization over the channels, with scale and shift."""
 
     eps: float = 1e-5
     in_place = True
@@ -121,8 +121,8 @@ class Activation(Op):
 class Pool(Op):
     """Maximum or mean over windows of kernel × kernel pixels.
 
-    "max" pads with kernel // 2 pixels that never win; "mean" does not pad, and a window that reaches over the edge is the mean
-    of what lies inside.
+    "max" pads with kernel // 2 pixels that are never the maximum; "mean" does not pad, and a window that crosses the edge averages
+    only the pixels inside.
     """
 
     function: Literal["max", "mean"]
@@ -132,7 +132,7 @@ class Pool(Op):
 
 @dataclass(frozen=True, slots=True)
 class GlobalPool(Op):
-    """Mean over height and width, which stay as 1 × 1."""
+    """Mean over height and width, kept as 1 × 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +144,17 @@ class Flatten(Op):
 
 @dataclass(frozen=True, slots=True)
 class Add(Op):
-    """Sum of two tensors of one shape: the shortcut, then the branch that it goes around."""
+    """Sum of two tensors of the same shape: the shortcut, then the branch that it bypasses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale(Op):
-    """First input times the second, one factor per channel: the gate of squeeze-and-excitation."""
+    """The first input times the second, one factor per channel: the gate of squeeze-and-excitation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropout(Op):
-    """Dropout; does nothing in eval mode. The rate is a matter of training and belongs to the supernet's call."""
+    """Dropout; does nothing in eval mode. The rate belongs to training and is passed when the supernet is called."""
 
     in_place = True
 
@@ -180,30 +180,30 @@ class Linear(Op):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Among a call's arguments: the result of an earlier operation."""
+    """An argument of a call: the result of an earlier operation."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Among a call's arguments: so many for every image."""
+    """An argument of a call: a size of this many entries per image."""
 
     times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How a position embedding is brought to another resolution: a part of it is a map of pixels, which is interpolated (bicubic).
+    """How a position embedding is adapted to another resolution: part of it is a map of pixels, which is interpolated (bicubic).
 
     Args:
-        dim: of the tokens, row after row; or of the rows, with that of the columns after it.
-        flat: of the tokens.
-        prefix: tokens before the map, such as that of the class, which stay as they are.
-        before: rows and columns of the tensor.
-        after: rows and columns at the resolution.
-        antialias: smaller maps are means over larger windows.
-        align_corners: the corners of both maps lie over each other, not their edges.
+        dim: dimension of the tokens, row by row; or dimension of the map's rows, followed by that of its columns.
+        flat: whether `dim` is the dimension of the tokens.
+        prefix: tokens before the map, such as the class token, which are left unchanged.
+        before: rows and columns of the stored tensor.
+        after: rows and columns at this resolution.
+        antialias: average over larger windows when shrinking.
+        align_corners: align the corner pixels of both maps instead of their edges.
     """
 
     dim: int
@@ -221,11 +221,11 @@ class Grid:
 
     @property
     def same(self) -> bool:
-        """Nothing is done."""
+        """Whether no interpolation is needed."""
         return self.before == self.after
 
     def shape(self, shape: Shape, size: tuple[int, int]) -> Shape:
-        """The shape of a tensor with a map of another size."""
+        """The tensor's shape with a map of another size."""
         if self.flat:
             return *shape[: self.dim], self.prefix + prod(size), *shape[self.dim + 1 :]
         return *shape[: self.dim], *size, *shape[self.dim + 2 :]
@@ -233,18 +233,18 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Among a call's arguments: its part of a tensor of the supernet.
+    """An argument of a call: a slice of a tensor of the supernet.
 
     Args:
-        shape: of the part.
-        name: of the tensor, as in the model that it came with.
-        cut: for each dimension the ranges of entries that belong to the part; None: all.
-        kernels: sizes from that of the tensor down to that of the part, if they differ.
-        dtype: as torch calls it, without "torch.".
-        trained: a parameter; else a buffer or a constant.
-        counted: the first use of the tensor in the network, where its numbers count.
-        sizes: that its kernel can have, ascending, if there are several.
-        grid: of a position embedding at another resolution than its own: how the part is interpolated.
+        shape: shape of the slice.
+        name: name of the tensor in the original model.
+        cut: for each dimension, the ranges of entries in the slice; None: all.
+        kernels: kernel sizes from the tensor's down to the slice's, if they differ.
+        dtype: torch's name, without "torch.".
+        trained: whether it is a parameter; otherwise a buffer or a constant.
+        counted: whether this is the first use of the tensor in the network, where its parameters are counted.
+        sizes: sizes that its kernel can have, ascending, if there are several.
+        grid: for a position embedding away from its own resolution: how the slice is interpolated.
     """
 
     shape: Shape
@@ -255,17 +255,17 @@ class Weight:
     trained: bool = True
     counted: bool = True
     sizes: tuple[int, ...] = field(default=(), compare=False)
-    grid: Grid | None = field(default=None, repr=False)  # keys of measurements are made of the text: `latency.design.key_of`
+    grid: Grid | None = field(default=None, repr=False)  # keys of measurements are made from the repr: `latency.design.key_of`
 
     @property
     def stored(self) -> "Weight":
-        """The part of the tensor before it is interpolated."""
+        """The slice of the tensor before it is interpolated."""
         return replace(self, grid=None, shape=self.grid.shape(self.shape, self.grid.before)) if self.grid else self
 
 
 @dataclass(frozen=True)
 class Fields(Mapping[str, Any]):
-    """Among a call's arguments: a mapping, which can be hashed."""
+    """An argument of a call: a hashable mapping."""
 
     pairs: tuple[tuple[str, Any], ...]
 
@@ -281,20 +281,20 @@ class Fields(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Call(Op):
-    """Any operation of torch, as `torch.export` gave it, of a network that was not written for this library.
+    """Any torch operation found by `torch.export`, in a network that was not written for this library.
 
-    Its tensors are named as in the model that they came with, not after the operation.
+    Its tensors keep their names in the original model; they are not named after the operation.
 
     Args:
-        target: the operation in ATen with its overload, such as "conv2d.default"; "output" gathers what the network returns,
+        target: the ATen operation with its overload, such as "conv2d.default"; "output" collects what the network returns,
             and "getitem" takes one of several results.
-        args: numbers, texts, `Input`, `Weight`, `Batch`, tuples and `Fields` of such; "<training>" is the mode, "<device>" where it
-            runs.
-        kwargs: likewise, in pairs of name and value.
+        args: numbers, strings, `Input`, `Weight`, `Batch`, and tuples and `Fields` of these; "<training>" stands for the mode,
+            "<device>" for the device it runs on.
+        kwargs: pairs of name and value, of the same types.
         work: multiply-accumulates for one image.
-        fused: deployment runtimes fuse it with what it reads.
-        whole: the first dimension of `shape` is that of the result, for one image; no batch before it is left out.
-        dropped: an argument that some images lose while a supernet is trained, and at what rate; None for one that changes.
+        fused: whether deployment runtimes fuse it with its input.
+        whole: `shape` includes the result's first dimension (for one image) instead of omitting a batch dimension.
+        dropped: an argument that is dropped for some images while a supernet is trained, and its rate; None if the rate varies.
     """
 
     target: str
@@ -324,12 +324,12 @@ class Call(Op):
 
     @property
     def tensors(self) -> tuple[Weight, ...]:
-        """What it uses of the supernet's tensors."""
+        """The slices of the supernet's tensors that it uses."""
         return tuple(leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Weight))
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """All that stands in nested tuples, lists and mappings."""
+    """All leaves of nested tuples, lists and mappings."""
     if isinstance(value, Mapping):
         value = value.values()
     elif not isinstance(value, tuple | list):

@@ -1,12 +1,12 @@
-"""Picture of a network: a self-contained SVG, folded from its plan.
+"""Picture of a network: a self-contained SVG, drawn from its plan.
 
-Each segment is a box from left to right. Width and colour tell the kernel size, which is also written on it; height tells the
-middle width (its square root); a block of attention without a spatial convolution tells its heads instead. The ribbon through
-the boxes has the width of the tensor that flows. An arc is a shortcut,
-a dot squeeze-and-excitation. The bars below tell the share of latency, or of MACs where no latency is given.
+Segments are boxes from left to right. Width and color show the kernel size, which is also written on the box (the number of heads
+for an attention block without a spatial convolution); height shows the square root of the middle width. The ribbon through the
+boxes is as thick as the square root of the tensor's channels. An arc is a shortcut, a dot is squeeze-and-excitation. The bars below
+show shares of latency, or of MACs if no latency is given.
 
-Ids are not used and every class starts with "ofa-net", so that many pictures can stand in one page. A page sets the colours with
-the CSS variables --ofa-ink and --ofa-paper; alone, the picture follows the reader's light or dark mode.
+The SVG uses no ids and every class starts with "ofa-net", so that many pictures fit on one page. A page sets the colors with
+the CSS variables --ofa-ink and --ofa-paper; on its own, the picture follows the reader's light or dark mode.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """One segment and what the picture tells about it; x is the left edge."""
+    """One segment and what the picture shows of it; x is the left edge."""
 
     segment: Segment
     block: Block | None
@@ -73,13 +73,13 @@ def draw(plan: Plan, arch: Arch, *, shares: Mapping[str, float] | None = None, t
     """The network as SVG text.
 
     Args:
-        plan: what the architecture was lowered to.
-        arch: the architecture; its expand ratios are written on the blocks.
-        shares: segment name -> share of the latency in [0, 1]; without it the bars show the share of MACs.
-        title: heading; plain text.
+        plan: the lowered architecture.
+        arch: the architecture; its expand ratios are written below the blocks.
+        shares: segment name -> share of the latency in [0, 1]; by default the bars show shares of MACs.
+        title: heading, as plain text.
 
     Raises:
-        ArchError: plan and architecture are not of one network.
+        ArchError: plan and architecture do not belong to the same network.
         ValueError: a share for a segment that the plan lacks, or a share outside [0, 1].
     """
     _check_shares(plan, shares)
@@ -136,7 +136,7 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
 
 
 def _group(segment: Segment) -> str:
-    """Stem and fixed blocks, each stage, and the head stand apart."""
+    """The group a segment is drawn in: each stage is one group, every other segment its own."""
     return ".".join(segment.name.split(".")[:2]) if segment.name.startswith("stages.") else segment.name
 
 
@@ -180,7 +180,7 @@ def _captions(boxes: list[_Box], top: float, floor: float) -> list[str]:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    """The pixels of a map, the number of tokens, else how many numbers come out."""
+    """The size of a map in pixels, the number of tokens, or the number of outputs."""
     if (found := pixels(shape)) is not None:
         return f"{found[0]}×{found[1]}"
     return f"{shape[0]} tokens" if len(shape) == 2 else f"{shape[0]} out" if len(shape) == 1 else _shape(shape)

@@ -1,10 +1,10 @@
-"""`Plan`: a network as a flat list of primitive operations with all shapes.
+"""`Plan`: a network as a flat list of primitive operations with their shapes.
 
 A plan is a chain of segments (stem, one per block, head). An operation reads only its segment's input, named "in", or
 earlier operations of the same segment, so a segment can be cut out, measured and compared on its own. MACs, parameters,
 memory, the static network, the exported file and the picture are all folds over a plan.
 
-Shapes leave the batch out: (channels, height, width), or (features,) after the last pooling.
+Shapes omit the batch: (channels, height, width), or (features,) after the last pooling.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ MOVES = {"permute", "transpose", "getitem", "unbind", "select", "slice", "expand
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of operations that reads one tensor and hands one on: the stem, one block, or the head."""
+    """A run of operations that reads one tensor and produces one: the stem, one block, or the head."""
 
     name: str
     in_shape: Shape
@@ -31,7 +31,7 @@ class Segment:
 
     @property
     def signature(self) -> tuple[Shape, tuple[Op, ...]]:
-        """Equal for segments that compute the same thing on the same shapes, wherever they stand."""
+        """Equal for segments that compute the same thing on the same shapes, wherever they are in the network."""
         return self.in_shape, self.ops
 
     @property
@@ -44,24 +44,24 @@ class Segment:
 
     @property
     def int8_bytes(self) -> int:
-        """What the weights take in int8, batch norms folded: a byte each, and a 32-bit bias and scale for each output channel."""
+        """Size of the weights in int8 with batch norms folded: a byte each, and a 32-bit bias and scale per output channel."""
         return sum(op.int8_bytes for op in self.ops)
 
     @cached_property
     def read_once(self) -> frozenset[str]:
-        """Operations whose output one operation reads, which may overwrite it."""
+        """Operations whose output is read exactly once, so the reader may overwrite it."""
         readers = Counter(source for op in self.ops for source in op.inputs)
         return frozenset(op.name for op in self.ops if readers[op.name] == 1)
 
     @cached_property
     def folds(self) -> dict[str, Norm]:
-        """By the name of a convolution: the norm that alone reads its output, and whose work it can do."""
+        """Batch norms that can be folded into a convolution, since nothing else reads its output; by the convolution's name."""
         convs = {op.name for op in self.ops if isinstance(op, Conv)} & self.read_once
         return {op.inputs[0]: op for op in self.ops if isinstance(op, Norm) and op.inputs[0] in convs}
 
     @cached_property
     def branches(self) -> dict[str, int]:
-        """By the name of a residual sum: which of its two operands is made of the other, its shortcut, by layers with weights."""
+        """For each residual sum, by name: which operand is the branch, computed from the other (shortcut) by weighted layers."""
         bits = {"in": 1, **{op.name: 2 << i for i, op in enumerate(self.ops)}}
         above = {"in": 1}  # what a tensor is made of, itself included, as bits
         layers, found = 0, {}
@@ -118,21 +118,21 @@ class Plan:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one image, of convolutions and linear layers."""
+        """Multiply-accumulates of convolutions and linear layers for one image."""
         return sum(segment.macs for segment in self.segments)
 
     @property
     def params(self) -> int:
-        """Learnable numbers of the extracted network."""
+        """Learnable parameters of the extracted network."""
         return sum(segment.params for segment in self.segments)
 
     @property
     def peak_memory_bytes(self) -> int:
-        """Peak float32 activation memory for one image, in bytes; weights not counted."""
+        """Peak float32 activation memory for one image, in bytes, excluding weights."""
         return 4 * max(segment.peak_activations for segment in self.segments)
 
     def inelastic(self) -> "Plan":
-        """The same operations without the note of the other kernel sizes that a supernet's convolutions have."""
+        """The same plan without the other kernel sizes that a supernet's convolutions list."""
         own = [tuple(replace(op, kernels=()) if isinstance(op, Conv) else op for op in segment.ops) for segment in self.segments]
         return Plan(tuple(replace(segment, ops=ops) for segment, ops in zip(self.segments, own, strict=True)))
 
@@ -148,7 +148,7 @@ class Plan:
         raise KeyError(name)
 
     def table(self) -> str:
-        """A readable table: one line per segment with what it does, its output shape, MACs and parameters."""
+        """A readable table: one line per segment with its operations, output shape, MACs and parameters."""
         rows = [("segment", "operations", "output", "MACs", "parameters")]
         rows += [(s.name, _summary(s), _by(s.out_shape), f"{s.macs:,}", f"{s.params:,}") for s in self.segments]
         rows.append(("total", "", _by(self.output_shape), f"{self.macs:,}", f"{self.params:,}"))
@@ -158,7 +158,7 @@ class Plan:
 
 
 def _operands(op: Op) -> tuple[str, str]:
-    """Names of the tensors that a sum adds up, both of the image; twice "in" for any other operation."""
+    """Names of the two tensors that a sum adds, if both depend on the image; "in" twice for any other operation."""
     match op:
         case Add(inputs=(first, second)):
             return first, second

@@ -6,12 +6,12 @@ is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.4 are enough.
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
     x = prepare("photo.jpg", config["preprocessing"])  # (1, channels, height, width) float32
 
-Every photograph becomes 8-bit RGB, upright (EXIF), over white where it is transparent; of an animation the first frame. Colours are
+Every photograph becomes 8-bit RGB, upright (EXIF), over white where it is transparent; of an animation the first frame. Colors are
 taken as they are stored: ICC profiles are not applied, as in torchvision. Gray images of more than 8 bits are scaled to 8: from 16,
 or from the range of values that is said. Where `mean` and `std` have one number, the image becomes the luminance of that (ITU-R
 601-2, of gray images themselves); where they have four, red, green, blue and alpha, which is 255 where the file has none. Then one
 resize of the whole image to a short side of ceil(resolution / crop_share), bilinear or as the weights want it, with antialias, the
-centre crop, and (pixel / 255 - mean) / std. A resolution is the side of a square, or a text, HEIGHTxWIDTH.
+center crop, and (pixel / 255 - mean) / std. A resolution is the side of a square, or a text, HEIGHTxWIDTH.
 """
 
 import io
@@ -28,7 +28,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
-LEAST_SHARE = 0.5  # of the short side that a centre crop may keep
+LEAST_SHARE = 0.5  # of the short side that a center crop may keep
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")  # Pillow's, with antialias
 CHANNELS = (1, 3, 4)
 FOUND = "onceforall"  # key in an image's `info` of what `to_channels` found, to be told to the user
@@ -91,7 +91,7 @@ def load(
 
     Raises:
         ValueError: missing, not an image, truncated, corrupt, too large, of a pixel type without a known range, or with a range in
-            16 bits a colour, of which only 8 are read.
+            16 bits a color, of which only 8 are read.
     """
     try:
         if isinstance(file, (str, Path)):
@@ -109,7 +109,7 @@ def load(
 
 
 def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, interpolation: str = "bilinear") -> Image.Image:
-    """One resize to a short side of ceil(resolution / crop_share), and the centre crop of resolution × resolution pixels.
+    """One resize to a short side of ceil(resolution / crop_share), and the center crop of resolution × resolution pixels.
 
     Of what is no square, a resolution is a text, HEIGHTxWIDTH: the image is resized such that it just covers ceil(HEIGHT /
     crop_share) × ceil(WIDTH / crop_share) pixels, and cropped to HEIGHT × WIDTH, by the same rule. Sizes and crop are rounded as
@@ -157,7 +157,7 @@ def to_channels(image: Image.Image, channels: int = 3, range: Optional[Sequence[
     """Any Pillow image with 8 bits for each of one, three or four channels, of mode L, RGB or RGBX.
 
     Three are RGB, over white where it is transparent; one is their luminance; four are red, green, blue and alpha, each a channel
-    like the others: of mode RGBX, since Pillow would multiply colours by alpha wherever it resizes RGBA.
+    like the others: of mode RGBX, since Pillow would multiply colors by alpha wherever it resizes RGBA.
 
     Args:
         image: as it was opened and loaded.

@@ -1,6 +1,6 @@
-"""Resolutions of images: the side of a square in pixels, or "HEIGHTxWIDTH" of any other rectangle.
+"""Image resolutions: the side of a square in pixels, or "HEIGHTxWIDTH" for any other rectangle.
 
-Squares are plain numbers, so that what was written before there were others stays as it is.
+Squares are plain numbers, so files written before rectangles were supported remain valid.
 """
 
 import re
@@ -15,7 +15,7 @@ RECTANGLE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
 
 
 def height_width(resolution: Resolution) -> tuple[int, int]:
-    """In pixels."""
+    """Height and width in pixels."""
     if not isinstance(resolution, str):
         return resolution, resolution
     height, _, width = resolution.partition("x")
@@ -23,28 +23,28 @@ def height_width(resolution: Resolution) -> tuple[int, int]:
 
 
 def of_sides(height: int, width: int) -> Resolution:
-    """The opposite of `height_width`."""
+    """The inverse of `height_width`."""
     return height if height == width else f"{height}x{width}"
 
 
 def side_of(resolution: Resolution) -> float:
-    """The side of a square of as many pixels, by which resolutions are ordered and compared."""
+    """Side of a square with the same number of pixels, used to sort and compare resolutions."""
     height, width = height_width(resolution)
     return float(height) if height == width else sqrt(height * width)
 
 
 def ascending(resolutions: Iterable[Resolution]) -> tuple[Resolution, ...]:
-    """From the fewest pixels to the most; of as many, the lowest image first."""
+    """Sort from the fewest pixels to the most; ties by height."""
     return tuple(sorted(resolutions, key=lambda resolution: (side_of(resolution), height_width(resolution))))
 
 
 def longest_side(resolutions: Iterable[Resolution]) -> int:
-    """The longest of all sides, in pixels."""
+    """The longest side of all resolutions, in pixels."""
     return max(max(height_width(resolution)) for resolution in resolutions)
 
 
 def aspect_of(resolutions: Iterable[Resolution]) -> float:
-    """Width over height, the geometric mean; 1 of squares."""
+    """Geometric mean of width over height; 1 for squares."""
     sizes = [height_width(resolution) for resolution in resolutions]
     ratio = 1.0
     for height, width in sizes:
@@ -53,20 +53,20 @@ def aspect_of(resolutions: Iterable[Resolution]) -> float:
 
 
 def by_sides(resolution: Resolution) -> str:
-    """For people: "224×224" or "160×224"."""
+    """Readable text: "224×224" or "160×224"."""
     return "{}×{}".format(*height_width(resolution))
 
 
 def in_pixels(resolution: Resolution, unit: str = "px") -> str:
-    """For people: "224 px", or "160×224 px" of what is no square."""
+    """Readable text: "224 px", or "160×224 px" if not square."""
     return f"{resolution if isinstance(resolution, int) else by_sides(resolution)} {unit}".strip()
 
 
 def read_resolution(value: object) -> Resolution:
-    """What a person or a file means: 224, "224", "160x224"; "224x224" is 224.
+    """Read a resolution given by a user or a file: 224, "224", "160x224"; "224x224" becomes 224.
 
     Raises:
-        SpaceError: none.
+        SpaceError: not a resolution.
     """
     text = str(value).strip().replace("×", "x")
     found = RECTANGLE.fullmatch(text if "x" in text else f"{text}x{text}")

@@ -1,4 +1,4 @@
-"""What can be said of a classifier beyond top-1: per class, balanced over classes, against chance, and of two networks on the same
+"""Scores of a classifier beyond top-1: per class, balanced over classes, against chance, and between two networks on the same
 images."""
 
 import math
@@ -15,13 +15,13 @@ from .errors import DataError
 Counts = NDArray[np.int64]
 
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1", "map": "mAP"}  # see `task.Task.metrics`
-UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
+UNEVEN = 3.0  # ratio of images in the largest and the smallest class, above which top-1 alone would mislead
 CLASS_HEADER = ("class", "images", "recall", "precision", "F1")
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
 
 
 def told_of(top1: float, map: float | None) -> tuple[str, float]:
-    """What results are reported in: the name and value of top-1, or of mean average precision where there is one."""
+    """Name and value of the reported score: mean average precision where there is one, else top-1."""
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
 
 
@@ -38,27 +38,27 @@ def scores_in_words(metric: str, scores: Mapping[str, Any], interval: tuple[floa
 
 
 def balanced_of(images: Counts, right: Counts) -> float:
-    """The mean of the classes' recalls, of those that have images, from (classes,) images and right ones."""
+    """Mean recall over classes with images, from counts (classes,) of images and correct ones."""
     here = images > 0
     return float((right[here] / images[here]).mean())
 
 
 def macro_f1_of(images: Counts, right: Counts, said: Counts) -> float:
-    """The mean of the classes' F1, of those that have images or are `said` of some, from (classes,) counts."""
+    """Mean F1 over classes with images or predictions, from counts (classes,) of images, correct ones and predictions (`said`)."""
     total = images + said
     return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
 @dataclass(frozen=True)
 class _ClassScores:
-    """One class.
+    """Scores of one class.
 
     Args:
-        name: of the class.
-        images: that have its label.
-        recall: the share of them that the network says are of this class; None without images.
-        precision: of the images that it says are of this class, the share that are; None where it says so of none.
-        f1: the harmonic mean of both; 0 where one is 0 or None.
+        name: name of the class.
+        images: images with this label.
+        recall: share of these images predicted as this class; None without images.
+        precision: share of the images predicted as this class that have its label; None without predictions.
+        f1: harmonic mean of both; 0 where either is 0 or None.
     """
 
     name: str
@@ -70,11 +70,11 @@ class _ClassScores:
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Which classes a network takes for which.
+    """A confusion matrix, with the data for calibration.
 
     Args:
-        counts: (classes, classes) images by their label (rows) and what the network says (columns).
-        confidence: (3, 15) by confidence in bins of a fifteenth: images, those that are right, sum of the confidences.
+        counts: (classes, classes) images by label (rows) and prediction (columns).
+        confidence: (3, 15) for 15 equal bins of confidence: images, correct ones, sum of the confidences.
     """
 
     counts: NDArray[np.int64]
@@ -82,7 +82,7 @@ class Confusion:
 
     @classmethod
     def of(cls, labels: NDArray[np.int64], said: NDArray[np.int64], confidence: NDArray[np.float64], classes: int) -> "Confusion":
-        """From the label, the answer and its probability of each image, (n,) each."""
+        """From each image's label, predicted class and its probability, (n,) each."""
         counts = np.bincount(labels * classes + said, minlength=classes**2).reshape(classes, classes)
         place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
         weights = (None, labels == said, confidence)
@@ -92,7 +92,7 @@ class Confusion:
     def of_probabilities(
         cls, labels: NDArray[np.int64], probabilities: NDArray[np.float64]
     ) -> tuple["Confusion", NDArray[np.bool_]]:
-        """From the label of each image, (n,), and what a network says of it, (n, classes); and which are right, (n,)."""
+        """From each image's label (n,) and probabilities (n, classes); also returns which predictions are right, (n,)."""
         said = probabilities.argmax(1)
         return cls.of(labels, said, probabilities.max(1), probabilities.shape[1]), said == labels
 
@@ -101,32 +101,32 @@ class Confusion:
 
     @property
     def images(self) -> int:
-        """How many."""
+        """Number of images."""
         return int(self.counts.sum())
 
     @property
     def top1(self) -> float:
-        """The share that is right."""
+        """Share of images predicted correctly."""
         return float(np.trace(self.counts)) / self.images
 
     @property
     def balanced(self) -> float:
-        """The mean of the classes' recalls, of those that have images."""
+        """Mean recall over classes with images."""
         return balanced_of(self.counts.sum(1), np.diag(self.counts))
 
     @property
     def macro_f1(self) -> float:
-        """The mean of the classes' F1, of those that have images or are said of some."""
+        """Mean F1 over classes with images or predictions."""
         return macro_f1_of(self.counts.sum(1), np.diag(self.counts), self.counts.sum(0))
 
     @property
     def majority(self) -> float:
-        """Top-1 of saying the class with most images, always: chance, as top-1 sees it."""
+        """Top-1 of always predicting the largest class: the chance level of top-1."""
         return float(self.counts.sum(1).max()) / self.images
 
     @property
     def calibration_error(self) -> float:
-        """How far confidence and accuracy are apart in the mean (expected calibration error, 15 bins of equal width)."""
+        """Mean gap between confidence and accuracy (expected calibration error, 15 bins of equal width)."""
         _, right, confidence = self.confidence
         return float(np.abs(right - confidence).sum()) / self.images
 
@@ -135,15 +135,15 @@ class Confusion:
         return {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
 
     def standard_error(self, metric: str) -> float:
-        """Standard error of a score from which images were drawn: binomial for top-1, from the classes' recalls for others.
+        """Standard error of a score due to the sample of images: binomial for top-1, from the per-class recalls for others.
 
-        Of macro F1 it is taken to be that of balanced accuracy: a rough guide, since it leaves out how precision scatters.
+        Macro F1 uses the value of balanced accuracy: a rough guide, since it ignores the variance of precision.
         """
         if metric == "top1":
             return math.sqrt(self.top1 * (1 - self.top1) / self.images)
         n = self.counts.sum(1)
         recall = np.diag(self.counts)[n > 0] / n[n > 0]
-        smoothed = (np.diag(self.counts)[n > 0] + 1) / (n[n > 0] + 2)  # a recall of 0 or 1 of few images is not certain
+        smoothed = (np.diag(self.counts)[n > 0] + 1) / (n[n > 0] + 2)  # with few images, a recall of 0 or 1 is not certain
         return float(np.sqrt((smoothed * (1 - smoothed) / n[n > 0]).sum())) / len(recall)
 
     def interval(self, metric: str) -> tuple[float, float]:
@@ -154,7 +154,7 @@ class Confusion:
         return max(0.0, value - half), min(1.0, value + half)
 
     def by_class(self, names: Sequence[str]) -> list[_ClassScores]:
-        """One for each class, in the order of the labels."""
+        """Scores of each class, in label order."""
         found = []
         for i, name in enumerate(names):
             right, images, said = (int(x) for x in (self.counts[i, i], self.counts[i].sum(), self.counts[:, i].sum()))
@@ -174,11 +174,11 @@ class Confusion:
         ]
 
     def mistaken(self, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes: label, answer, images."""
+        """The most frequent mistakes: label, predicted class, number of images."""
         return [(names[label], names[said], images) for label, said, images in self.mistakes(most)]
 
     def mistakes(self, most: int = 10) -> list[tuple[int, int, int]]:
-        """The same, classes by their numbers."""
+        """Like `mistaken`, with class indices instead of names."""
         wrong = self.counts - np.diag(np.diag(self.counts))
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
         rows, columns = np.unravel_index(order, wrong.shape)
@@ -190,10 +190,10 @@ class Confusion:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Confusion":
-        """What `to_json` gave.
+        """Read the result of `to_json`.
 
         Raises:
-            DataError: it is something else.
+            DataError: not a confusion matrix.
         """
         try:
             counts, confidence = np.array(data["counts"], np.int64), np.array(data["confidence"], np.float64)
@@ -205,24 +205,22 @@ class Confusion:
 
 
 def imbalance_of(images: Counts) -> float:
-    """Images of the largest class by those of the smallest, of the classes that have any, from (classes,) images."""
+    """Ratio of images in the largest and the smallest non-empty class, from counts (classes,)."""
     return float(images.max() / images[images > 0].min())
 
 
 def imbalance(labels: NDArray[np.int64]) -> float:
-    """Images of the largest class by those of the smallest, of the classes that have any."""
+    """Ratio of images in the largest and the smallest non-empty class."""
     return imbalance_of(np.bincount(labels))
 
 
 def default_metric(labels: NDArray[np.int64]) -> str:
-    """Balanced accuracy where classes differ by more than 3 times in their images, else top-1."""
+    """Balanced accuracy if class sizes differ by more than a factor of 3, else top-1."""
     return "balanced" if imbalance(labels) > UNEVEN else "top1"
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The probability that chance alone splits the images that only one of two networks gets right as unevenly as this, or more.
-
-    McNemar's exact test, two-sided.
+    """p-value of McNemar's exact test, two-sided: how likely chance alone gives a split at least this uneven.
 
     Args:
         gained: images that only the first gets right.
@@ -237,12 +235,12 @@ def mcnemar(gained: int, lost: int) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two networks on the same images.
+    """Comparison of two networks on the same images.
 
     Args:
         gained: images that only the first gets right.
         lost: images that only the second gets right.
-        images: in all.
+        images: all images.
     """
 
     gained: int
@@ -251,17 +249,17 @@ class Difference:
 
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
-        """Compare by which images each gets right, (n,) each, in the same order."""
+        """Compare the images that each network gets right, (n,) each, in the same order."""
         return cls(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
 
     @property
     def top1(self) -> float:
-        """Top-1 of the first less that of the second."""
+        """Top-1 of the first minus top-1 of the second."""
         return (self.gained - self.lost) / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of that."""
+        """95 % interval of the difference in top-1."""
         return paired_difference(self.gained, self.lost, self.images)
 
     @property
@@ -270,7 +268,7 @@ class Difference:
         return mcnemar(self.gained, self.lost)
 
     def told(self, first: str, second: str) -> str:
-        """Whether one of two networks of these names is better, or that may be chance."""
+        """A sentence on whether one of the two named networks is better, or the difference may be chance."""
         alone = f"{first} alone is right on {self.gained:,} of {self.images:,} images, {second} alone on {self.lost:,}"
         low, high = self.interval
         points = f"{100 * self.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"

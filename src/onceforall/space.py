@@ -1,7 +1,7 @@
-"""`Space`: the choices from which architectures are made, checked, counted, sampled, changed and lowered.
+"""`Space`: the choices that define a set of architectures, with methods to check, count, sample, change and lower them.
 
-Many architectures at once are an integer gene matrix (n, len(space.columns)): entry = index into that column's choices,
-or -1 where the block is absent. Search and predictors work on gene matrices; see `genes.py` for the operations.
+Many architectures at once are an integer gene matrix (n, len(space.columns)): each entry indexes its column's choices,
+or is -1 where the block is absent. Search and predictors work on gene matrices; see `genes.py` for the operations.
 """
 
 import json
@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be chosen in one stage. Each sequence is ascending and without repeats."""
+    """The choices of one stage. Each sequence is ascending and without repeats."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -38,37 +38,37 @@ class Choices:
 
     @property
     def of_block(self) -> tuple[tuple[Kind, tuple[float, ...]], ...]:
-        """Choices of each block, in the order of their columns. Heads have a column only where there is a choice."""
+        """Choices of each block, in column order. Heads have a column only if there is a choice."""
         heads: tuple[tuple[Kind, tuple[float, ...]], ...] = (("heads", self.heads),) if len(self.heads) > 1 else ()
         return (("kernel", self.kernels), ("expand_ratio", self.expand_ratios), *heads)
 
     def block(self, indices: Sequence[int]) -> Block:
-        """The block of an index into each of its choices."""
+        """The block given by one index into each of its choices."""
         kernel, ratio, *rest = indices
         return Block(self.kernels[kernel], self.expand_ratios[ratio], self.heads[rest[0] if rest else 0])
 
     def indices(self, block: Block) -> list[int]:
-        """The opposite of `block`."""
+        """The inverse of `block`."""
         rest = [self.heads.index(block.heads)] if len(self.heads) > 1 else []
         return [self.kernels.index(block.kernel), self.expand_ratios.index(block.expand_ratio), *rest]
 
 
 @dataclass(frozen=True)
 class Space:
-    """A family of networks with its choices. Made by `onceforall.space(family, ...)`.
+    """A family of networks with its choices, made by `onceforall.space(family, ...)`.
 
     Args:
         family: name in `onceforall.spaces.FAMILIES`.
-        arguments: what `onceforall.space` was given, all defaults filled in; JSON-able.
-        resolutions: input sizes in pixels, ascending; those that are no squares as "HEIGHTxWIDTH".
+        arguments: the arguments of `onceforall.space` with all defaults filled in; JSON-serializable.
+        resolutions: input sizes in pixels, ascending; "HEIGHTxWIDTH" if not square.
         stages: choices of each elastic stage, from input to output.
         lowering: (arch, num_classes) -> Plan. Segment "stages.S.I" is block I of stage S; it depends on the resolution,
             its own choices, its stage's width and, for I = 0, the width of the stage before. Other segments depend on the
             resolution and on the widths of the stages before and after them.
-        classes: outputs of the classifier where nothing else is said.
-        modules: of a network that someone brought: the module of the model that each segment comes from.
-        fixed: of such a network: what is not elastic and why, "module: reason".
-        interpolated: of such a network: by resolution the position embeddings that are interpolated there.
+        classes: default number of classifier outputs.
+        modules: for a user's own model: the module that each segment comes from.
+        fixed: for a user's own model: what is not elastic and why, as "module: reason".
+        interpolated: for a user's own model: the position embeddings that are interpolated at each resolution.
     """
 
     family: str
@@ -83,7 +83,7 @@ class Space:
 
     @property
     def channels(self) -> int:
-        """Of the images."""
+        """Channels of the input images."""
         channels: int = (self.arguments.get("graph") or self.arguments).get("channels", 3)
         return channels
 
@@ -153,11 +153,11 @@ class Space:
         return True
 
     def lower(self, arch: Arch, num_classes: int | None = None) -> Plan:
-        """The operations of the architecture, with all shapes.
+        """The plan of an architecture: its operations with all shapes.
 
         Args:
             arch: which sub-network.
-            num_classes: outputs of the classifier; by default `classes`: 1000, or those of the network that the space was made of.
+            num_classes: classifier outputs; by default `classes`: 1000, or those of the model that the space was made from.
 
         Raises:
             ArchError: the architecture lies outside this space.
@@ -170,7 +170,7 @@ class Space:
         return self.lowering(arch, num_classes)
 
     def summary(self) -> str:
-        """What is elastic, what is not, and which operation of which module is the reason: text for a person, several lines."""
+        """Readable text of several lines: what is elastic, what is not, and which operation of which module is the reason."""
         plans = [self.lower(arch) for arch in (self.smallest(), self.largest())]
         small, large = (f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters" for plan in plans)
         many = (
@@ -201,7 +201,7 @@ class Space:
         return "\n".join(lines)
 
     def _stage_table(self) -> dict[str, list[str]]:
-        """By title the cells of each column, one for each stage."""
+        """The table's columns by title, with one cell per stage."""
         stages, own = self.stages, self.family == "graph"
 
         def choices(name: str) -> list[str]:
@@ -227,7 +227,7 @@ class Space:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """What each column of a gene matrix means: resolution, then per stage width, depth and each block's choices."""
+        """The columns of a gene matrix: resolution, then for each stage its width, its depth and each block's choices."""
         columns = [Column("resolution", self.resolutions)]
         for s, stage in enumerate(self.stages):
             columns.append(Column("width", stage.widths, s))
@@ -259,10 +259,10 @@ class Space:
         return matrix
 
     def rows(self, archs: Sequence[Arch] | Genes) -> Genes:
-        """Architectures as a gene matrix, or a gene matrix that was checked, int16 (n, columns).
+        """A checked gene matrix, int16 (n, columns), from architectures or another gene matrix.
 
         Raises:
-            ArchError: an architecture outside the space, or a matrix or row that is none of this space.
+            ArchError: an architecture outside the space, or a matrix that does not fit this space.
         """
         if not isinstance(archs, np.ndarray):
             return self.genes(archs)
@@ -279,15 +279,15 @@ class Space:
         return [self._arch(row) for row in genes.tolist()]
 
     def encode(self, genes: Genes) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        """One-hot features (n, features) float32 of every column with more than one choice; absent blocks are zeros."""
+        """One-hot features, float32 (n, features), of every column with more than one choice; absent blocks are zeros."""
         return gene_ops.one_hot(self.columns, genes)
 
     # -- the space itself ------------------------------------------------------------------------------------------
 
     def restrict(self, **choices: Sequence[Any]) -> "Space":
-        """The sub-space that keeps only the given values of the named choices, wherever a stage offers one of them.
+        """The sub-space with only the given values of the named choices.
 
-        A stage that offers none of them keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios, heads.
+        A stage that offers none of these values keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios, heads.
 
         Raises:
             SpaceError: an unknown name, no value, or a value that occurs nowhere in this space.

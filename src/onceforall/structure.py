@@ -1,7 +1,7 @@
-"""What a function of networks is made of, where that is simple: a sum of terms of a few choices each.
+"""Functions of networks that are sums of terms, each depending on a few choices.
 
-A search proves with it how far its result is from the optimum. An object whose method is searched (as score or as an estimate
-of a limit) may say so by a method `structure`, see `Structured`.
+A search uses this structure to prove how far its result is from the optimum. An object whose method is searched (as the score or
+as the estimate of a limit) declares it with a method `structure`; see `Structured`.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One term: a number for every combination of the values of some gene columns.
+    """One term: a number for every combination of choices of some gene columns.
 
     Args:
-        columns: of the gene matrix.
-        values: one axis for each column, of its choices plus one; index 0 means that the block is absent, 1 the first choice.
+        columns: columns of the gene matrix.
+        values: one axis per column, one longer than its choices: index 0 means that the block is absent, 1 the first choice.
     """
 
     columns: tuple[int, ...]
@@ -37,7 +37,7 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """constant + the sum (or, for memory, the largest) of the factors' terms."""
+    """The constant plus the sum (or, for memory, the maximum) of the factors."""
 
     factors: tuple[Factor, ...]
     constant: float = 0.0
@@ -52,10 +52,10 @@ class Terms:
 
 @runtime_checkable
 class Structured(Protocol):
-    """An object that knows what its estimates are made of."""
+    """An object that declares the structure of its estimates."""
 
     def structure(self) -> "Terms | Quadratic | None":
-        """Terms that give the same numbers as its estimates, up to rounding; None if they are not made of such."""
+        """Terms that equal its estimates up to rounding; None if there are no such terms."""
         ...
 
 
@@ -64,9 +64,9 @@ class Quadratic:
     """constant + x · linear + x · pairs · x / 2, where x are the one-hot choices of a network (`Space.encode`).
 
     Args:
-        constant: of all networks.
-        linear: a number for each choice of the columns that have more than one (f,).
-        pairs: symmetric (f, f), or None. What stands between two choices of one column counts only on the diagonal.
+        constant: added for every network.
+        linear: one number per choice, of the columns with more than one choice (f,).
+        pairs: symmetric (f, f), or None. Between choices of the same column only the diagonal counts.
     """
 
     space: Space
@@ -82,7 +82,7 @@ class Quadratic:
 
     @cached_property
     def terms(self) -> Terms:
-        """The same as one factor for each column, and one for each pair of columns."""
+        """The same function as one factor per column and one per pair of columns."""
         at, begin = {}, 0
         for c, column in enumerate(self.space.columns):
             if len(column.choices) > 1:

@@ -204,8 +204,28 @@ def test_closed_output(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
+    sys.stdout.close()
     assert ended.value.code == 0
     assert capsys.readouterr().err == ""
+
+
+def test_no_standard_stream_at_all(tmp_path: Path) -> None:
+    """As services start programs; what is opened next must not take their numbers."""
+    program = "import sys; from onceforall.cli import main; main()"
+    closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-c", program]
+    assert subprocess.run([*closed, *TRAIN, "--out", str(tmp_path / "run"), "--cache", "none"], check=False).returncode == 0
+    assert (tmp_path / "run" / "supernet.safetensors").exists()
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """As with | head -1: the work goes on to its end."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = cli._Patient(open(writing, "wb"))  # noqa: SIM115  # closed below
+    for _ in range(2):
+        print("a result", file=stream, flush=True)
+    with pytest.raises(BrokenPipeError):
+        stream.buffer.close()
 
 
 def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

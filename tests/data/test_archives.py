@@ -123,6 +123,14 @@ def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -
     (tmp_path / "photos.tar.gz").touch()
     with pytest.raises(DataError, match=r"photos\.tar\.gz: cannot be read in place: unpack it"):
         open_source(str(tmp_path / "photos.tar.gz"))
+    for name, content, message in (
+        ("lfs.zip", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS in place of the file: git lfs pull"),
+        ("gz.tar", b"\x1f\x8b\x08" + bytes(600), "compressed: unpack it first"),
+        ("bz.tar", b"BZh9" + bytes(600), "compressed: unpack it first"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}: {message}"):
+            open_source(str(tmp_path / name))
     (tmp_path / "empty.tar").touch()
     with pytest.raises(DataError, match=r"empty\.tar: not a zip or tar archive, or damaged"):
         open_source(str(tmp_path / "empty.tar"))
@@ -209,7 +217,7 @@ def test_a_tar_made_in_its_own_folder_links_and_large_others(tmp_path: Path) -> 
     source = open_source(str(path))
     assert source.classes == ("cat", "dog")
     assert next(source.train.read(np.array([0])))().tobytes() == picture(5).tobytes()
-    assert source.left_out["link in an archive, which is not followed"] == ["dog/2.png"]
+    assert source.left_out["link in an archive (not followed)"] == ["dog/2.png"]
     assert any("clip.mp4" in names[0] for names in source.left_out.values())
 
 

@@ -64,7 +64,7 @@ def test_a_row_for_each_label(tmp_path: Path) -> None:
     source = open_source(str(path), Reading("tag", task="multilabel"))
     assert source.train.labels.tolist() == [[1, 1], [0, 1]]
     assert "1 row with more labels of an image that another row names: it has all of them" in source.remarks
-    assert source.left_out["row that names an image again"] == ["all.csv[4] 0.png"]
+    assert source.left_out["row of an image that another row names"] == ["all.csv[4] 0.png"]
     with pytest.raises(DataError, match="stands in rows 1 and 3 as a and b: keep one, or --task multilabel takes both"):
         open_source(str(path), Reading("tag"))
 

@@ -125,7 +125,7 @@ def test_links_out_of_an_archive_and_in_circles(tmp_path: Path) -> None:
             archive.addfile(link)
     source = open_source(str(path), SEVERAL)
     assert told(source) == {"a/p.png": ["a"], "b/p.png": ["b"]}
-    assert sorted(source.left_out["link in an archive, which is not followed"]) == [
+    assert sorted(source.left_out["link in an archive (not followed)"]) == [
         f"a/{n}.png" for n in ("gone", "one", "out", "two", "up")
     ]
 

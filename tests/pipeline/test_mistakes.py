@@ -1,18 +1,24 @@
 """The photographs that a network takes for something else: which are kept, and how the report shows them."""
 
 import base64
+import html
 import io
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from onceforall.pipeline import Run
-from onceforall.pipeline.specialising.mistakes import EACH, MOST, SIDE, Mistake, worst_mistakes
+from onceforall.pipeline import Budget, Run, specialise
+from onceforall.pipeline.specialising.mistakes import EACH, MOST, SIDE, Mistake, as_bits, from_bits, worst_mistakes
+from onceforall.report import report
 from onceforall.report.confusion import confusion_part
-from onceforall.scores import Confusion
+from onceforall.scores import Confusion, Difference
+from tiny_run import edited
 
 
 def test_the_surest_are_kept(measured: Path) -> None:
@@ -40,6 +46,32 @@ def test_the_surest_are_kept(measured: Path) -> None:
 def test_no_mistakes(measured: Path) -> None:
     images = Run.open(measured).splits().held_out
     assert worst_mistakes(images, np.eye(10)[images.labels]) == []
+
+
+def test_where_small_and_large_disagree(run_copy: Path) -> None:
+    """As McNemar's test has it of the same images, with photographs of what only one gets wrong."""
+    space = Run.open(run_copy).space
+    ends = {"small": space.smallest(), "large": space.largest()}
+    made = [specialise(run_copy, [Budget()], arch=arch, name=name, export=["pytorch"])[0] for name, arch in ends.items()]
+    report(run_copy)
+    page = (run_copy / "report.html").read_text()
+    rights = [~from_bits(one.wrong, one.test.images) for one in made]
+    assert [right.mean() for right in rights] == [pytest.approx(one.test.top1) for one in made]
+    assert Difference.of(rights[1], rights[0]).told("large", "small") in html.unescape(page)
+    images = Run.open(run_copy).splits().open_test("a test")
+    assert all(images.name(one.place) == one.image for each in made for one in each.mistakes)
+    alone = [one for one in made[0].mistakes if rights[1][one.place]]
+    shown = page.partition("small is wrong, large is right</b>")[2].partition("</div>")[0]
+    assert shown.count("<figure>") == len(alone) > 0
+    edited(run_copy / "specialised/small.json", lambda data: data.pop("wrong"))  # a file of before
+    report(run_copy)
+    assert "disagree" not in (run_copy / "report.html").read_text()
+
+
+@given(st.lists(st.booleans(), min_size=1))
+def test_flags_round_trip(flags: list[bool]) -> None:
+    assert from_bits(as_bits(np.array(flags)), len(flags)).tolist() == flags
+    assert not from_bits("zz", len(flags)).any()
 
 
 def test_squares_lead_to_photographs() -> None:

@@ -1,4 +1,4 @@
-"""Accuracy of many sub-networks: which to measure, measuring them, keeping the rows, and predicting the rest.
+"""Accuracy of many sub-networks: choose which to measure, measure them, store the results, and predict the rest.
 
 `measure_subnets` is in `onceforall.accuracy.measure`.
 """

@@ -1,4 +1,4 @@
-"""Which sub-networks to measure next: near the front of predicted accuracy against cost, uncertain, and unlike each other."""
+"""Active learning: which sub-networks to measure next. They are near the predicted front, uncertain, and diverse."""
 
 import math
 import sys
@@ -19,28 +19,28 @@ from .sampling import Cost
 
 OPTIMISM = 2.0  # standard deviations added to a prediction; 0 and 1 found worse networks, benchmarks/predictor.py
 GENERATIONS = 12
-PER_STEP = 8  # parents at each step of the cost; walks along the front, as in `pareto`, leave too few networks at each
-STEPS = 64  # most steps of the cost in the evolution
+PER_STEP = 8  # parents at each step of the cost; walks along the front, as in `pareto`, would leave too few networks at each
+STEPS = 64  # maximum number of cost steps in the evolution
 CHANGED = 0.08  # share of choices that are redrawn
-UNLIKE = 3  # choices in which networks of one batch differ at least, where there are such
+UNLIKE = 3  # minimum number of choices in which networks of one batch differ, if possible
 
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence[Arch] = (), seed: int = 0) -> list[Arch]:
-    """n networks to measure next, none of them known.
+    """Choose n new networks to measure next.
 
-    At equal steps of the logarithm of the cost, the network with the highest prediction plus standard deviation (of the prediction,
-    not of a measurement), found by evolution; each unlike those before it.
+    At equal steps of log(cost), evolution finds the networks with the highest prediction plus two standard deviations (of the
+    prediction, not of a measurement). Each chosen network differs from the previous ones.
 
     Args:
-        predictor: fitted to what was measured so far.
+        predictor: fitted to the measurements so far.
         cost: such as MACs.
-        known: networks that need not be measured.
+        known: networks that are already measured.
         seed: same seed and arguments, same networks.
 
     Raises:
-        SpaceError: n is below 1 or above the number of networks that are not known.
+        SpaceError: n is below 1 or above the number of unmeasured networks.
     """
     space, rng = predictor.space, np.random.default_rng([seed, 7])
     left = space.count() - len(set(known))
@@ -76,14 +76,14 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     evaluator.watch = watch
     rows = np.concatenate([ends, taken, space.sample_genes(rng, 16 * n)])
     evolve(evaluator, offspring, rows, rng, evaluations=sys.maxsize, generations=GENERATIONS)
-    while (new := ~np.isin(keys(seen.genes), keys(taken))).sum() < n:  # a tiny space, or one that is nearly known
+    while (new := ~np.isin(keys(seen.genes), keys(taken))).sum() < n:  # a tiny space, or one that is almost completely measured
         evaluator(space.sample_genes(rng, 4 * n))
     found = seen.rows(new)
     return space.archs(found.genes[_batch(found, step_of(found, n), n)])
 
 
 def _batch(rows: Evaluated, steps: Ints, n: int) -> list[int]:
-    """The best of each step in turn, then the second best, …, passing over those like what is chosen while there are others."""
+    """The best of each step in turn, then the second best, …, skipping those similar to the chosen ones while there are others."""
     order = np.argsort(-rows.scores, kind="stable")
     queues = [order[steps[order] == step].tolist() for step in np.unique(steps)]
     chosen: list[int] = []

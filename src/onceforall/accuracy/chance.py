@@ -1,4 +1,4 @@
-"""How much chance is in a measured accuracy, and what that leaves for a predictor to reach."""
+"""The noise of measured accuracies, and the best that a predictor can reach given this noise."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,11 @@ DRAWS = 50
 
 
 def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
-    """Standard deviation of a measured top-1 around that on infinitely many images, without what all networks have in common.
+    """Standard deviation of measured top-1 around its value on infinitely many images, without errors shared by all networks.
 
-    From top-1 on two halves of the images: what the networks' differences between them scatter. Networks see the same images, so
-    this is less than the binomial standard deviation of one network. Likewise of another score, whose two halves are about as far
-    from the whole. None where a row has no `top1_half`, or there are fewer than
-    8 rows.
+    It is estimated from the spread, over networks, of the difference between top-1 on two halves of the images. As all networks see
+    the same images, it is below the binomial standard deviation of one network. It also applies to other scores, whose two halves
+    deviate about equally. None if a row has no `top1_half` or there are fewer than 8 rows.
     """
     halves = [(row.value, row.top1_half, row.images) for row in rows if row.top1_half is not None and row.images > 1]
     if len(halves) < max(len(rows), 8):
@@ -31,13 +30,14 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
 
 
 def kendall_ceiling(predicted: Floats, measured: Floats, noise: float, seed: int = 0) -> float:
-    """Kendall tau that a predictor would reach which knew each network's accuracy on infinitely many images.
+    """Kendall tau of an ideal predictor, which knows each network's accuracy on infinitely many images.
 
-    These accuracies are not known: they are taken to be distributed as the predicted ones, with the variance of the measured ones
-    less that of the noise.
+    These accuracies are unknown: they are assumed to be distributed like the predicted ones, with the variance of the measured
+    accuracies minus that of the noise.
 
     Args:
-        predicted: accuracies (n,).
+        predicted: predicted accuracies (n,).
+        measured: measured accuracies (n,).
         noise: standard deviation of a measurement.
     """
     rng, spread = np.random.default_rng(seed), float(np.std(predicted))

@@ -1,7 +1,7 @@
-"""Which kind of model, by cross-validation, and how wide its error bars must be.
+"""Choose the kind of model by cross-validation, and calibrate its error bars.
 
-Every learner gets the same folds. What a network is predicted to be by models made without its fold is compared with what was
-measured. Among kinds that are as good as the best up to chance, those are preferred whose maximum a search can prove.
+All learners use the same folds. Predictions for a network by models fitted without its fold are compared with its measurement.
+Among kinds that are not significantly worse than the best, those are preferred whose maximum a search can prove.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +19,13 @@ from .process_model import KINDS, ProcessModel
 
 Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
-NORMAL_90 = 1.6448536  # standard deviations within which 90 % of a normal distribution lie
-MOST_COMPARED = 1000  # measured networks on which kinds are compared; the chosen one then learns from all
-DEGREE = 2  # of accuracy as a curve of the loss
+NORMAL_90 = 1.6448536  # standard deviations that contain 90 % of a normal distribution
+MOST_COMPARED = 1000  # maximum number of networks to compare kinds on; the chosen kind is then fitted to all
+DEGREE = 2  # of accuracy as a polynomial of the loss
 PENALTIES = np.geomspace(1, 1e5, 11)
 
-# (features, gene rows, labels (n, folds + 1), folds (n,), rng) -> Learnt. Column k of the labels is what a model without fold k may
-# know; the last column is for the model of all networks.
+# (features, gene rows, labels (n, folds + 1), folds (n,), rng) -> Learnt. Column k of the labels is for the model fitted without
+# fold k; the last column is for the model fitted to all networks.
 LEARNERS: dict[str, Callable[[Features, Genes, Matrix, Folds, np.random.Generator], Learnt]] = {
     kind: partial(ProcessModel.learn, kind) for kind in KINDS
 }
@@ -34,12 +34,12 @@ PROVABLE = ("linear", "pairwise")
 
 @dataclass(frozen=True)
 class Calibration:
-    """How wide error bars are: (scale × std)² + misfit² of the prediction, plus noise² of a measurement.
+    """Variance of a prediction, (scale × std)² + misfit², plus noise² for a measurement.
 
     Args:
-        scale: of the model's own standard deviations.
-        misfit: what the kind of model cannot follow, standard deviation; 0 where it cannot be distinguished from noise.
-        noise: of one measurement, standard deviation.
+        scale: factor of the model's standard deviations.
+        misfit: standard deviation of what this kind of model cannot fit; 0 if indistinguishable from noise.
+        noise: standard deviation of one measurement.
     """
 
     scale: float = 1.0
@@ -47,7 +47,7 @@ class Calibration:
     noise: float = 0.0
 
     def __call__(self, std: Floats, *, measured: bool) -> Floats:
-        """Standard deviations of the prediction (n,), or of what a measurement would give around it."""
+        """Standard deviations (n,) of the predictions, or of measurements around them."""
         noise = self.noise if measured else 0.0
         return np.sqrt((self.scale * std) ** 2 + self.misfit**2 + noise**2)
 
@@ -80,27 +80,27 @@ def choose(
 
 
 def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibration:
-    """Error bars that hold 90 % of what was measured around predictions made without it.
+    """Calibrate error bars to contain 90 % of the measurements around held-out predictions.
 
     Args:
-        accuracies: (n,) measured.
-        noise: standard deviation of one measurement, if known. Else all that the model did not foresee counts as noise.
+        accuracies: measured accuracies (n,).
+        noise: standard deviation of one measurement, if known. Otherwise everything that the model did not foresee counts as noise.
     """
     errors = accuracies - learnt.mean
     foreseen, found = float(np.mean(learnt.std**2)), float(np.mean(errors**2))
     left = max(found - foreseen, 0.05 * found, 1e-12)
     known = left if noise is None else min(noise**2, left)
     total = np.sqrt(learnt.std**2 + left)
-    rank = min(int(np.ceil(0.9 * (len(errors) + 1))), len(errors))  # conformal: of the error that 90 % must not exceed
+    rank = min(int(np.ceil(0.9 * (len(errors) + 1))), len(errors))  # conformal: the error that 90 % must not exceed
     scale = float(np.sort(np.abs(errors) / total)[rank - 1]) / NORMAL_90
-    # The weights were chosen on all folds, so errors are too small by the usual factor for fitted parameters.
+    # The weights were chosen on all folds, so errors are underestimated by the usual factor for fitted parameters.
     scale *= float(np.sqrt(len(errors) / max(len(errors) - learnt.chosen, len(errors) / 2)))
     known = min(known, scale**2 * left)
     return Calibration(scale, float(np.sqrt(max(scale**2 * left - known, 0.0))), float(np.sqrt(known)))
 
 
 def _best(squares: Mapping[str, Floats]) -> str:
-    """The kind with the smallest squared errors, of provable ones if one of them is worse by less than one standard error."""
+    """The kind with the smallest squared errors; a provable kind if one is worse by less than one standard error."""
     best = min(squares, key=lambda name: squares[name].mean())
 
     def as_good(name: str) -> bool:
@@ -112,21 +112,21 @@ def _best(squares: Mapping[str, Floats]) -> str:
 
 
 def families(space: Space, genes: Genes) -> Folds:
-    """(n,) equal numbers for networks that are alike in their resolution and the first half of their stages.
+    """Group indices (n,) of networks with the same resolution and the same first half of their stages.
 
-    Networks that were drawn as a tree have near relatives in it. What is predicted for a network by a model that knows these is no
-    sign of how others are predicted, so relatives stay together in cross-validation.
+    Networks sampled as a tree have close relatives in it. Predictions by a model that knows these relatives do not show how well
+    other networks are predicted, so relatives stay in the same fold in cross-validation.
     """
     first = [c for c, column in enumerate(space.columns) if column.stage < len(space.stages) // 2]
     return np.asarray(np.unique(genes[:, first], axis=0, return_inverse=True)[1]).reshape(-1)
 
 
 def deal(groups: Folds, rng: np.random.Generator) -> Folds:
-    """A fold for each network; networks of one group come into one fold, folds are about equal.
+    """Assign each network to a fold; all networks of a group get the same one, and folds are about equal in size.
 
     Args:
-        groups: (n,) equal numbers for networks that are alike, such as branches of one tree.
-        rng: deals groups of one size in its order.
+        groups: (n,) equal numbers for related networks, such as branches of one tree.
+        rng: shuffles groups of equal size.
     """
     if len(groups) and (groups == groups[0]).all():
         groups = np.arange(len(groups))
@@ -146,11 +146,11 @@ def as_measured(accuracies: Floats, folds: Any) -> Matrix:
 
 
 def denoised(features: Features, genes: Genes, accuracies: Floats, losses: Floats, folds: Any) -> Matrix:
-    """Labels for `LEARNERS`, (n, folds + 1): in column k from what networks outside of fold k tell, in the last from all.
+    """Denoised labels for `LEARNERS` (n, folds + 1): column k is fitted on networks outside fold k, the last one on all.
 
-    Top-1 counts images, so chance is large in it; the mean loss tells much the same with less chance. So top-1 is written as a
-    curve of the loss plus what summary features (size, resolution, sums of choices) add to that, which leaves out most of the
-    chance.
+    Top-1 counts images, so it is noisy; the mean loss carries much the same information with less noise. So top-1 is fitted as a
+    polynomial of the loss plus a linear function of summary features (size, resolution, sums of choices), which removes most of the
+    noise.
     """
     from sklearn.linear_model import RidgeCV  # slow to load, and needed only here
 
@@ -159,7 +159,7 @@ def denoised(features: Features, genes: Genes, accuracies: Floats, losses: Float
     curve = np.vander((losses - losses.mean()) / max(losses.std(), 1e-9), DEGREE + 1)
     labels = np.empty((len(genes), folds.max() + 2))
     for fold in range(labels.shape[1]):
-        rows = folds != fold  # all of them for the last column
+        rows = folds != fold  # all rows for the last column
         along = curve @ np.linalg.lstsq(curve[rows], accuracies[rows], rcond=None)[0]
         rest = RidgeCV(PENALTIES).fit(x[rows], (accuracies - along)[rows])
         labels[:, fold] = along + rest.predict(x)

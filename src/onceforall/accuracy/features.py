@@ -1,4 +1,4 @@
-"""What a predictor sees of a network: its choices, sums of them by stage, and its size. The first two are linear in the choices."""
+"""A predictor's features of a network: its choices, their sums per stage, and its size. The first two are linear in the choices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from ..resolutions import side_of
 from ..space import Space
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
-SAMPLE = 2000  # random networks that tell how large networks are
+SAMPLE = 2000  # random networks to estimate the distribution of sizes
 RIDGE = 1e-3
 NAMES = ("sizes", "summary_center", "summary_scale")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of gene rows. Made by `of`, or from the arrays of another one.
+    """Features of gene rows, made by `of` or from the arrays of another instance.
 
     Args:
-        sizes: (f, 2) that maps one-hot choices to about log(MACs) and log(parameters), standardised.
+        sizes: (f, 2) matrix that maps one-hot choices to approximate log(MACs) and log(parameters), standardized.
         summary_center: (3,) mean of log(MACs), log(parameters) and log(resolution) over random networks.
         summary_scale: (3,) their standard deviations.
     """
@@ -35,7 +35,7 @@ class Features:
 
     @classmethod
     def of(cls, space: Space) -> "Features":
-        """For a space, from random networks of it, always the same ones."""
+        """The features of a space, fitted to a fixed random sample of its networks."""
         blank = cls(space, np.zeros((0, 2)), np.zeros(3), np.ones(3))
         genes = space.sample_genes(np.random.default_rng(0), SAMPLE)
         logs = blank.summary(genes)
@@ -46,10 +46,10 @@ class Features:
 
     @classmethod
     def read(cls, space: Space, arrays: Mapping[str, Any]) -> "Features":
-        """From what `arrays` gave, among others.
+        """Read the features from arrays that include those of `arrays`.
 
         Raises:
-            LookupError, TypeError, ValueError: it is not there, or not for this space.
+            LookupError, TypeError, ValueError: they are missing, or not for this space.
         """
         features = cls(space, *(arrays[name] for name in NAMES))
         shapes = features.sizes.shape, features.summary_center.shape, features.summary_scale.shape
@@ -58,12 +58,12 @@ class Features:
         return features
 
     def arrays(self) -> dict[str, Any]:
-        """All but the space."""
+        """All arrays by name."""
         return {name: getattr(self, name) for name in NAMES}
 
     @cached_property
     def center(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """(f,): how often uniform random networks have each choice."""
+        """(f,) share of uniform random networks that have each choice."""
         center: list[float] = []
         for column in self.space.columns:
             if len(column.choices) > 1:
@@ -77,15 +77,15 @@ class Features:
         return one_hot(self.space.columns, genes) - self.center
 
     def summary(self, genes: Genes) -> Matrix:
-        """(n, 3) log(MACs), log(parameters) and log(resolution), standardised."""
+        """(n, 3) log(MACs), log(parameters) and log(resolution), standardized."""
         resolution = np.array([side_of(one) for one in self.space.resolutions])[genes[:, 0]]
         logs = np.log(np.stack([*(table.estimate(genes) for table in self._costs), resolution], 1))
         return np.asarray((logs - self.summary_center) / self.summary_scale)
 
     @cached_property
     def maps(self) -> Mapping[str, Matrix]:
-        """By name, a matrix (f, d) that makes d features of the choices: each kind of choice alone; the values of the columns;
-        their sums in each stage; the size; and all choices."""
+        """By name, matrices (f, d) that map choices to d features: each kind of choice alone; the values of the columns; their sums
+        per stage; the size; and all choices."""
         columns = [(column, value) for column in self.space.columns for value in column.choices if len(column.choices) > 1]
         eye = np.eye(len(columns))
         found: dict[str, Matrix] = {

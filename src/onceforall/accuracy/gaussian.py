@@ -1,6 +1,6 @@
-"""Gaussian processes on a few dozen to a few thousand points: a covariance that is a sum of parts, weighed by the data.
+"""Gaussian processes on a few dozen to a few thousand points, with a covariance that is a weighted sum of parts.
 
-Weights and noise maximise the marginal likelihood of the data times a weak prior. Rasmussen & Williams, Gaussian Processes for
+Weights and noise maximize the marginal likelihood of the data times a weak prior. Rasmussen & Williams, Gaussian Processes for
 Machine Learning, sections 2.2, 2.3 and 5.4.
 """
 
@@ -11,20 +11,20 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Single = np.ndarray[Any, np.dtype[np.float32]]
-WEIGHT, NOISE = np.log(0.02), np.log(0.2)  # middle of the prior of each weight and of the noise, in variances of the data
-SPREAD = 2.0  # nats, standard deviation of that prior
-LEAST, MOST = -14.0, 5.0  # logarithms of a weight
-NOISES = (-9.0, 2.0)  # of the noise
+WEIGHT, NOISE = np.log(0.02), np.log(0.2)  # prior means of log weight and log noise, relative to the variance of the data
+SPREAD = 2.0  # nats, standard deviation of these priors
+LEAST, MOST = -14.0, 5.0  # bounds of a log weight
+NOISES = (-9.0, 2.0)  # bounds of the log noise
 STEPS = 60
-TOLERATED = 0.01  # part of the variance at the points that directions left out may add
+TOLERATED = 0.01  # share of the variance at the points that dropped directions may add
 
 
 def weigh(parts: Array, y: Array) -> tuple[Array, float]:
-    """Weights of the parts and the variance of the noise.
+    """Fit the weights of the parts and the variance of the noise.
 
     Args:
         parts: (parts, n, n) covariances, each about 1 on the diagonal.
-        y: (n,) values, about 0 and 1 in mean and standard deviation.
+        y: (n,) values, with mean about 0 and standard deviation about 1.
     """
     from scipy.linalg import cho_factor, cho_solve  # slow to load, as all of SciPy, and needed only here
     from scipy.optimize import minimize
@@ -53,9 +53,9 @@ class Solved:
     """A process with known covariance, conditioned on values.
 
     Args:
-        weights: (n,) that make the mean: covariances with the points @ weights.
-        root: (n, rank): the squares of covariances @ root add up to the variance that the points explain.
-        held_mean: (n,) mean at each point from the points of other folds.
+        weights: (n,) weights of the mean, which is covariances with the points @ weights.
+        root: (n, rank) the sum of squares of covariances @ root is the variance that the points explain.
+        held_mean: (n,) held-out mean at each point, from the other folds.
         held_std: (n,) its standard deviation, without noise.
     """
 
@@ -71,8 +71,8 @@ def solve(covariance: Array, noise: float, labels: Array, folds: np.ndarray[Any,
     Args:
         covariance: (n, n) of the points, without noise.
         noise: its variance.
-        labels: (n, folds + 1): column k is what a model without fold k may know, the last one is for the model of all.
-        folds: (n,) from 0.
+        labels: (n, folds + 1): column k is for the model without fold k, the last one for the model of all points.
+        folds: (n,) fold of each point, from 0.
     """
     from scipy.linalg import eigh
 
@@ -86,7 +86,7 @@ def solve(covariance: Array, noise: float, labels: Array, folds: np.ndarray[Any,
         left_out = np.linalg.inv(inverse[np.ix_(at, at)])  # covariance of the fold given the others, with noise
         mean[at] = labels[at, fold] - left_out @ solved[at, fold]
         variance[at] = np.diag(left_out) - noise
-    left = values * noise / (values + noise)  # variance that stays at the points, by direction
+    left = values * noise / (values + noise)  # remaining variance at the points, by direction
     dropped = np.cumsum(values**2 / (values + noise)) <= TOLERATED * left.sum()  # smallest first
     root = np.ascontiguousarray(vectors[:, ~dropped] / np.sqrt(values[~dropped] + noise), np.float32)
     return Solved(solved[:, -1], root, mean, np.sqrt(np.maximum(variance, 0)))

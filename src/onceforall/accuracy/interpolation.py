@@ -1,4 +1,4 @@
-"""Accuracy at resolutions between two measured ones, linear in MACs (the first version of the Once-for-All paper, section 3.4)."""
+"""Interpolate accuracy between two measured resolutions, linearly in MACs (Once-for-All paper, first version, section 3.4)."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from .sampling import Cost
 
 
 def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[AccuracyRow]:
-    """Rows, marked as interpolated, of every network that was measured at two resolutions, at those of the space between them.
+    """Interpolate every network measured at two or more resolutions to the space's resolutions between them.
 
-    Between neighbouring measured resolutions l and h, top1 and loss at r are those at l plus their differences times
-    (F(r) - F(l)) / (F(h) - F(l)), with F the MACs at a resolution. Nothing is interpolated where a measurement is.
+    Between adjacent measured resolutions l and h, top1 and loss at r are those at l plus their differences times
+    (F(r) - F(l)) / (F(h) - F(l)), with F the MACs at a resolution. Measured resolutions are not interpolated. The rows are marked
+    as interpolated.
     """
     measured: dict[tuple[Stage, ...], dict[Resolution, AccuracyRow]] = defaultdict(dict)
     for row in rows:
@@ -34,7 +35,7 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
             archs = [replace(a.arch, resolution=r) for r in between]
             first, last, *costs = macs.estimate(space.genes([a.arch, b.arch, *archs])).tolist()
             for arch, cost in zip(archs, costs, strict=True):
-                t = (cost - first) / (last - first) if last != first else 0.5  # of equally large images of other shapes
+                t = (cost - first) / (last - first) if last != first else 0.5  # images of equal area but other shapes
                 top1, loss = a.top1 + t * (b.top1 - a.top1), a.loss + t * (b.loss - a.loss)
                 score = None if a.score is None or b.score is None else a.score + t * (b.score - a.score)
                 images = min(a.images, b.images)
@@ -43,10 +44,10 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
 
 
 def measured_resolutions(space: Space, every: int) -> tuple[Resolution, ...]:
-    """The space's resolutions `every` pixels apart, from the smallest, and the largest.
+    """The space's resolutions at steps of `every` pixels from the smallest, and the largest one.
 
     Raises:
-        SpaceError: `every` leaves nothing out, or the space has fewer than 3 resolutions, or others than squares.
+        SpaceError: `every` skips no resolution, or the space has fewer than 3 resolutions, or some that are not square.
     """
     squares = [one for one in space.resolutions if isinstance(one, int)]
     if len(squares) < len(space.resolutions):

@@ -1,8 +1,8 @@
-"""Measure sub-networks of a trained supernet, many at once: what they begin with alike is computed once.
+"""Measure many sub-networks of a trained supernet at once: shared prefixes are computed only once.
 
-The result is that of extract, recalibrate, evaluate for each, but for rounding: the layers are the same, run on the same batches,
-with statistics of their own for each place in the tree. To evaluate, batch norms are folded into the convolutions before them.
-One batch at a time goes through the whole tree, depth first, so that memory holds the activations of one path only.
+Up to rounding, the result equals extracting, recalibrating and evaluating each network: the same layers run on the same batches,
+with separate statistics for each place in the tree. For evaluation, batch norms are folded into the preceding convolutions.
+Each batch passes through the whole tree, depth first, so that memory only holds the activations of one path.
 """
 
 import time
@@ -23,7 +23,7 @@ from ..tasks.task import MULTICLASS, Task
 from .prefix_tree import PrefixNode, grow, units
 from .rows import AccuracyRow
 
-AT_ONCE = 32  # networks; more share more, but a crash loses more
+AT_ONCE = 32  # networks per group; larger groups share more, but a crash loses more
 
 Calibration = Callable[[Resolution], Iterable[Tensor]]
 Evaluation = Callable[[Resolution], Iterable[tuple[Tensor, Tensor]]]
@@ -40,19 +40,19 @@ def measure_subnets(
     metric: str = "top1",
     task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
-    """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
+    """Measure the accuracy of each architecture with the supernet's weights and its own BatchNorm statistics.
 
     Args:
-        archs: what to measure; an architecture that occurs twice is measured once.
-        calibration: by resolution, training images (n, c, height, width), preprocessed. Asked again for every group of networks.
-        evaluation: by resolution, held-out images and labels, never test images. Asked again as well.
-        progress: its `result` gets the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
-        at_once: networks of a group at most.
-        metric: of the rows' scores.
-        task: whether an image has one class, or any number of labels.
+        archs: architectures to measure; duplicates are measured once.
+        calibration: maps a resolution to preprocessed training images (n, c, height, width); called for every group of networks.
+        evaluation: maps a resolution to held-out images and labels, never test images; called for every group, too.
+        progress: its `result` receives the rows of each group as soon as they are measured, so an interruption loses little.
+        at_once: maximum number of networks per group.
+        metric: metric of the rows' scores.
+        task: whether an image has one class or any number of labels.
 
     Returns:
-        The rows in the order of measuring.
+        The rows in the order of measurement.
 
     Raises:
         ArchError: an architecture outside the supernet's space; before anything is measured.
@@ -77,11 +77,11 @@ def measure_together(
     metric: str = "top1",
     task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
-    """As `measure_subnets`, all networks at once for each resolution.
+    """Like `measure_subnets`, with all networks of a resolution in one group.
 
     Args:
-        metric: of the rows' scores.
-        statistics: gets what was measured for each network, for `recalibrate` to continue from.
+        metric: metric of the rows' scores.
+        statistics: receives each network's measured statistics, for `recalibrate` to continue from.
     """
     rows = []
     for resolution in dict.fromkeys(arch.resolution for arch in archs):
@@ -108,9 +108,9 @@ def measure_together(
 
 @dataclass(eq=False)
 class _Layers:
-    """A segment's layers, which all places in the tree with this segment use, and their batch norms by name.
+    """A segment's layers, shared by all places in the tree with this segment, and their batch norms by name.
 
-    `folded` has the convolutions that norms are folded into, with their own weights, by the names of the norms.
+    `folded` maps the names of norms to the convolutions that they are folded into, with the original weights.
     """
 
     network: nn.Module
@@ -118,7 +118,7 @@ class _Layers:
     folded: dict[str, tuple[nn.Conv2d, Tensor]] = field(default_factory=dict)
 
     def fold(self, segment: Segment) -> None:
-        """Let norms do nothing where the convolution before them can do their work: a tenth less time for a tree of networks."""
+        """Replace norms by identities where they can be folded into the convolution before: saves 10 % of the time for a tree."""
         for conv_name, op in segment.folds.items():
             conv, name = self.network.get_submodule(f"{segment.name}.{conv_name}"), f"{segment.name}.{op.name}"
             if isinstance(conv, nn.Conv2d) and conv.bias is None:
@@ -128,7 +128,7 @@ class _Layers:
 
 @dataclass(eq=False)
 class _Step:
-    """A node of the tree: its layers, and running statistics (mean, variance) of its own for each batch norm of them."""
+    """A node of the tree: its layers, and its own running statistics (mean, variance) for each of their batch norms."""
 
     layers: _Layers
     statistics: list[tuple[Tensor, Tensor]]
@@ -138,7 +138,7 @@ class _Step:
     half: Tally | LabelTally
 
     def enter(self) -> nn.Module:
-        """The layers with this place's statistics."""
+        """Load this node's statistics into the layers and return them."""
         for (name, norm), (mean, var) in zip(self.layers.norms.items(), self.statistics, strict=True):
             if name in self.layers.folded:
                 conv, weight = self.layers.folded[name]
@@ -178,7 +178,7 @@ def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
 def _statistics(
     steps: Sequence[_Step], before: Mapping[str, Tensor] = MappingProxyType({})
 ) -> Iterator[tuple[Arch, dict[str, Tensor]]]:
-    """The statistics of each network by the names of its state dict."""
+    """Yield the statistics of each network by their names in its state dict."""
     for step in steps:
         own = dict(before)
         for name, (mean, var) in zip(step.layers.norms, step.statistics, strict=True):
@@ -189,7 +189,7 @@ def _statistics(
 
 
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
-    """Images (n, c, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
+    """Run images (n, c, height, width), or the previous step's output, through all steps; call `at_end` with logits."""
     for step in steps:
         y = step.enter()(x)
         if step.archs:
@@ -224,10 +224,10 @@ def _calibrate(
 def _evaluate(
     steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> None:
-    """Count what every network gets right."""
+    """Count every network's correct predictions."""
     seen = 0
     for images, labels in batches:
-        wanted, first = labels.to(device), seen % 2  # of every second image
+        wanted, first = labels.to(device), seen % 2  # for every second image
 
         def count(step: _Step, logits: Tensor, wanted: Tensor = wanted, first: int = first) -> None:
             said = step.tally.add(logits, wanted)

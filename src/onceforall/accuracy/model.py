@@ -1,4 +1,4 @@
-"""What every kind of accuracy model does, so that `AccuracyPredictor` can hold any of them."""
+"""The interface of all kinds of accuracy models in `AccuracyPredictor`."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,19 +13,19 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 class Model(Protocol):
-    """Maps gene rows (n, columns) of the space that it was made for to accuracies, not cut off at 0 and 1.
+    """Maps gene rows (n, columns) of its space to accuracies, not clipped to [0, 1].
 
-    A new kind also gets a function that reads it back, in `MODELS` of `predictor.py`.
+    A new kind also needs a function that reads it back, in `MODELS` of `predictor.py`.
     """
 
     @property
     def kind(self) -> str:
-        """In a word or two, for people."""
+        """Readable name of one or two words."""
         ...
 
     @property
     def n(self) -> int:
-        """Number of measured networks that it was fitted to; 0 where that is not known."""
+        """Number of measured networks that it was fitted to; 0 if unknown."""
         ...
 
     def mean(self, genes: Genes) -> Floats:
@@ -33,15 +33,15 @@ class Model(Protocol):
         ...
 
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
-        """Predicted accuracies and how far off they may be (standard deviations, not calibrated), each (n,)."""
+        """Predicted accuracies and their standard deviations (not calibrated), each (n,)."""
         ...
 
     def structure(self) -> Quadratic | None:
-        """The same as `mean`, where that is a quadratic function of one-hot choices."""
+        """A function equal to `mean`, if that is quadratic in the one-hot choices; else None."""
         ...
 
     def description(self) -> dict[str, Any]:
-        """JSON values that, with the arrays, are enough to make it again. "model" is its name in `MODELS`."""
+        """JSON values that, together with the arrays, restore the model. "model" is its name in `MODELS`."""
         ...
 
     def arrays(self) -> dict[str, Any]:
@@ -51,13 +51,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A fitted model, and what models without each fold say about the networks of that fold.
+    """A fitted model with held-out predictions for its networks.
 
     Args:
         model: fitted to all networks.
-        mean: (n,) predicted without the network's fold.
-        std: (n,) standard deviations of these, not calibrated.
-        chosen: how many numbers, such as weights of parts, were chosen on all networks, those of the fold included.
+        mean: (n,) predictions without the network's own fold.
+        std: (n,) their standard deviations, not calibrated.
+        chosen: how many parameters, such as weights of parts, were chosen on all networks, including the fold's.
     """
 
     model: Model

@@ -1,7 +1,7 @@
-"""`AccuracyPredictor`: accuracy of every network of a space.
+"""`AccuracyPredictor`: predicts the accuracy of every network of a space.
 
-Fitted to a few dozen to a few thousand measured networks, by the kind of model that predicts measured networks best from others
-(`choose.py`); or a published one. Prediction is numpy only and vectorised.
+It is fitted to a few dozen to a few thousand measured networks, with the kind of model that does best in cross-validation
+(`choose.py`), or it is a published one. Prediction is vectorized and only needs numpy.
 """
 
 import json
@@ -28,7 +28,7 @@ from .process_model import ProcessModel
 from .published import PublishedModel
 
 FORMAT = "onceforall.predictor/2"
-LEAST = 8  # measured networks
+LEAST = 8  # minimum number of measured networks
 GONE = ("trees", "perceptrons")  # kinds that earlier versions could fit; cross-validation never chose them
 
 MODELS: dict[str, Callable[[Space, Mapping[str, Any], Mapping[str, Any]], Model]] = {
@@ -39,12 +39,12 @@ MODELS: dict[str, Callable[[Space, Mapping[str, Any], Mapping[str, Any]], Model]
 
 @dataclass(frozen=True)
 class PredictorErrors:
-    """Errors on networks that were not used for fitting.
+    """Errors on held-out networks.
 
     Args:
         rmse: root mean square error, as a fraction (0.01 is one point of accuracy).
-        kendall_tau: rank correlation (tau-b), 1 for the right order.
-        coverage90: fraction of networks within the error bars that should hold 90 %.
+        kendall_tau: rank correlation (tau-b); 1 for the same order.
+        coverage90: share of networks within the error bars that should contain 90 %.
     """
 
     rmse: float
@@ -55,13 +55,13 @@ class PredictorErrors:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyPredictor:
-    """Predicts top-1 accuracy in [0, 1]. Made by `fit`, `load` or `from_published`.
+    """Predicts top-1 accuracy in [0, 1], or the run's metric; made by `fit`, `load` or `from_published`.
 
     Args:
-        space: the networks that it knows; gene matrices must be of this space.
-        weights_hash: of the supernet whose sub-networks were measured.
-        calibration: of its error bars.
-        candidates: cross-validated root mean square error of each kind of model that was tried, against measurements.
+        space: the space of the networks; gene matrices must belong to it.
+        weights_hash: hash of the supernet whose sub-networks were measured.
+        calibration: calibration of the error bars.
+        candidates: cross-validated root mean square error against measurements, for each kind of model that was tried.
     """
 
     space: Space
@@ -87,13 +87,13 @@ class AccuracyPredictor:
 
         Args:
             accuracies: measured top-1.
-            losses: mean loss of each on the same images; used if cross-validation says that they help.
-            noise: standard deviation of one measurement, if known; it separates the error of the prediction itself better.
-            kinds: of models to try, some of "linear", "pairwise", "smooth"; by default all.
+            losses: mean loss of each network on the same images; used if that helps in cross-validation.
+            noise: standard deviation of one measurement, if known, to better separate it from the prediction's own error.
+            kinds: kinds of models to try, out of "linear", "pairwise", "smooth"; by default all.
 
         Raises:
             DataError: fewer than 8 networks, another number of accuracies or losses, an accuracy outside [0, 1] (a percentage?), a
-                loss that is no finite number, or an unknown kind.
+                loss that is not finite, or an unknown kind.
             ArchError: a network lies outside the space.
         """
         genes, y = space.rows(archs), np.asarray(accuracies, np.float64)
@@ -113,57 +113,57 @@ class AccuracyPredictor:
         """Read a predictor that the Once-for-All authors published (acc_predictor.pth or ofa_resnet50_acc_predictor.pth).
 
         Args:
-            path: the file, as published.
+            path: the published file.
             space: `space("mobilenet_v3", width=1.2)` or `space("resnet50d")`, or a part of it.
-            weights_hash: of the supernet that it will be used with.
+            weights_hash: hash of the supernet to use it with.
 
         Raises:
             CheckpointError: unreadable, or not a published predictor.
-            ArchError: it is not for this space. Resolutions are checked when they are predicted.
+            ArchError: it is not for this space. Resolutions are only checked on prediction.
         """
         return cls(space, weights_hash, PublishedModel.from_file(path, space))
 
     @property
     def kind(self) -> str:
-        """What predicts, in a word or two."""
+        """Readable name of the kind of model."""
         return self.model.kind
 
     @property
     def n(self) -> int:
-        """Number of measured networks that it was fitted to; 0 where that is not known."""
+        """Number of measured networks that it was fitted to; 0 if unknown."""
         return self.model.n
 
     def predict(self, archs: Sequence[Arch] | Genes) -> Floats:
-        """Accuracies in [0, 1], float64 (n,).
+        """Predict accuracies in [0, 1], float64 (n,).
 
         Raises:
-            ArchError: a network lies outside the space, or the model cannot tell about its resolution.
+            ArchError: a network lies outside the space, or has a resolution unknown to the model.
         """
         return np.clip(self.score(archs), 0, 1)
 
     def score(self, archs: Sequence[Arch] | Genes) -> Floats:
-        """As `predict`, but not cut off at 0 and 1, so that a search can still tell networks apart there.
+        """Like `predict`, but not clipped to [0, 1], so that a search can still distinguish networks there.
 
         Raises:
-            ArchError: as `predict`.
+            ArchError: see `predict`.
         """
         return self.model.mean(self.space.rows(archs))
 
     def predict_with_error(self, archs: Sequence[Arch] | Genes, *, measured: bool = True) -> tuple[Floats, Floats]:
-        """Accuracies and standard deviations, each float64 (n,).
+        """Predict accuracies and their standard deviations, each float64 (n,).
 
         Args:
-            measured: standard deviations of what a measurement would give around the prediction; else of the prediction
-                itself, without the chance of measuring, for lower confidence bounds.
+            measured: return standard deviations of measurements around the prediction; otherwise those of the prediction itself,
+                without measurement noise, for lower confidence bounds.
 
         Raises:
-            ArchError: as `predict`.
+            ArchError: see `predict`.
         """
         mean, std = self.model.mean_and_std(self.space.rows(archs))
         return np.clip(mean, 0, 1), self.calibration(std, measured=measured)
 
     def structure(self) -> Quadratic | None:
-        """What gives the same as `score`, where that is a quadratic function of one-hot choices: searches prove optima with it."""
+        """A function equal to `score`, if that is quadratic in the one-hot choices, with which searches prove optima; else None."""
         return self.model.structure()
 
     def save(self, path: Path | str) -> None:
@@ -181,15 +181,15 @@ class AccuracyPredictor:
         }
         metadata = {"onceforall": json.dumps(described | self.model.description())}
         contiguous = {name: np.ascontiguousarray(array) for name, array in self.model.arrays().items()}
-        write_bytes(Path(path), safetensors.numpy.save(contiguous, metadata))  # its save_file makes files for their owner only
+        write_bytes(Path(path), safetensors.numpy.save(contiguous, metadata))  # save_file makes files that only the owner can read
 
     @classmethod
     def load(cls, path: Path | str, space: Space, *, weights_hash: str | None = None) -> "AccuracyPredictor":
-        """Read what `save` wrote.
+        """Read a predictor written by `save`.
 
         Args:
             space: the space that it was made for.
-            weights_hash: of the supernet that it will be used with; None to take it as it is.
+            weights_hash: hash of the supernet to use it with; None skips the check.
 
         Raises:
             CheckpointError: damaged, or made for another space or other weights.
@@ -223,7 +223,7 @@ class AccuracyPredictor:
 
 
 def assess(predictor: AccuracyPredictor, archs: Sequence[Arch] | Genes, accuracies: Sequence[float] | Floats) -> PredictorErrors:
-    """Errors of a predictor on networks that were measured but not used for fitting.
+    """Errors of a predictor on measured networks that were not used for fitting.
 
     Raises:
         DataError: fewer than 2 networks, another number of accuracies, or one outside [0, 1].
@@ -252,14 +252,14 @@ def _finite(value: float) -> float:
 
 
 def _signature(space: Space) -> dict[str, Any]:
-    """What must be equal for two spaces to have the same gene matrices and networks, as JSON values."""
+    """JSON values that are equal for spaces with the same gene matrices and networks."""
     described = {"space": space.to_json(), "resolutions": space.resolutions, "stages": [asdict(s) for s in space.stages]}
     result: dict[str, Any] = json.loads(json.dumps(described))
     return result
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Description and arrays; each of these is of finite numbers."""
+    """Read the description and the arrays, checking that all numbers are finite."""
     regular_file(path)
     with reading_or_writing(path):
         path.open("rb").close()  # gives the operating system's error, safetensors gives its own

@@ -1,4 +1,4 @@
-"""Sub-networks as a tree of their segments: what they begin with alike is one path, which has to be computed once."""
+"""Sub-networks as a prefix tree of their segments: a shared prefix is one path, which is computed only once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from math import prod
 from ..arch import Arch
 from ..plan import Plan, Segment
 
-TRAFFIC = 60  # multiply-accumulates in the time that writing a number takes: 10 to 190, by space (benchmarks/accuracy_data.py)
+TRAFFIC = 60  # multiply-accumulates in the time of writing one number: 10 to 190 by space (benchmarks/accuracy_data.py)
 
 
 @dataclass(eq=False)
 class PrefixNode:
-    """A segment after one that others may follow as well.
+    """A node of the tree: one segment after a given prefix.
 
     Args:
-        children: what is computed on its output.
-        archs: the networks that end here; several that compute the same thing have one end.
+        children: segments that read its output.
+        archs: networks that end here, several if they compute the same thing.
     """
 
     segment: Segment
@@ -25,14 +25,14 @@ class PrefixNode:
 
     @property
     def work(self) -> float:
-        """The work of this segment and all that follow."""
+        """The work of this segment and all its descendants."""
         return work(self.segment) + sum(child.work for child in self.children)
 
 
 def grow(plans: Mapping[Arch, Plan]) -> list[PrefixNode]:
-    """The first segments of these networks, each with all that follows it."""
+    """Build the tree of these networks; returns its roots."""
     roots: list[PrefixNode] = []
-    known: dict[tuple[int, Segment], PrefixNode] = {}  # by the node before and the segment
+    known: dict[tuple[int, Segment], PrefixNode] = {}  # by parent node and segment
     for arch, plan in plans.items():
         level, before, end = roots, 0, list[Arch]()
         for segment in plan.segments:
@@ -46,12 +46,12 @@ def grow(plans: Mapping[Arch, Plan]) -> list[PrefixNode]:
 
 
 def networks_below(nodes: Sequence[PrefixNode]) -> list[Arch]:
-    """The networks in the order of the tree, so that those that share much are neighbours."""
+    """The networks in tree order, so that networks with long shared prefixes are adjacent."""
     return [arch for node in nodes for arch in (*node.archs, *networks_below(node.children))]
 
 
 def units(nodes: Sequence[PrefixNode], most: int) -> list[list[Arch]]:
-    """The networks in groups of at most `most`, cut where little is shared."""
+    """Split the networks into groups of at most `most`, where little is shared."""
     groups: list[list[Arch]] = []
     for node in nodes:
         own = networks_below([node])
@@ -65,7 +65,7 @@ def units(nodes: Sequence[PrefixNode], most: int) -> list[list[Arch]]:
 
 
 def share_out(works: Sequence[float], workers: int) -> list[list[int]]:
-    """Which units each worker does, so that all are done at about the same time: the largest first, each to who has least."""
+    """Assign units to workers with balanced load: the largest first, each to the worker with the least work."""
     shares: list[list[int]] = [[] for _ in range(workers)]
     load = [0.0] * workers
     for unit in sorted(range(len(works)), key=lambda i: -works[i]):
@@ -76,5 +76,5 @@ def share_out(works: Sequence[float], workers: int) -> list[list[int]]:
 
 
 def work(segment: Segment) -> float:
-    """What a segment costs to compute, in multiply-accumulates, counting what it writes to memory as well."""
+    """Cost of computing a segment in multiply-accumulates, including its memory writes."""
     return segment.macs + TRAFFIC * sum(prod(op.shape) for op in segment.ops)

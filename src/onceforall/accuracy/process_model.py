@@ -1,8 +1,8 @@
-"""Gaussian processes on networks. Three kinds, each with all parts of the one before it.
+"""Gaussian processes on networks, of three kinds; each kind includes all parts of the previous one.
 
-linear: every choice has an effect of its own. pairwise: and every two choices together. smooth: and any smooth function of the
-choices, or of MACs, parameters and resolution. The first two are quadratic functions of one-hot choices, which a search can
-maximise with proof.
+linear: each choice has its own effect. pairwise: each pair of choices has one, too. smooth: also any smooth function of the
+choices, or of MACs, parameters and resolution. The first two are quadratic functions of one-hot choices, whose maximum a search
+can prove.
 """
 
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ from .model import Floats, Learnt
 
 Kind = Literal["linear", "pairwise", "smooth"]
 Form = Literal["product", "square", "bell"]
-CHUNK = 4096  # rows predicted at a time: the covariances stay in the cache
+CHUNK = 4096  # rows predicted at a time, so that the covariances stay in the cache
 NAMES = ("scales", "weights", "points", "solved", "root")
-MOST_POINTS = 500  # on which weights are chosen
+MOST_POINTS = 500  # to choose the weights on
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One part of the covariance of two networks: their features' product, its square, or a bell curve of their distance.
+    """One part of the covariance of two networks: the product of their features, its square, or a bell curve of their distance.
 
     Args:
         features: name in `Features.maps`, or "summary".
-        form: which of the three.
+        form: one of these three.
     """
 
     features: str
@@ -52,7 +52,7 @@ class Kernel:
         return inner
 
     def diagonal(self, a: Matrix) -> Floats:
-        """(n,) of each network with itself."""
+        """(n,) variances: the covariance of each network with itself."""
         if self.form == "bell":
             return np.ones(len(a))
         inner: Floats = (a * a).sum(1)
@@ -70,18 +70,18 @@ KINDS: dict[Kind, list[Kernel]] = {
 
 @dataclass(frozen=True, eq=False)
 class ProcessModel:
-    """Made by `learn` or `read`.
+    """A Gaussian process fitted to measured networks, made by `learn` or `read`.
 
     Args:
-        kind: which parts.
-        features: of networks.
-        scales: (parts,) by which each part's features are multiplied.
+        kind: determines the parts of the covariance.
+        features: features of networks.
+        scales: (parts,) factors of each part's features.
         weights: (parts,) variance of each part, in units of `spread` squared.
         middle: mean of the measured accuracies.
         spread: their standard deviation.
         points: gene rows of the measured networks (n, columns).
-        solved: (n,) that make the mean.
-        root: (n, rank) that makes the variance, see `gaussian.Solved`.
+        solved: (n,) weights of the mean, see `gaussian.Solved`.
+        root: (n, rank) root of the explained variance, see `gaussian.Solved`.
     """
 
     kind: Kind
@@ -115,10 +115,10 @@ class ProcessModel:
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "ProcessModel":
-        """From what `description` and `arrays` gave. The smallest and largest network are predicted, which finds most damages.
+        """Restore a model from its description and arrays; predicts the smallest and the largest network to detect damage.
 
         Raises:
-            ArithmeticError, AttributeError, LookupError, TypeError, ValueError: they do not belong together.
+            ArithmeticError, AttributeError, LookupError, TypeError, ValueError: they do not fit together.
         """
         numbers: dict[str, Any] = {name: float(description[name]) for name in ("middle", "spread")}
         model = cls(description["kind"], Features.read(space, arrays), **numbers, **{name: arrays[name] for name in NAMES})
@@ -169,21 +169,21 @@ class ProcessModel:
         return self.mean(genes), std
 
     def structure(self) -> Quadratic | None:
-        """Its mean, unless it is smooth."""
+        """The mean as a quadratic function; None for the smooth kind."""
         return None if self.kind == "smooth" else self._quadratic
 
     def description(self) -> dict[str, Any]:
-        """The kind and the numbers."""
+        """Kind and scalars as JSON values."""
         numbers = {"middle": self.middle, "spread": self.spread, "rank": self.root.shape[1]}
         return {"model": "process", "kind": self.kind, **numbers}
 
     def arrays(self) -> dict[str, Any]:
-        """The measured networks, what makes mean and variance of them, and what the features need."""
+        """The measured networks, the arrays for mean and variance, and those of the features."""
         return {**{name: getattr(self, name) for name in NAMES}, **self.features.arrays()}
 
     @cached_property
     def _known(self) -> list[tuple[Kernel, Matrix, float]]:
-        """Each part, its scaled features of the measured networks, and its weight."""
+        """Each part with its scaled features of the measured networks and its weight."""
         return [
             (part, (_inputs(self.features, part, self.points) * scale).astype(np.float32), float(weight))
             for part, scale, weight in zip(KINDS[self.kind], self.scales, self.weights, strict=True)
@@ -191,7 +191,7 @@ class ProcessModel:
 
     @cached_property
     def _products(self) -> Matrix:
-        """(f, rank): choices @ this is the covariance of all products @ root, without going over the measured networks."""
+        """(f, rank): choices @ this equals the covariance of all product parts @ root, independent of the measured networks."""
         total: Matrix = np.zeros((len(self.features.center), self.root.shape[1]))
         for (part, known, weight), scale in zip(self._known, self.scales, strict=True):
             if part.form == "product" and known.size:
@@ -200,13 +200,13 @@ class ProcessModel:
 
     @cached_property
     def _constants(self) -> Floats:
-        """(rank,): covariance of what all networks have in common @ root."""
+        """(rank,): the constant part of the covariance @ root."""
         constants: Floats = self.root.sum(0)
         return constants
 
     @cached_property
     def _quadratic(self) -> Quadratic:
-        """The sum of all parts without bell curves."""
+        """The mean of all parts without bell curves."""
         size = len(self.features.center)
         linear, square, points = np.zeros(size), np.zeros((size, size)), self.features.choices(self.points)
         for part, scale, weight in zip(KINDS[self.kind], self.scales, self.weights, strict=True):
@@ -218,7 +218,7 @@ class ProcessModel:
                 linear += weight * (to @ (known.T @ self.solved))
             else:
                 square += weight * (to @ ((known.T * self.solved) @ known) @ to.T)
-        center = self.features.center  # from functions of choices - center to functions of choices
+        center = self.features.center  # convert from functions of choices - center to functions of choices
         constant = self.solved.sum() - linear @ center + center @ square @ center
         linear = linear - 2 * square @ center
         scaled = self.spread * constant + self.middle, self.spread * linear
@@ -226,7 +226,7 @@ class ProcessModel:
 
 
 def _inputs(features: Features, part: Kernel, genes: Genes, choices: Matrix | None = None) -> Matrix:
-    """(n, d), d = 0 where the space has no such choice; `choices` are those of the features, if known."""
+    """A part's features (n, d), d = 0 if the space has no such choice; `choices` can be passed if already computed."""
     if part.features == "summary":
         return features.summary(genes)
     if part.features not in features.maps:

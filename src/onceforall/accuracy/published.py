@@ -1,4 +1,4 @@
-"""The accuracy predictors that the Once-for-All authors published: perceptrons on one-hot choices.
+"""The accuracy predictors published by the Once-for-All authors: perceptrons on one-hot choices.
 
 Sources: ofa/tutorial/accuracy_predictor.py (MobileNetV3), ofa/nas/accuracy_predictor and tutorial/ofa_resnet50_example.ipynb
 (ResNet-50-D) in the repository mit-han-lab/once-for-all, for the order of the inputs; Cai et al., ICLR 2020, for the error.
@@ -20,24 +20,24 @@ from ..spaces import space as make_space
 from ..spaces.resnet50d import stage_widths
 from .model import Array, Floats
 
-RMSE = 0.0021  # that the paper reports
-CHUNK = 1024  # rows predicted at a time: the hidden values stay in the cache
-STEP = 16  # pixels: the largest known resolution stands for those less than a step above it
-NEGLIGIBLE = 1e-30  # weights that training decayed to almost nothing; products with them are denormal and very slow
+RMSE = 0.0021  # as reported in the paper
+CHUNK = 1024  # rows predicted at a time, so that the hidden values stay in the cache
+STEP = 16  # pixels: the largest known resolution also covers those less than a step above it
+NEGLIGIBLE = 1e-30  # training decayed some weights to almost zero; products with them are denormal and very slow
 
-Inputs = dict[tuple[str, int, int, float], int]  # kind, stage and block of a gene column, and the value -> number of the input
+Inputs = dict[tuple[str, int, int, float], int]  # kind, stage and block of a gene column, and the value -> index of the input
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """A published predictor: what its inputs stand for, and what its file holds.
+    """Layout of a published predictor: the meaning of its inputs and the content of its file.
 
     Args:
-        space: every choice that it knows.
-        resolutions: of its inputs, ascending.
-        first_resolution: number of the first input for a resolution.
-        inputs: number of all inputs.
-        choices: inputs of the other choices.
+        space: space of all choices that it knows.
+        resolutions: resolutions of its inputs, ascending.
+        first_resolution: index of the first input for a resolution.
+        inputs: total number of inputs.
+        choices: input indices of the other choices.
         weights: names of the layers' weights in the file, (outputs, inputs) each.
         biases: names of the layers' biases.
     """
@@ -51,13 +51,13 @@ class _Layout:
     biases: tuple[str, ...]
 
     def resolution_input(self, resolution: int) -> int:
-        """The input of the largest resolution that is not above this one; -1 if there is none or the largest is a step below."""
+        """The input of the largest resolution not above this one; -1 if there is none or the largest is a full step below."""
         if not self.resolutions[0] <= resolution < self.resolutions[-1] + STEP:
             return -1
         return self.first_resolution + int(np.searchsorted(self.resolutions, resolution, "right")) - 1
 
     def check(self, space: Space) -> None:
-        """Do nothing if the predictor knows every choice of the space; its resolutions are checked when they are predicted.
+        """Check that the predictor knows every choice of the space; resolutions are only checked on prediction.
 
         Raises:
             ArchError: another family, other arguments, or choices that the predictor does not know.
@@ -99,11 +99,11 @@ def _mobilenet_v3() -> _Layout:
 
 
 def _resnet50d() -> _Layout:
-    """8 resolutions, then one-hot: the stem convolution left out or kept, widths of 6 stages, ratios of 4 + 4 + 6 + 4 blocks."""
+    """8 resolutions, then one-hot: stem convolution skipped or kept, widths of 6 stages, ratios of 4 + 4 + 6 + 4 blocks."""
     full = make_space("resnet50d")
     choices: Inputs = {("depth", 0, -1, 1): 8, ("depth", 0, -1, 2): 9}
     for s, stage in enumerate(stage_widths(full.arguments)):
-        # Two multipliers give the stem 24 channels: reversed, so that the smaller stands for both.
+        # Two multipliers give the stem 24 channels; in reverse order, the smaller one is used for both.
         choices |= {("width", s, -1, width): 10 + 3 * s + i for i, width in reversed(list(enumerate(stage)))}
     blocks = [(s, i) for s, depth in ((2, 4), (3, 4), (4, 6), (5, 4)) for i in range(depth)]
     choices |= {("expand_ratio", *at, e): 28 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate((0.2, 0.25, 0.35))}
@@ -117,9 +117,9 @@ LAYOUTS: dict[str, Callable[[], _Layout]] = {"mobilenet_v3": _mobilenet_v3, "res
 
 @dataclass(frozen=True, eq=False)
 class Perceptron:
-    """Forward pass of a multilayer perceptron with relu between its layers. Made by `of`.
+    """Forward pass of a multilayer perceptron with relu between its layers, made by `of`.
 
-    Layers are in the order of the data: weights (inputs, outputs) and biases (outputs,), float32.
+    Weights (inputs, outputs) and biases (outputs,) are float32, from the first layer to the last.
     """
 
     weights: tuple[Array, ...]
@@ -127,10 +127,10 @@ class Perceptron:
 
     @classmethod
     def of(cls, weights: Sequence[Array], biases: Sequence[Array]) -> "Perceptron":
-        """The same function with negligible weights as zeros and without the hidden units that do nothing.
+        """Build the perceptron with negligible weights set to zero and without hidden units that have no effect.
 
         Raises:
-            ValueError: the shapes do not make a chain that ends in one number.
+            ValueError: the shapes do not form a chain that ends in one number.
         """
         sizes = [len(weights[0]), *(w.shape[1] for w in weights)]
         if [w.shape for w in weights] != list(pairwise(sizes)) or [b.shape for b in biases] != [(n,) for n in sizes[1:]]:
@@ -139,7 +139,7 @@ class Perceptron:
             raise ValueError(f"the last layer gives {sizes[-1]} numbers, not one")
         found, offsets = [_flushed(w) for w in weights], [_flushed(b) for b in biases]
         for i in range(len(found) - 1):
-            constant = ~found[i].any(0)  # no input reaches these units: what they add moves into the next biases
+            constant = ~found[i].any(0)  # no input reaches these units: their contribution moves into the next biases
             added = np.maximum(offsets[i][constant], 0).astype(np.float64) @ found[i + 1][constant]
             offsets[i + 1] = (offsets[i + 1] + added).astype(np.float32)
             found[i], offsets[i], found[i + 1] = found[i][:, ~constant], offsets[i][~constant], found[i + 1][~constant]
@@ -164,16 +164,16 @@ def _flushed(array: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class PublishedModel:
-    """A published predictor for a space or a part of it. Made by `from_file` or `read`.
+    """A published predictor for a space or a part of it, made by `from_file` or `read`.
 
-    Its standard deviation is everywhere the error that the paper reports (0.21 %); it is not calibrated.
+    Its standard deviation is always the error reported in the paper (0.21 %); it is not calibrated.
     """
 
     space: Space
     name: str
     perceptron: Perceptron
     kind = "published"
-    n = 0  # the file does not say how many networks were measured
+    n = 0  # the files do not state the number of measured networks
 
     @classmethod
     def from_file(cls, path: Path | str, space: Space) -> "PublishedModel":
@@ -181,7 +181,7 @@ class PublishedModel:
 
         Raises:
             CheckpointError: unreadable, or not the tensors of a published predictor.
-            ArchError: the space is not the one that the predictor is for, nor a part of it.
+            ArchError: the space is neither the predictor's space nor a part of it.
         """
         from ..nn.tensor_files import read_tensors  # loads torch
 
@@ -216,10 +216,10 @@ class PublishedModel:
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "PublishedModel":
-        """From what `description` and `arrays` gave.
+        """Restore a model from its description and arrays.
 
         Raises:
-            LookupError, TypeError, ValueError: they do not belong together.
+            LookupError, TypeError, ValueError: they do not fit together.
         """
         name, layers = description["layout"], range(len(arrays) // 2)
         perceptron = Perceptron.of([arrays[f"{i}.weight"] for i in layers], [arrays[f"{i}.bias"] for i in layers])
@@ -239,18 +239,18 @@ class PublishedModel:
         return result
 
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
-        """Predicted accuracies, and for each the error that the paper reports, each (n,)."""
+        """Predicted accuracies, and the error reported in the paper for each, (n,) each."""
         return self.mean(genes), np.full(len(genes), RMSE)
 
     def structure(self) -> None:
-        """None: a perceptron is no quadratic function."""
+        """None: a perceptron is not a quadratic function."""
 
     def description(self) -> dict[str, Any]:
-        """Which of the published ones."""
+        """The name of the published predictor, as JSON values."""
         return {"model": "published", "layout": self.name}
 
     def arrays(self) -> dict[str, Array]:
-        """The layers, numbered."""
+        """The layers' weights and biases, numbered."""
         perceptron = self.perceptron
         weights = {f"{i}.weight": array for i, array in enumerate(perceptron.weights)}
         return weights | {f"{i}.bias": array for i, array in enumerate(perceptron.biases)}
@@ -261,9 +261,9 @@ class PublishedModel:
 
     @cached_property
     def _tables(self) -> tuple[Array, Array, Array]:
-        """Gene columns that the predictor sees; where each one's part of the table starts; the table from genes + 1 to inputs.
+        """The gene columns that the predictor sees, each one's start in the table, and the table from genes + 1 to inputs.
 
-        The input after the last one stands for absent blocks, -1 for a resolution that the predictor does not know.
+        The index after the last input stands for absent blocks, -1 for resolutions unknown to the predictor.
         """
         layout = self._layout
         seen, starts, table = [], [], list[int]()

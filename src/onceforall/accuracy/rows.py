@@ -1,7 +1,7 @@
-"""Measured sub-networks on disk: a folder of Parquet files, one per flush, each written whole or not at all.
+"""Measured sub-networks on disk: a folder of Parquet files, one per flush, each written atomically.
 
-Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds; files of before lack top1_half and score. The
-hash of the supernet's weights stands in the metadata of every file, so that measurements of different weights never mix.
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, and in newer files top1_half and score. The
+metadata of every file holds the hash of the supernet's weights, so that measurements of different weights never mix.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LATER = ("top1_half", "score")  # columns that older files lack
 
 @cache
 def _schema(texts: bool = False) -> Any:
-    """The columns; resolutions are `texts` where not all are squares. pyarrow takes a tenth of a second to load: only if needed."""
+    """The columns; with `texts`, resolutions are strings, as some are not square. Imports pyarrow late, as that takes 0.1 s."""
     import pyarrow as pa
 
     numbers = {name: pa.int64() if name == "images" else pa.float64() for name in NUMBERS}
@@ -35,16 +35,16 @@ def _schema(texts: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """One sub-network, measured or, if it says so, interpolated between measured ones.
+    """One sub-network, measured or (if marked) interpolated between measured ones.
 
     Args:
-        top1: fraction of the images in [0, 1].
+        top1: top-1 accuracy, in [0, 1].
         loss: mean cross-entropy in nats.
-        images: how many. Of another score than top-1, as many as would tell top-1 as precisely.
-        seconds: that it took, its share of what was computed for several at once.
-        top1_half: the score on every second image (the first, third, …), which tells how noisy it is; None if not known.
-        score: balanced accuracy or macro F1, where that is the run's metric; None where it is top-1.
-        interpolated: estimated from two resolutions (`onceforall.accuracy.interpolate`); such rows are never written.
+        images: number of images. For other scores than top-1, the number that would give top-1 with the same precision.
+        seconds: time spent, including its share of joint computation.
+        top1_half: score on every second image (the first, third, …), to estimate the noise; None if unknown.
+        score: the run's metric (balanced accuracy, macro F1 or mAP); None if that is top-1.
+        interpolated: whether it is interpolated (`onceforall.accuracy.interpolate`); such rows are never written.
     """
 
     arch: Arch
@@ -58,18 +58,18 @@ class AccuracyRow:
 
     @property
     def value(self) -> float:
-        """What predictors learn and searches maximize: the score of the run's metric, top-1 where it has no other."""
+        """The value that predictors learn and searches maximize: the run's metric, top-1 by default."""
         return self.top1 if self.score is None else self.score
 
 
 def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str, writer: int = 0) -> None:
-    """Add rows as one more file of the folder, which is made if it is not there.
+    """Add rows as a new file in the folder, which is created if missing.
 
-    Processes that write at once have different numbers as `writer`, so that none writes over another's file.
+    Processes that write at the same time need different `writer` numbers, so that they do not overwrite each other's files.
 
     Raises:
         DataError: rows that were not measured.
-        FileError: it cannot be written; the rows that are there stay.
+        FileError: it cannot be written; existing rows are unaffected.
     """
     if not rows:
         return
@@ -94,14 +94,14 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
 
 
 def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = None) -> list[AccuracyRow]:
-    """Every measured sub-network once, in the order of measuring; [] if there is no folder.
+    """Read every measured sub-network once, in the order of measurement; [] if there is no folder.
 
     Args:
-        folder: what `append_rows` wrote.
-        weights_hash: of the supernet; None to take any.
+        folder: folder written by `append_rows`.
+        weights_hash: hash of the supernet; None accepts any.
 
     Raises:
-        FileError: a file that cannot be read or is no such table.
+        FileError: a file that cannot be read or is not such a table.
         DataError: rows measured with other weights.
         ArchError: a row of another space.
     """
@@ -139,7 +139,7 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
 def _write(table: Any, path: Path) -> None:
     import pyarrow.parquet as pq
 
-    with open(path, "wb") as file:  # pyarrow opens no names that are not valid Unicode
+    with open(path, "wb") as file:  # pyarrow cannot open names that are not valid Unicode
         pq.write_table(table, file)
 
 

@@ -1,6 +1,6 @@
-"""Which sub-networks to measure: spread evenly over resolutions and sizes, because uniform choices crowd in the middle.
+"""Choose the sub-networks to measure, spread evenly over resolutions and sizes, since uniform samples cluster in the middle.
 
-`spread` draws them independently. `tree` lets many begin with the same segments, so that measuring them costs a fraction.
+`spread` samples them independently. `tree` makes many share a prefix of segments, which makes measuring them much cheaper.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ from ..search.moves import keys
 from ..space import Space
 from .prefix_tree import work
 
-POOL = 1024  # networks that show what segments cost on average
-CANDIDATES = 64  # drawn per network chosen
-STIFFNESS = 4.0  # how alike the choices of one candidate are: all small, all middling, all large
-SAVING = 3.5  # one by one, the networks of a tree would take about this many times as long
-LEAST = 0.75  # different beginnings at least, as a share of the independent networks that would cost as much
-NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is taken
+POOL = 1024  # networks to estimate the average cost of segments
+CANDIDATES = 64  # samples per chosen network
+STIFFNESS = 4.0  # how similar the choices of one candidate are: all small, all medium, all large
+SAVING = 3.5  # the networks of a tree would take about this many times longer one by one
+LEAST = 0.75  # minimum number of distinct prefixes, relative to the independent networks that would cost as much
+NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is chosen
 
 Array = np.ndarray[Any, Any]
 
 
 class Cost(Protocol):
-    """Something that estimates a cost, such as `onceforall.costs.CostTable`."""
+    """An estimator of a cost, such as `onceforall.costs.CostTable`."""
 
     def estimate(self, archs: Genes) -> Array:
-        """One positive number for each row."""
+        """One positive number per row."""
         ...
 
 
 def spread(space: Space, rng: np.random.Generator, n: int, cost: Cost) -> list[Arch]:
-    """n different architectures: the smallest, the largest, and for every resolution about as many at every size.
+    """Sample n distinct architectures: the smallest, the largest, and others spread evenly over resolutions and sizes.
 
-    Sizes are steps of the logarithm of the cost between those of the smallest and the largest at that resolution.
+    Sizes are equal steps of log(cost) between the smallest and the largest architecture at that resolution.
 
     Raises:
         SpaceError: n is below 2 or above the number of architectures in the space.
@@ -53,17 +53,17 @@ def spread(space: Space, rng: np.random.Generator, n: int, cost: Cost) -> list[A
 
 
 def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable, *, saving: float = SAVING) -> list[Arch]:
-    """n different architectures, spread over resolutions and sizes as by `spread`, of which many begin with the same segments.
+    """Sample n distinct architectures, spread like those of `spread`, many of which share a prefix of segments.
 
-    A tree grows at each resolution, from input to output: at each segment some networks are forked, which means that all behind it
-    is drawn again (`beginnings` says how many). The forks at a segment are spread evenly over sizes, and over the networks that
-    they fork from; of the candidates of about the right size the one with the rarest choices is taken.
+    A tree grows at each resolution, from input to output: at each segment some networks are forked, that is, everything after it is
+    redrawn (`beginnings` says how many). The forks at a segment are spread evenly over sizes and over the networks that they fork
+    from; among candidates of about the right size, the one with the rarest choices is chosen.
 
     Args:
-        saving: how many times as long, at least, they would take without sharing. Small spaces and few networks save less.
+        saving: target factor by which sharing reduces the cost of measuring. Small spaces and few networks save less.
 
     Raises:
-        SpaceError: as `spread`.
+        SpaceError: see `spread`.
     """
     _check(space, n)
     macs, works = macs_table(segments), segments.costs(work)
@@ -82,29 +82,29 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
         numbers = beginnings(costs, present, found[-1].mean(), share, saving)
         for at, number in zip(inner, numbers, strict=True):
             rows = _fork(space, rng, rows, number - len(rows), segments.slots[: at + 1], macs, usual)
-        for at in reversed(inner):  # what could not be forked there
+        for at in reversed(inner):  # remaining forks that were not possible there
             rows = _fork(space, rng, rows, share - len(rows), segments.slots[: at + 1], macs, usual)
         chosen = np.concatenate([chosen, rows])
-    while len(chosen) < n:  # a small space, where a resolution has fewer networks than its share
+    while len(chosen) < n:  # a small space, with fewer networks at some resolution than its share
         drawn = new_rows(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
         chosen = np.concatenate([chosen, rng.permutation(drawn)[: n - len(chosen)]])
     return space.archs(chosen)
 
 
 def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
-    """How many different prefixes n networks should have, up to each segment that has choices, from input to output.
+    """Number of distinct prefixes of n networks up to each segment with choices, from input to output.
 
-    The error of a segment's mean effects goes with 1 / b, so the numbers b minimize sum(1 / b) at the cost
+    The error of a segment's mean effects is proportional to 1 / b, so the numbers b minimize sum(1 / b) at the cost
 
         sum(c * b) + n * last = n * (sum(c) + last) / saving    with b ascending to n,
 
     which gives b = scale * sqrt(1 / c). Where 1 / c descends, neighbors share one number (isotonic regression).
 
     Args:
-        costs: c, of each segment the mean over networks.
-        present: share of the networks that have the segment. Those without it are forked at the segment before.
-        last: cost of what follows, which every network has for itself.
-        saving: how many times less than without sharing.
+        costs: c, the mean cost of each segment over networks.
+        present: share of the networks that have the segment. Networks without it are forked at the previous segment.
+        last: cost of the rest, which is never shared.
+        saving: factor by which sharing reduces the cost.
     """
     from sklearn.isotonic import isotonic_regression  # slow to load, and needed only here
 
@@ -131,9 +131,9 @@ def _ends(space: Space) -> Genes:
 
 
 def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int | None = None) -> Genes:
-    """Rows from all sizes, choices of absent blocks included: each row has a mean size of its own, its choices scatter around that.
+    """Rows of all sizes, including choices of absent blocks: each row has its own mean size, around which its choices scatter.
 
-    At one resolution (its index), or all in turn.
+    They are at one resolution (given by index), or at all in turn.
     """
     mean = rng.random((n, 1))
     choice = rng.beta(STIFFNESS * mean + 0.2, STIFFNESS * (1 - mean) + 0.2, (n, len(space.columns)))
@@ -144,14 +144,14 @@ def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int 
 
 
 def new_rows(genes: Genes, known: Genes) -> Genes:
-    """Each row once, without the known ones."""
+    """The distinct rows that are not known yet."""
     names, first = np.unique(keys(genes), return_index=True)
     new: Genes = genes[np.sort(first[~np.isin(names, keys(known))])]
     return new
 
 
 def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
-    """The row nearest to each step from the smallest to the largest cost at a resolution; each row once."""
+    """The row nearest to each step from the smallest to the largest cost at a resolution, without repeats."""
     logs, taken = np.log(cost.estimate(genes)), list[int]()
     for target in _targets(space, resolution, min(steps, len(genes)), cost):
         taken.append(int(np.abs(logs - target).argmin()))
@@ -160,7 +160,7 @@ def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost)
 
 
 def _targets(space: Space, resolution: int, steps: int, cost: Cost) -> Array:
-    """The middles of equal steps of the logarithm of the cost, from the smallest to the largest network at a resolution."""
+    """The midpoints of equal steps of log(cost), from the smallest to the largest network at a resolution."""
     pixels = space.resolutions[resolution]
     ends = np.log(cost.estimate(space.genes([space.smallest(pixels), space.largest(pixels)])))
     targets: Array = ends[0] + (np.arange(steps) + 0.5) / steps * (ends[1] - ends[0])
@@ -170,9 +170,9 @@ def _targets(space: Space, resolution: int, steps: int, cost: Cost) -> Array:
 def _fork(
     space: Space, rng: np.random.Generator, rows: Genes, number: int, slots: Sequence[Slot], macs: CostTable, usual: Array
 ) -> Genes:
-    """With `number` more rows, or as many as there are: each has the segments of one of the rows up to the last slot, not included.
+    """Add `number` rows, or as many as possible, that share the segments of an existing row before the last slot.
 
-    Up to the last slot, included, all differ. `usual` counts how often each choice was drawn, (columns, choices).
+    All rows differ up to and including the last slot. `usual` counts how often each choice was drawn (columns, choices).
     """
     stage, block = map(int, slots[-1].name.split(".")[1:])
     kept, depth = _before(space, stage, block)
@@ -188,7 +188,7 @@ def _fork(
     known, beginning = beginning[: len(rows)], beginning[len(rows) :]
     free, forks = ~np.isin(beginning, known), np.zeros(len(rows), int)
     logs, drawn, chosen = np.log(macs.estimate(genes)), np.flatnonzero(~kept), list[int]()
-    weights = 1 / np.arange(1, len(drawn) + 1)  # what stands further behind will be forked again
+    weights = 1 / np.arange(1, len(drawn) + 1)  # later choices will be forked again
     for target in rng.permutation(_targets(space, int(rows[0, 0]), number, macs)).tolist():
         open_ = np.flatnonzero(free)
         if not len(open_):
@@ -207,7 +207,7 @@ def _fork(
 
 
 def _before(space: Space, stage: int, block: int) -> tuple[Array, int]:
-    """Which columns say what comes before a block, bool (columns,); and the column of its stage's depth."""
+    """Which columns determine what precedes a block, bool (columns,), and the column of its stage's depth."""
     kept, depth = np.zeros(len(space.columns), bool), 0
     for c, column in enumerate(space.columns):
         inside = column.stage == stage and block > 0 and (column.kind == "width" or 0 <= column.block < block)

@@ -1,7 +1,7 @@
-"""Runtimes, one file each: how a network is converted, loaded and run, and the files that it takes home.
+"""Runtimes, one file each: how a network is converted, loaded and run, and its export files.
 
-`RUNTIMES` are what latency is measured with, `FORMATS` the files that an export can hold. Their names are known without importing
-torch: the command line offers them while somebody types.
+`RUNTIMES` are used to measure latency, `FORMATS` are the files that an export can contain. Their names are available without
+importing torch, for completion on the command line.
 """
 
 from collections import UserDict
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Registry(UserDict[str, T]):
-    """A dictionary with values that are imported when they are asked for; until then "module.NAME", of a module of this package."""
+    """A dictionary that imports its values on first access; until then they are "module.NAME", for a module of this package."""
 
     def __init__(self, values: Mapping[str, str | T]) -> None:
         self.data: dict[str, Any] = dict(values)

@@ -1,4 +1,4 @@
-"""What every runtime is, and what several of them use."""
+"""The definition of a runtime, and helpers shared by several runtimes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..ops import Shape
 from ..plan import Plan
 from .kept import Converted, Weights
 
-if TYPE_CHECKING:  # runtimes are listed without torch, which takes seconds to load
+if TYPE_CHECKING:  # runtimes are listed without importing torch, which takes seconds
     from torch import fx
 
 FLOAT, INT8 = 1e-4, 0.1  # see `Runtime.tolerance`
@@ -29,7 +29,7 @@ Images = np.ndarray[Any, np.dtype[np.float32]]  # (batch, channels, height, widt
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a runtime computes on: its name, and the largest number of threads that compute one network."""
+    """The hardware a runtime uses: its name and the maximum number of threads per network."""
 
     name: str
     threads: int
@@ -41,52 +41,52 @@ def processor() -> Hardware:
 
 
 class Function(Protocol):
-    """A network in a runtime."""
+    """A network loaded in a runtime."""
 
     def __call__(self, images: Images) -> Images:
-        """Logits (batch, *plan.output_shape) of images (batch, *plan.input_shape), which stay valid after the next call."""
+        """Logits (batch, *plan.output_shape) of images (batch, *plan.input_shape); they stay valid after the next call."""
 
     def bind(self, images: Images) -> Callable[[], object]:
-        """To be timed, until the next call or `bind`: computes the logits of these images.
+        """A function for timing, valid until the next call or `bind`, that computes the logits of these images.
 
-        Images are copied to a device before, and logits are not copied back.
+        Images are copied to a device in advance, and logits are not copied back.
         """
 
 
 class Open(Protocol):
-    """Makes a function of what `Runtime.convert` gave, or of a file's path."""
+    """Makes a function from the result of `Runtime.convert` or a file's path."""
 
     def __call__(self, model: Any, *, threads: int, shape: Shape | None) -> Function:
-        """Ready for images (batch, …) of one shape; None: of any batch size, where the model takes that."""
+        """Load for images (batch, …) of one shape; None: for any batch size, if the model supports that."""
 
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
     """Turns a network into a function that computes it.
 
-    What goes wrong in a package, inside `convert`, `quantise` and `open`, becomes a `DeviceError` of one line.
+    Errors of a package inside `convert`, `quantise` and `open` become a `DeviceError` with one line.
 
     Args:
-        name: in `RUNTIMES`.
-        package: distribution that brings the runtime, whose version is reported.
-        open: makes a function of a converted network. It leaves no setting of the process changed.
-        convert: makes what `open` takes, of a plan, weights, threads, and the shape of the images with the batch.
-        from_onnx: makes what `open` takes of an ONNX file's content, where the runtime has no `convert`.
-        quantise: int8 instead: makes what `open` takes of an ONNX file's content, images to calibrate with, and their number in a
-            call, None for any.
-        calibration: images (n, *plan.input_shape) to quantise with; by default noise, which serves for latency.
-        opset: of ONNX files that suits it best.
-        keeps: where converting takes seconds, the settings that the model, which is bytes then, depends on: it is kept for the next
+        name: name in `RUNTIMES`.
+        package: distribution of the runtime, whose version is reported.
+        open: makes a function from a converted network. It leaves the settings of the process unchanged.
+        convert: makes the argument of `open` from a plan, weights, threads, and the images' shape including the batch.
+        from_onnx: makes the argument of `open` from an ONNX file's content, if the runtime has no `convert`.
+        quantise: for int8 instead: makes the argument of `open` from an ONNX file's content, calibration images, and the batch size
+            of a call (None for any).
+        calibration: images (n, *plan.input_shape) to quantize with; by default noise, which suffices for latency.
+        opset: the best opset for ONNX files.
+        keeps: if conversion takes seconds, the settings that the converted model (bytes) depends on; it is cached for the next
             load.
-        needs: packages that are looked for; they are imported by `load`, not before.
-        extra: of onceforall that brings them.
-        find: what it computes on here, or an error that says what is missing beside packages. Cheap.
-        gpu: computes on a GPU: one thread launches the work, and what is timed in between runs there too.
-        in_threads: several are loaded at once, since other threads can run for most of the time that loading takes.
-        there: functions that other machines load an ONNX file with, over ssh; the last is called as `open`, with a path, and gives
-            `OnHost.run` and `timed`. They need the package only, and of what the module imports `importlib`, `Any`, `Callable` and
-            `Sequence`.
-        tolerance: largest difference from PyTorch's logits: root mean square over many images, as a fraction of the logits' spread
+        needs: required packages; they are only imported by `load`.
+        extra: the extra of onceforall that installs them.
+        find: returns the hardware here, or raises an error if something other than packages is missing. Cheap.
+        gpu: computes on a GPU: one thread launches the work, and the reference kernel also runs there.
+        in_threads: load several networks at once, since loading lets other threads run most of the time.
+        there: functions that load an ONNX file on other machines over ssh; the last one is called like `open`, with a path, and
+            returns `OnHost.run` and `timed`. They only need the package and, of the module's imports, `importlib`, `Any`,
+            `Callable` and `Sequence`.
+        tolerance: maximum difference from PyTorch's logits: root mean square over many images, as a fraction of the logits' spread
             (root mean square distance from each class's mean). Tested with a network trained for a few seconds.
     """
 
@@ -110,7 +110,7 @@ class Runtime:
     _kept: Converted = field(default_factory=Converted, init=False, repr=False)
 
     def hardware(self) -> Hardware:
-        """What it would compute on here. Cheap: looks for the packages but does not import them.
+        """The hardware it would use here. Cheap: checks for the packages without importing them.
 
         Raises:
             MissingExtraError: a package is not installed.
@@ -120,24 +120,24 @@ class Runtime:
         return self.find()
 
     def require(self) -> None:
-        """Look for the packages, without importing them.
+        """Check that the packages are installed, without importing them.
 
         Raises:
-            MissingExtraError: names the first that is not installed, and the extra that brings it.
+            MissingExtraError: names the first missing package and the extra that installs it.
         """
         for package in self.needs:
             require(package, self.extra)
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> Function:
-        """The network in eval mode, ready to be timed: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
+        """Load the network in eval mode for timing: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
 
-        The function computes with `threads` threads and leaves no setting of the process changed. The weights are those of the
-        network's state dict; they are not written to, and its statistics are finite.
+        The function computes with `threads` threads and leaves the settings of the process unchanged. The weights are the network's
+        state dict, with finite statistics; they are not modified.
 
         Raises:
             MissingExtraError: the package is not installed.
             DeviceError: the runtime cannot use this many threads, cannot run the network, or lacks something here.
-            CheckpointError: the weights are not those of a network of the plan.
+            CheckpointError: the weights do not fit the plan's network.
         """
         if self.gpu and threads != 1:
             raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
@@ -159,7 +159,7 @@ class Runtime:
         return self.opened(model, threads=threads, shape=shape)
 
     def model_of(self, content: bytes, calibration: Images | None = None, batch: int | None = None) -> Any:
-        """What `open` takes, of an ONNX file's content; quantised with these images if the runtime is of int8."""
+        """The argument of `open` from an ONNX file's content, quantized with these images for int8 runtimes."""
         with self.doing("read the model" if self.quantise is None else "quantise the model"):
             if self.quantise is not None:
                 assert calibration is not None
@@ -168,7 +168,7 @@ class Runtime:
             return self.from_onnx(content)
 
     def load_onnx(self, content: bytes, *, threads: int, shape: Shape) -> Function:
-        """An ONNX file's network, ready to be timed.
+        """Load an ONNX file's network for timing.
 
         Raises:
             MissingExtraError: the package is not installed.
@@ -177,7 +177,7 @@ class Runtime:
         return self.opened(self.model_of(content), threads=threads, shape=shape)
 
     def opened(self, model: Any, *, threads: int, shape: Shape | None) -> Function:
-        """A converted network, or a file's path, as a function for images (batch, …) of one shape; None: of any batch size.
+        """Load a converted network, or a file, as a function for images (batch, …) of one shape; None: for any batch size.
 
         Raises:
             MissingExtraError: the package is not installed.
@@ -188,26 +188,26 @@ class Runtime:
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Inside, packages are quiet, and what they raise becomes one line.
+        """Context in which packages are silenced and their errors are reported in one line.
 
         Raises:
-            DeviceError: what could not be done.
+            DeviceError: says what failed.
         """
         try:
             with quiet_packages():
                 yield
         except OnceForAllError:
             raise
-        except Exception as error:  # packages raise classes of their own, without a common one
+        except Exception as error:  # packages raise their own classes, without a common base
             raise DeviceError(f"{self.title} cannot {what}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class OnHost:
-    """A `Function` that reads the arrays where they are.
+    """A `Function` that reads arrays in host memory.
 
     Args:
-        timed: the same without copying the logits out of the runtime's memory, where that saves something.
+        timed: the same without copying the logits out of the runtime's memory, if that saves time.
     """
 
     run: Callable[[Images], Images]
@@ -221,28 +221,28 @@ class OnHost:
 
 
 def noise(shape: Shape, images: int = 8) -> Images:
-    """Standard normal images (images, *shape), to quantise with where only time matters, which does not depend on values."""
+    """Standard normal images (images, *shape), to quantize with if only time matters, which does not depend on values."""
     return np.random.default_rng(0).standard_normal((images, *shape), np.float32)
 
 
 def calls_of(images: Images, batch: int | None) -> list[Images]:
-    """The images of each call; the last one again where they are too few, which changes no range."""
+    """Split images into calls; the last image is repeated to fill up, which changes no range."""
     size = batch or 1
     whole = np.concatenate([images, images[-1:].repeat(-len(images) % size, 0)])
     return [whole[i : i + size] for i in range(0, len(whole), size)]
 
 
 def int8_saturates() -> bool:
-    """Whether int8 products are summed in 16 bits here, so that weights should have 7 bits."""
+    """Whether int8 products are summed in 16 bits on this machine, so that weights should have 7 bits."""
     info = Path("/proc/cpuinfo")
     return platform.machine().lower() in ("x86_64", "amd64") and not (info.exists() and "vnni" in info.read_text(errors="replace"))
 
 
 def own_network(plan: Plan, weights: Weights) -> fx.GraphModule:
-    """The plan's network as a torch module on a copy of the weights: in eval mode, channels-last, without gradients.
+    """The plan's network as a torch module on a copy of the weights, in eval mode, channels-last, without gradients.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape than the plan says.
+        CheckpointError: a tensor is missing or does not have the plan's shape.
     """
     import torch
 

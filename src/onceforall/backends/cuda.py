@@ -1,6 +1,6 @@
-"""PyTorch on an NVIDIA GPU, float32 (no TF32), captured as a CUDA graph, so that a call costs one launch.
+"""PyTorch on an NVIDIA GPU, float32 (no TF32), captured as a CUDA graph, so that a call takes one launch.
 
-The timed call ends when the GPU is done. Images and logits are copied outside of it.
+The timed call ends when the GPU is done. Images and logits are copied outside of the timing.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from ..errors import DeviceError
 from ..ops import Shape
 from .common import Hardware, Images, Runtime, own_network
 
-WARM_UP = 3  # calls before the capture, in which cuDNN chooses its algorithms
+WARM_UP = 3  # calls before the capture, during which cuDNN selects its algorithms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnGpu:
-    """A `Function` of a network that reads one tensor of the GPU and writes another.
+    """A `Function` of a network that reads one GPU tensor and writes another.
 
     Args:
         source: images, read by `launch`.
         result: logits, written by `launch`.
-        launch: starts the computation and need not wait for it.
+        launch: starts the computation; it need not wait for it.
     """
 
     source: Tensor
@@ -46,8 +46,8 @@ class OnGpu:
 
 
 class GpuReference:
-    """The reference kernel of `latency.measure` for networks on a GPU, whose clock has nothing to do with the processor's: a matrix
-    product, and a sum over 256 MB, beyond the second cache.
+    """The reference kernel of `latency.measure` for networks on a GPU, whose clock is independent of the processor's: a matrix
+    product, and a sum over 256 MB (beyond the L2 cache).
     """
 
     def __init__(self, device: str = "cuda") -> None:
@@ -74,7 +74,7 @@ def gpu(name: str) -> Hardware:
 
 
 def _captured(model: nn.Module, *, threads: int, shape: Shape | None) -> OnGpu:
-    """Channels-last, batch norms not folded; one thread launches."""
+    """Capture a network, channels-last, without folding batch norms; one thread launches."""
     assert shape is not None
     with torch.no_grad(), torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=False):
         own = model.to("cuda")

@@ -1,6 +1,6 @@
 """ExecuTorch through XNNPACK, float32: written with `torch.export`, run in this process; model.pte, for one image per call.
 
-ExecuTorch has one pool of threads per process, and a loaded program keeps a pointer to it. So the pool is only replaced while no
+ExecuTorch has one thread pool per process, and a loaded program keeps a pointer to it. So the pool is only replaced while no
 program is loaded.
 """
 
@@ -35,7 +35,7 @@ class _Program:
     """A loaded program: call it with images of the shape that it was lowered for."""
 
     program: Any
-    method: Any  # which does not keep the program alive, and crashes without
+    method: Any  # does not keep the program alive, and crashes without it
 
     def __call__(self, images: Images) -> Images:
         import torch
@@ -49,7 +49,7 @@ _LOADED: WeakSet[_Program] = WeakSet()
 
 def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
     runtime = _runtime()
-    with no_stderr():  # it tells how it looks for processors
+    with no_stderr():  # it logs how it searches for processors
         _use_threads(threads)
         program = runtime.Runtime.get().load_program(model.read_bytes() if isinstance(model, Path) else model)
         loaded = _Program(program, program.load_method("forward"))
@@ -64,7 +64,7 @@ def _lowered(network: nn.Module, shape: Shape) -> bytes:
     _runtime()
     exir = import_package("executorch.exir", EXTRA)
     xnnpack = import_package("executorch.backends.xnnpack.partition.xnnpack_partitioner", EXTRA)
-    own = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # XNNPACK's passes refuse channels-last weights
+    own = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # XNNPACK's passes reject channels-last weights
     with torch.no_grad():
         exported = torch.export.export(own, (torch.zeros(shape),))
         lowered = exir.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
@@ -72,7 +72,7 @@ def _lowered(network: nn.Module, shape: Shape) -> bytes:
 
 
 def _runtime() -> Any:
-    with same_environment():  # it sets OPENVINO_LIB_PATH, for a back end that is not used here
+    with same_environment():  # it sets OPENVINO_LIB_PATH for a backend that is not used here
         return import_package("executorch.runtime", EXTRA)
 
 

@@ -1,4 +1,4 @@
-"""What a format is: files of a network that a runtime runs."""
+"""The definition of a format: files of a network that a runtime can run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Run = Callable[["Tensor"], "Tensor"]  # images (n, c, height, width) float32 →
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be written, see `ExportConfig.job`.
+    """What to write, see `ExportConfig.job`.
 
     Args:
         network: on the CPU, in eval mode.
-        onnx: how an ONNX graph is written.
-        facts: texts to keep inside a file, where it can hold some: the architecture and the config, as JSON.
-        images: in words, how images are prepared.
-        calibration: preprocessed training images (n, c, height, width), which int8 takes the ranges of activations from.
+        onnx: options for writing an ONNX graph.
+        facts: texts to store inside a file if possible: the architecture and the config, as JSON.
+        images: how images are prepared, as text.
+        calibration: preprocessed training images (n, c, height, width), from which int8 takes the ranges of activations.
     """
 
     plan: Plan
@@ -44,19 +44,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Format:
-    """One way to take a network home.
+    """A file format for exporting a network.
 
     Args:
-        files: names of what it writes; the first is the one that is run.
+        files: names of its files; the first one is the one to run.
         convert: makes their contents.
         runtime: opens the first file by its path.
-        usage: Python for the card, which makes `logits` (1, classes) of `x` (1, c, height, width), a float32 numpy array,
-            in its last statement; the card's accuracies are measured by it, and what is before that statement runs once.
-        takes: where the images go in and what the file itself says about them, for the card.
-        batches: batch sizes that the proof tries.
-        int8: logits are only near the network's, and accuracy may drop.
-        load_for_many: as `load`, for thousands of images in large batches, where that can be faster; as exact but for rounding.
-        usage_of: of formats that are made from an ONNX graph: `usage` of a file with other options than the default.
+        usage: Python for the card, which computes `logits` (1, classes) from `x` (1, c, height, width), a float32 numpy array,
+            in its last statement; the card's accuracies are measured with it, and everything before that statement runs once.
+        takes: the file's input and metadata, for the card.
+        batches: batch sizes that the proof tests.
+        int8: logits only approximate the network's, and accuracy may drop.
+        load_for_many: like `load`, for thousands of images in large batches, if that can be faster; equal up to rounding.
+        usage_of: for formats made from an ONNX graph: `usage` of a file with non-default options.
     """
 
     files: tuple[str, ...]
@@ -88,7 +88,7 @@ class Format:
             write_bytes(folder / name, content)
 
     def load(self, folder: Path, threads: int) -> Run:
-        """The files of a folder, ready to run with `threads` threads. What it returns raises VerificationError.
+        """Load the files of a folder to run with `threads` threads. The returned function may raise VerificationError.
 
         Raises:
             MissingExtraError: the runtime's package is absent.
@@ -103,15 +103,15 @@ class Format:
             parts = images[:, None] if self.batches == (1,) else [images]
             try:
                 return torch.from_numpy(np.concatenate([function(part) for part in parts]))
-            except Exception as error:  # runtimes raise classes of their own
+            except Exception as error:  # runtimes raise their own classes
                 what = f"{self.runtime.title} cannot run it on images of shape {tuple(x.shape)}"
                 raise VerificationError(f"{folder / self.files[0]}: {what}: {one_line(error)}") from error
 
         return run
 
     def ready(self, folder: Path, threads: int, images: Images) -> Callable[[], object]:
-        """The files of a folder as a function to be timed, which computes these images (batch, c, height, width), in the
-        runtime as a profile uses it, with `threads` threads and this one batch size. Raises as `load`.
+        """Load the files of a folder as a function for timing, which computes these images (batch, c, height, width) with
+        `threads` threads, in the runtime as a profile uses it. Raises the errors of `load`.
         """
         return self._opened(folder, threads, images.shape).bind(images)
 
@@ -123,18 +123,18 @@ class Format:
             raise VerificationError(f"{path}: {error}") from error
 
     def usage_with(self, options: OnnxOptions | None) -> str:
-        """The `usage` of files that were written with these options."""
+        """The `usage` of files written with these options."""
         return self.usage if self.usage_of is None or options is None else self.usage_of(options)
 
     def takes_batch(self, size: int, options: OnnxOptions) -> bool:
-        """Whether files written with these options take `size` images a call."""
+        """Whether files written with these options accept `size` images per call."""
         if self.from_onnx and options.batch is not None:
             return size == options.batch
         return size in self.batches or max(self.batches) > 1
 
     @property
     def from_onnx(self) -> bool:
-        """Whether it is made from an ONNX graph, so that a batch size and a softmax can be asked for."""
+        """Whether it is made from an ONNX graph, so that a batch size and a softmax can be chosen."""
         return self.usage_of is not None
 
     @property
@@ -143,12 +143,12 @@ class Format:
         return self.files[0].endswith(".onnx")
 
     def require(self) -> None:
-        """Look for the packages, see `Runtime.require`."""
+        """Check that the packages are installed, see `Runtime.require`."""
         self.runtime.require()
 
 
 def in_batches(run: Run, size: int | None) -> Run:
-    """A file that takes exactly `size` images a call, for any number of them; what is left over is filled up with copies."""
+    """Run a file for exactly `size` images per call on any number of images, filling the last batch with copies."""
     import torch
 
     if size is None:

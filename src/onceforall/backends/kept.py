@@ -1,4 +1,4 @@
-"""What converters made that take seconds for a network, so that a profile, which loads each network several times, waits once."""
+"""Cache of slow conversions, so that a profile, which loads each network several times, converts it only once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MOST_BYTES = 5_000_000_000
 
 
 class Converted:
-    """Models by plan, settings and all values of the network, in a temporary file that is gone when this process is.
+    """Models by plan, settings and all values of the network, in a temporary file that is deleted when this process ends.
 
     Args:
-        most_bytes: of all models together; further ones are not kept, and neither are those for which the disk has no room.
+        most_bytes: maximum size of all models; further ones are not kept, nor are those that do not fit on the disk.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -28,11 +28,11 @@ class Converted:
         self._places: dict[tuple[Plan, tuple[int, ...], bytes], tuple[int, int]] = {}
 
     def get(self, plan: Plan, weights: Weights, settings: tuple[int, ...], convert: Callable[[], bytes]) -> bytes:
-        """The model of the plan's network with these weights, made by `convert` if it is not there.
+        """The model of the plan's network with these weights, made by `convert` if it is not cached.
 
         Args:
-            weights: of its state dict.
-            settings: that the model depends on, such as the batch size.
+            weights: tensors of its state dict.
+            settings: settings that the model depends on, such as the batch size.
             convert: makes the model.
         """
         key = plan, settings, _values(weights)
@@ -48,7 +48,7 @@ class Converted:
                     weakref.finalize(self, self._file.close)
                 self._file.seek(self._bytes)
                 whole = self._file.write(model) == len(model)
-            except OSError:  # a full disk: it is converted again the next time
+            except OSError:  # a full disk: it will be converted again
                 return model
             if whole:
                 self._places[key] = self._bytes, len(model)

@@ -1,6 +1,6 @@
 """LiteRT through XNNPACK, float32: converted by litert-torch, run by ai-edge-litert in this process.
 
-model.tflite is made for one image, and takes any batch size by resizing the input.
+model.tflite is made for one image, and supports any batch size by resizing the input.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class _Model:
     """A loaded model: call it with images (batch, channels, height, width), C-contiguous, in any batch size."""
 
     interpreter: Any
-    source: int  # number of the tensor of images
-    result: int  # number of the tensor of logits
-    shape: Shape  # of the images that it is ready for
+    source: int  # index of the input tensor
+    result: int  # index of the tensor of logits
+    shape: Shape  # current shape of the input
 
     def run(self, images: Images) -> None:
-        """Compute the logits, and leave them inside."""
+        """Compute the logits without copying them out."""
         if images.shape != self.shape:
             self.interpreter.resize_tensor_input(self.source, images.shape)
             with no_stderr():
@@ -52,7 +52,7 @@ class _Model:
 
 
 def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
-    with no_stderr():  # it tells which delegate it uses
+    with no_stderr():  # it logs which delegate it uses
         library = import_package("ai_edge_litert.interpreter", EXTRA)
         content = model.read_bytes() if isinstance(model, Path) else model
         found = library.Interpreter(model_content=content, num_threads=threads)
@@ -63,11 +63,11 @@ def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
 
 
 def _converted(network: nn.Module, shape: Shape) -> bytes:
-    """A network in eval mode as a model, for images of this shape (batch, channels, height, width)."""
+    """Convert a network in eval mode to a model for images of this shape (batch, channels, height, width)."""
     import torch
 
     own = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    with no_stderr(), same_environment(), torch.no_grad():  # the converter logs there, and sets variables for TensorFlow
+    with no_stderr(), same_environment(), torch.no_grad():  # the converter logs to stderr and sets variables for TensorFlow
         library = import_package("litert_torch", EXTRA)
         return bytes(library.convert(own, (torch.zeros(shape),)).model_content())
 

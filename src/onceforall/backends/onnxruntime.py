@@ -1,8 +1,8 @@
 """ONNX Runtime on the processor, float32 and int8; model.onnx and model.int8.onnx: batch norms folded, any batch size.
 
-int8 is static post-training quantisation: weights are int8 per output channel, activations uint8 per tensor, ranges from the
+int8 is static post-training quantization: weights are int8 per output channel, activations uint8 per tensor, ranges are the
 smallest and largest values seen. On x86 without VNNI, sums of two products would saturate at 16 bits, so weights get 7 bits there,
-as onnxruntime advises (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+as onnxruntime recommends (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 """
 
 import importlib
@@ -24,11 +24,11 @@ INT8_OPSET = 13  # the first with a scale per channel
 
 
 def session_options(threads: int, batch: int | None) -> Any:
-    """Session options: all graph optimisations, nodes in sequence, errors only in the log.
+    """Session options: all graph optimizations, sequential execution, only errors in the log.
 
     Args:
-        threads: that compute one network.
-        batch: images of every call, which lets more be optimised where `nn.onnx.to_onnx` left it open; None leaves it open.
+        threads: number of threads per network.
+        batch: batch size of every call, which allows more optimization if `nn.onnx.to_onnx` left it free; None leaves it free.
     """
     onnxruntime: Any = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -38,15 +38,15 @@ def session_options(threads: int, batch: int | None) -> Any:
     options.log_severity_level = 3
     if batch is not None:
         options.add_free_dimension_override_by_name("batch", batch)
-    # Helper threads that spin between calls would slow down whatever comes next. Within a call they may: woken for each operation,
-    # they would be too late for short ones.
+    # Helper threads that spin between calls would slow down whatever comes next. Within a call they may spin: if woken for each
+    # operation, they would be too late for short ones.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def session(model: bytes | str, *, threads: int, shape: Sequence[int] | None) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """A function that gives the first output of a model, its content or path, for its one input; twice, see `Runtime.there`."""
+    """A function from a model's only input to its first output, twice (see `Runtime.there`); `model` is its content or path."""
     onnxruntime: Any = importlib.import_module("onnxruntime")
     options = session_options(threads, None if shape is None else shape[0])
     found = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -64,7 +64,7 @@ def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
 
 
 def _quantised(model: bytes, calibration: Images, batch: int | None = None) -> bytes:
-    """An ONNX model of `nn.onnx.to_onnx`, made for `batch` images a call, quantised with images (n, channels, height, width)."""
+    """Quantize an ONNX model of `nn.onnx.to_onnx` for `batch` images per call with images (n, channels, height, width)."""
     onnx = import_package("onnx", "onnx")
     tool = import_package("onnxruntime.quantization", "onnx")
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def _quantised(model: bytes, calibration: Images, batch: int | None = None) -> b
 
 
 class _Reader:
-    """Images call by call, as onnxruntime's tool asks for them."""
+    """Supplies images call by call to onnxruntime's quantization tool."""
 
     def __init__(self, calls: Sequence[Images]) -> None:
         self._calls: Iterator[Images] = iter(calls)
@@ -108,12 +108,12 @@ ONNXRUNTIME_INT8 = replace(ONNXRUNTIME, name="onnxruntime-int8", quantise=_quant
 
 
 def require_readable(options: OnnxOptions) -> None:
-    """Do nothing if files of this opset can be written and run here.
+    """Check that files with this opset can be written and run here.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
-        DeviceError: onnx does not know the opset.
-        VerificationError: ONNX Runtime does not.
+        DeviceError: onnx does not support the opset.
+        VerificationError: ONNX Runtime does not support it.
     """
     from ..nn.onnx import require_known, smallest_model
 
@@ -129,7 +129,7 @@ def require_readable(options: OnnxOptions) -> None:
 
 
 def require_opset(options: OnnxOptions) -> None:
-    """Do nothing if int8 can be written with this opset.
+    """Check that int8 can be written with this opset.
 
     Raises:
         VerificationError: it cannot.
@@ -155,18 +155,18 @@ def _int8_of(job: Job) -> list[bytes]:
 
 
 def usage_of_onnx(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
-    """The program for the card."""
+    """Usage code for the card."""
     session = f'session = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])'
     return f'import onnxruntime\n\n{session}\nlogits = session.run(None, {{"{INPUT}": {input_text(options)}}})[0]{remark(options)}'
 
 
 def input_text(options: OnnxOptions) -> str:
-    """The input of the card's program: as many images as the file takes."""
+    """The input in the card's code, with as many images as the file takes."""
     return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
 
 
 def remark(options: OnnxOptions) -> str:
-    """What the file gives, if not logits, for the card."""
+    """A comment for the card if the file does not return logits."""
     return f"  # probabilities: the file ends with a {options.activation}" if options.softmax else ""
 
 

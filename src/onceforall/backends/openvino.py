@@ -1,11 +1,11 @@
 """OpenVINO on the processor, float32 and int8; its own files, model.xml and model.bin: any batch size.
 
-Left alone, OpenVINO computes in bfloat16 on processors that have it (logits of a MobileNetV3 were off by 0.44), so the precision
-is set. Threads are not pinned to cores, as in the other runtimes.
+By default, OpenVINO computes in bfloat16 on processors that support it (logits of a MobileNetV3 were off by 0.44), so the precision
+is set. As in the other runtimes, threads are not pinned to cores.
 
-int8 is static post-training quantisation by nncf. Quantising an `openvino.Model` takes a tenth of the time that quantising the
-torch module takes. Ranges are the smallest and largest values seen; nncf's default, their mean over images, cuts off so much with a
-few dozen images that logits were off by a fifth of their spread instead of a sixteenth (small MobileNetV3, digits, 64 images).
+int8 is static post-training quantization by nncf. Quantizing an `openvino.Model` takes a tenth of the time of quantizing the
+torch module. Ranges are the smallest and largest values seen; nncf's default, their mean over images, clips so much with a few
+dozen images that logits were off by a fifth of their spread instead of a sixteenth (small MobileNetV3, digits, 64 images).
 """
 
 import importlib
@@ -25,8 +25,8 @@ from .onnxruntime import input_text, remark
 
 
 def compiled(model: Any, *, threads: int, shape: Sequence[int] | None) -> tuple[Callable[[Any], Any], Callable[[Any], object]]:
-    """A function that gives the first output of a model, an `openvino.Model` or the path of one, for its one input; and one to be
-    timed, which leaves the output in OpenVINO's memory. One stream, latency before throughput.
+    """A function from the only input of a model (an `openvino.Model` or its path) to its first output, and one for timing, which
+    leaves the output in OpenVINO's memory. One stream, optimized for latency.
     """
     openvino: Any = importlib.import_module("openvino")
     core = openvino.Core()
@@ -63,7 +63,7 @@ def _read(content: bytes) -> Any:
 
 
 def _quantised(content: bytes, calibration: Images, batch: int | None) -> Any:
-    """Like `_read`, quantised with images (n, channels, height, width)."""
+    """Like `_read`, quantized with images (n, channels, height, width)."""
     nncf = import_package("nncf", "openvino")
     advanced = import_package("nncf.quantization.advanced_parameters", "openvino")
     ranges = import_package("nncf.quantization.range_estimator", "openvino")
@@ -98,7 +98,7 @@ OPENVINO_INT8 = replace(
 
 
 def _contents(runtime: Runtime, job: Job) -> list[bytes]:
-    """OpenVINO writes elsewhere first: on a full disk it says nothing of the disk, and leaves half a file."""
+    """Contents of the files, written to a temporary folder, as OpenVINO reports no full disk and leaves half a file."""
     from ..nn.onnx import to_onnx
 
     graph = to_onnx(job.plan, job.network, **asdict(replace(job.onnx, opset=HARD_SWISH)))

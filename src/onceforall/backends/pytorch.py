@@ -1,7 +1,7 @@
-"""PyTorch eager on the processor: float32, channels-last, inference mode. And weights.safetensors with model.py: torch only.
+"""PyTorch eager on the processor: float32, channels-last, inference mode; and weights.safetensors with model.py, for torch only.
 
-torch has one number of threads per process. It is set before each call and put back after it, so functions loaded with different
-numbers can be timed in turns; calls from several Python threads at once would disturb each other.
+torch has one number of threads per process. It is set before each call and restored afterwards, so functions loaded with different
+numbers can be timed in turns; simultaneous calls from several Python threads would interfere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ with torch.no_grad():
 
 
 def with_threads(model: Callable[[Tensor], Tensor], *, threads: int, shape: Shape | None) -> OnHost:
-    """Any function of torch, as a runtime's."""
+    """Wrap any torch function as a runtime's function."""
     import torch
 
     def run(images: Images) -> Images:
@@ -47,9 +47,9 @@ def with_threads(model: Callable[[Tensor], Tensor], *, threads: int, shape: Shap
 
 
 def open_network(model: nn.Module | Path, *, threads: int, shape: Shape | None) -> OnHost:
-    """A network in eval mode, whose weights are laid out channels-last, in place; or the file of weights beside a model.py.
+    """Open a network in eval mode, converted to channels-last in place, or a file of weights next to a model.py.
 
-    One for any batch size is left as it is.
+    A network for any batch size is not converted.
     """
     import torch
 
@@ -58,7 +58,7 @@ def open_network(model: nn.Module | Path, *, threads: int, shape: Shape | None) 
 
 
 def from_source(folder: Path, name: str) -> Any:
-    """What a function or class of the folder's model.py makes of weights.safetensors; executes the file, as a user would.
+    """Apply a function or class of the folder's model.py to weights.safetensors; executes the file, as a user would.
 
     Raises:
         VerificationError: the file cannot be executed, has no such name, or does not load the weights.
@@ -68,12 +68,12 @@ def from_source(folder: Path, name: str) -> Any:
     try:
         exec(compile(read_text(path), str(path), "exec"), scope)
         return scope[name](folder / "weights.safetensors")
-    except Exception as error:  # whatever a wrong file does
+    except Exception as error:  # a wrong file may do anything
         raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
 
 
 def safetensors_of(network: nn.Module) -> bytes:
-    """The content of a safetensors file with the state dict."""
+    """Content of a safetensors file with the state dict."""
     from safetensors.torch import save
 
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
@@ -90,7 +90,7 @@ def _contents(job: Job) -> tuple[bytes, bytes]:
 
 
 def _load_for_many(folder: Path, threads: int) -> Run:
-    """Batch norms folded into the convolutions, as other runtimes do on their own: a quarter less time an image."""
+    """Load with batch norms folded into the convolutions, as other runtimes do by default: 25 % less time per image."""
     import torch
     from torch.fx.experimental.optimization import fuse
 

@@ -1,6 +1,6 @@
 """TensorRT on an NVIDIA GPU, float32 (no TF32), from the ONNX model; written for TensorRT 10.
 
-It does not come from the package index alone: NVIDIA's own instructions install it. Memory and streams are torch's.
+It cannot be installed from the package index alone: see NVIDIA's instructions. Memory and streams are torch's.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ def _find() -> Hardware:
 
 
 def _open(model: tuple[bytes, Shape], *, threads: int, shape: Shape | None) -> OnGpu:
-    """An engine for one batch size, on a stream of its own."""
+    """An engine for one batch size, on a separate stream."""
     assert shape is not None
     content, output_shape = model
     context = _engine(import_package("tensorrt", "tensorrt"), content, shape).create_execution_context()

@@ -1,7 +1,7 @@
-"""model.pt2: the graph that `torch.export` makes, any batch size; needs torch only. And AOTInductor, which compiles it to C++.
+"""model.pt2: the graph of `torch.export`, for any batch size, which only needs torch; and AOTInductor, which compiles it to C++.
 
-The compiled code has its number of threads built in; what it calls in torch uses torch's, which is set for each call as in
-`pytorch.py`. Compiling takes seconds for a block and needs a C++ compiler.
+The compiled code has a fixed number of threads; its calls into torch use torch's number, which is set for each call as in
+`pytorch.py`. Compiling takes seconds per block and needs a C++ compiler.
 """
 
 import io

@@ -34,9 +34,26 @@ LOOKS_LIKE = dict(zip("×–—µ’·●²³", "x--u'.*23", strict=True)) | {"�
 UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
+class _Patient(io.TextIOWrapper):
+    """Standard output whose reader may have seen enough, as `head` has: the work goes on to its end."""
+
+    def write(self, text: str) -> int:
+        with suppress(BrokenPipeError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(BrokenPipeError):
+            super().flush()
+
+
 def main() -> None:
     """Entry point of `ofa`. Under torchrun only the first process prints results."""
+    _open_what_is_closed()
     _take_any_text()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        own = sys.stdout
+        sys.stdout = _Patient(own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
@@ -48,9 +65,10 @@ def main() -> None:
     with handled(interrupt):
         code = run(sys.argv[1:])
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout.flush()
+        if isinstance(sys.stdout, _Patient):
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:  # what nobody read would be an error when the process ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # results went to a full disk
         code = _fail(f"standard output: {error.strerror}", 1)
@@ -132,6 +150,17 @@ def _notes() -> Iterator[None]:
         warnings.simplefilter("always", Note)
         warnings.showwarning = show
         yield
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that are closed, as by >&- in a shell or by a service, lead nowhere; else the next file would be one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number, which is this one
+        if vars(sys)[name] is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115  # for the rest of the process
 
 
 def _take_any_text() -> None:

@@ -243,7 +243,7 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def why_not_the_file(path: Path) -> str:
-    """What is there in place of a file that was meant, as after a download of something else; "" if that is not known."""
+    """What is there in place of a file that was meant, and what to do, as after a download of something else; "" if unknown."""
     try:
         with open(path, "rb") as file:
             start = file.read(64).lstrip().lower()
@@ -251,7 +251,9 @@ def why_not_the_file(path: Path) -> str:
         return ""
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS in place of the file: git lfs pull fetches it"
-    return "a page of HTML in place of the file" if start.startswith((b"<!doctype html", b"<html")) else ""
+    if start.startswith((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"\x28\xb5\x2f\xfd")):
+        return "compressed: unpack it first"
+    return "a page of HTML in place of the file: fetch it again" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def read_json(path: Path) -> Any:

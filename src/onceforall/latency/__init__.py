@@ -1,4 +1,4 @@
-"""Latency: measured on this machine, estimated for every network of a space."""
+"""Latency: measured on a device, estimated for every network of a space."""
 
 from typing import TYPE_CHECKING
 

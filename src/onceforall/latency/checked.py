@@ -1,4 +1,4 @@
-"""Which networks a latency table was checked on, and how sure their times are."""
+"""The networks that a latency table was tested on, with the uncertainty of their times."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from .table import LatencyTable
 
 
 def checked_networks(table: LatencyTable, folder: Path) -> list[tuple[Arch, tuple[float, float]]] | None:
-    """The networks of `table.errors`, in its order, each with the 95 % interval of its measurement in ms.
+    """The networks of `table.errors`, in the same order, each with the 95 % interval of its measurement in ms.
 
-    The interval is the widest, relative to its time, of the times that the network was loaded and timed.
+    A network is loaded and timed several times; the interval is the widest of these, relative to its time.
 
     Args:
         table: made by `profile_space`.
-        folder: where its measurements were kept.
+        folder: folder of its measurements.
 
     Returns:
-        None where that cannot be told: the profile was made with another effort or seed, or its measurements are not there.
+        None if unknown: the profile was made with another effort or seed, or its measurements are missing.
     """
     errors, space = table.errors, table.costs.segments.space
     bounds: dict[str, tuple[float, float]] = {}

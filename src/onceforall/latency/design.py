@@ -1,4 +1,4 @@
-"""What is to be measured for a latency table, and what is made of the times."""
+"""Design of a latency profile: what to measure for a table, and how to turn the times into costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,24 @@ from ..space import Space
 from .fit import compositions, fit_costs, interpolate_times
 from .table import LatencyErrors
 
-LEAST = 5  # networks of a space, for a table
+LEAST = 5  # minimum number of networks in a space for a table
 FOLDS = 5
-LEAST_TO_STOP = 20  # networks, for a cross-validation that can be trusted
+LEAST_TO_STOP = 20  # minimum number of networks for a reliable cross-validation
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured.
+    """How much to measure.
 
     Args:
-        resolutions: at most this many at which segments are timed; the others are interpolated.
-        test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
-        passes: groups in which each network is timed, loaded afresh: it may then be a few per cent faster or slower.
-        rounds: bursts in each group, twice as many where intervals are wide and that takes seconds only; see `time_calls`.
-        limit: noise of the networks' times above which the machine is refused; see `time_calls`.
-        target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is left out.
+        resolutions: maximum number of resolutions at which segments are timed; other resolutions are interpolated.
+        fit: networks to fit the table to.
+        test: held-out networks to test the table. A space with fewer than `fit + test` networks is split 3 : 2.
+        passes: groups in which each network is timed; each reload may make it a few percent faster or slower.
+        rounds: bursts per group, twice as many if intervals are wide and it takes only seconds; see `time_calls`.
+        limit: noise of the networks' times above which the machine is rejected; see `time_calls`.
+        target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is skipped.
     """
 
     resolutions: int = 5
@@ -49,17 +50,17 @@ QUICK = Effort(resolutions=3, fit=24, test=16, passes=3, rounds=8)
 
 
 class Design:
-    """The segments and networks of a space that are timed.
+    """The segments and networks of a space to time.
 
     Args:
-        space: whose networks are to be estimated.
-        seed: of the networks drawn to fit and to test.
+        space: the space of the latency table.
+        seed: seed for drawing the networks to fit and to test.
 
     Attributes:
         pieces: plans of single segments.
-        first: plans of whole networks: half of those to fit and those to test, mixed.
-        more: plans of the other half of those to fit.
-        genes: rows of the networks to fit, and of those to test.
+        first: plans of half of the networks to fit and all networks to test, shuffled.
+        more: plans of the other half of the networks to fit.
+        genes: gene rows of the networks to fit and of the networks to test.
 
     Raises:
         DeviceError: the space has too few networks for a table.
@@ -80,7 +81,7 @@ class Design:
         self.more = [space.lower(arch, num_classes) for arch in space.archs(fitted[1::2])]
 
     def sum_of_pieces(self, pieces_ms: Sequence[float]) -> CostTable:
-        """The cost of every segment alone: the plain sum, which knows nothing of whole networks.
+        """The cost of every segment timed on its own, for estimates by plain summation, without whole networks.
 
         Args:
             pieces_ms: times of `pieces`.
@@ -88,7 +89,7 @@ class Design:
         return self._costs(interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True))))
 
     def expected_error(self, pieces_ms: Sequence[float], first_ms: Sequence[float]) -> float:
-        """Mean relative error, by cross-validation on the first half of the networks to fit; infinite with fewer than 20.
+        """Mean relative error by cross-validation on the first half of the networks to fit; infinite for fewer than 20.
 
         Args:
             pieces_ms: times of `pieces`.
@@ -108,7 +109,7 @@ class Design:
     def fit(
         self, pieces_ms: Sequence[float], first_ms: Sequence[float], more_ms: Sequence[float] = ()
     ) -> tuple[CostTable, LatencyErrors]:
-        """The cost of every segment inside a network, and how far off it is on the networks to test.
+        """The cost of every segment inside a network, and the errors on the networks to test.
 
         Args:
             pieces_ms: times of `pieces`.
@@ -126,19 +127,19 @@ class Design:
         return self._table.costs(lambda segment: by_signature[segment.signature])
 
     def _sorted(self, first_ms: Sequence[float]) -> Floats:
-        """Times of the networks to fit, then of those to test."""
+        """Times of the networks to fit, followed by those of the networks to test."""
         times = np.zeros(len(first_ms))
         times[self._order] = first_ms
         return times
 
 
 def key_of(plan: Plan) -> str:
-    """Equal for plans that compute the same on the same shapes."""
+    """A key that is equal for plans with the same computation on the same shapes."""
     return sha256(repr([segment.signature for segment in plan.segments]).encode()).hexdigest()[:20]
 
 
 def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int) -> list[int]:
-    """Indices of the segments to time: those at up to `most` resolutions, the smallest and the largest among them."""
+    """Indices of the segments to time, at up to `most` resolutions including the smallest and the largest."""
     resolutions = len(table.space.resolutions)
     picked = np.unique(np.linspace(0, resolutions - 1, min(most, resolutions)).round().astype(int))
     wanted: set[tuple[Shape, tuple[Op, ...]]] = set()
@@ -149,10 +150,10 @@ def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int)
 
 
 def _draw(table: SegmentTable, effort: Effort, seed: int) -> tuple[Genes, Genes]:
-    """Networks to fit, the smallest, the largest, and others spread evenly over MACs; and other networks to test.
+    """Networks to fit (the smallest, the largest, and others spread evenly over MACs) and other networks to test.
 
-    Uniform draws are alike in MACs, and a search goes to the ends. So each row draws its genes around a level of its own; of
-    the networks to test every other one is drawn uniformly, as `Space.sample` does.
+    Uniform samples have similar MACs, but a search also visits the extremes. So each row draws its genes around its own size level;
+    every other network to test is drawn uniformly, like `Space.sample`.
     """
     space, rng = table.space, np.random.default_rng(seed)
     sizes = np.array([len(column.choices) for column in space.columns])

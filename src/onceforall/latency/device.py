@@ -1,4 +1,4 @@
-"""`Device`: what latency is measured on. A runtime with its settings, on this machine or another."""
+"""`Device`: what latency is measured on, a runtime with its settings on this machine or another one."""
 
 import re
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from ..errors import DeviceError, OnceForAllError
 from .host import Host
 
 ALIASES = {"cpu": "onnxruntime"}
-IMPORTED = "imported"  # the runtime of a device whose times came in a file
+IMPORTED = "imported"  # the runtime of a device whose times were read from a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,13 @@ class Device:
 
     Args:
         runtime: name in `onceforall.backends.RUNTIMES`.
-        threads: that compute one network.
-        batch: images per call; a latency is that of the whole call.
-        host: another machine, "ssh://user@board"; see `remote.Host`. None for this one. With the runtime "imported", the name of
+        threads: number of threads per network.
+        batch: images per call; latency refers to the whole call.
+        host: another machine, "ssh://user@board", see `Host`; None for this machine. With the runtime "imported", the name of
             a device whose times were imported.
 
     Raises:
-        DeviceError: an unknown runtime, a number below 1, or a host of another form.
+        DeviceError: an unknown runtime, a number below 1, or a malformed host.
     """
 
     runtime: str
@@ -50,12 +50,12 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """Read "runtime" or "runtime:key=value,…", e.g. "onnxruntime:threads=2,batch=1". "cpu" is ONNX Runtime.
+        """Read "runtime" or "runtime:key=value,…", e.g. "onnxruntime:threads=2,batch=1". "cpu" stands for ONNX Runtime.
 
-        After "@" comes another machine, as in "onnxruntime:threads=2@ssh://pi@board", or the name in "imported@phone".
+        Another machine follows "@", as in "onnxruntime:threads=2@ssh://pi@board", as does the name in "imported@phone".
 
         Raises:
-            DeviceError: an unknown runtime or key, a value that is no whole number of at least 1, or a host of another form.
+            DeviceError: an unknown runtime or key, a value that is not a whole number of at least 1, or a malformed host.
         """
         text, at, host = text.partition("@")
         runtime, _, rest = text.partition(":")
@@ -76,12 +76,12 @@ class Device:
 
     @property
     def imported(self) -> bool:
-        """Whether its times came in a file, so that nothing can be measured on it."""
+        """Whether its times were read from a file, so nothing can be measured on it."""
         return self.runtime == IMPORTED
 
     @property
     def on_processor(self) -> bool:
-        """Whether it is this machine's processor, so that files which run there have its latency; not a GPU.
+        """Whether it is this machine's processor (not a GPU), so that files running here have its latency.
 
         Raises:
             OnceForAllError: see `Runtime.hardware`.
@@ -89,7 +89,7 @@ class Device:
         return self.host is None and RUNTIMES[self.runtime].hardware().name == processor_name()
 
     def __str__(self) -> str:
-        """The canonical name, fit for a folder: "onnxruntime-threads1-batch1"; of another machine with its address."""
+        """The canonical name, usable as a folder name: "onnxruntime-threads1-batch1", with the address of another machine."""
         where = "" if self.host is None else "-at-" + re.sub(r"[^\w.-]+", "-", self.host.removeprefix("ssh://"), flags=re.ASCII)
         return f"{self.runtime}-threads{self.threads}-batch{self.batch}{where}"
 
@@ -101,14 +101,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """A runtime as this machine has it.
+    """Availability of a runtime on this machine.
 
     Args:
         runtime: name in `RUNTIMES`.
-        version: of its package, None where that is not installed.
-        processor: that it computes on; if it cannot run here, this machine's processor.
-        threads: at most this many compute one network.
-        lacks: what keeps this machine from using it and what to do, in one line; None if nothing does.
+        version: version of its package, None if it is not installed.
+        processor: what it computes on; this machine's processor if it cannot run here.
+        threads: maximum number of threads per network.
+        lacks: one line on what prevents its use here and what to do; None if nothing does.
     """
 
     runtime: str
@@ -119,12 +119,12 @@ class Available:
 
 
 def list_devices() -> list[Available]:
-    """Every runtime, with its version, what it computes on and the number of threads that it can use here."""
+    """List every runtime with its version, its processor and the number of threads that it can use here."""
     return [available(name) for name in RUNTIMES]
 
 
 def available(name: str) -> Available:
-    """One runtime, by its name, as this machine has it."""
+    """The availability of one runtime, by its name, on this machine."""
     runtime = RUNTIMES[name]
     version = package_version(runtime.package)
     try:
@@ -135,7 +135,7 @@ def available(name: str) -> Available:
 
 
 def package_version(package: str) -> str | None:
-    """The installed version of a package, None where there is none."""
+    """The installed version of a package, None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

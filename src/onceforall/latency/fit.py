@@ -1,16 +1,15 @@
-"""From times of segments alone and of whole networks to one cost per segment.
+"""Fit one cost per segment to the times of single segments and of whole networks.
 
-A segment takes another time inside a network than alone: its neighbours are fused with it, its weights come from a farther
-cache, its input has the layout that the segment before left. So the time alone, times one common factor, is only the
-expectation of a Gaussian prior for a segment's cost; whole networks, whose time is the sum of their segments' costs plus noise,
-are the observations; and the posterior mean is the table. Deviations from the expectation are of two kinds: proportional to
-simple features (weights, memory traffic, MACs, number of operations), alike for all segments; and proportional to the time
-itself, alike for segments that have their place, kernels, widths or size in common. How large they are is chosen by marginal
-likelihood.
+A segment takes a different time inside a network than alone: it is fused with its neighbors, its weights come from a more distant
+cache, and its input has the layout that the previous segment left. So the time alone, multiplied by one common factor, is only the
+mean of a Gaussian prior for a segment's cost. Whole networks, whose time is the sum of their segments' costs plus noise, are the
+observations, and the posterior mean is the table. There are two kinds of deviations from the prior mean: proportional to simple
+features (weights, memory traffic, MACs, number of operations), shared by all segments; and proportional to the time itself, shared
+by segments with the same place, kernels, widths or size. Their scales are chosen by marginal likelihood.
 
-Held-out error of 60 networks, prototypes of the models fitted to 24, busy 2-core machine, ONNX Runtime, spaces of 0.2 and 0.6 ms
+Held-out error on 60 networks, prototypes of the models fitted to 24, busy 2-core machine, ONNX Runtime, spaces of 0.2 and 0.6 ms
 networks: plain sum 16.3 and 14.2 %; sum times a factor 2.2 and 2.4 %; non-negative least squares on features 1.1 and 2.3 %; this
-0.8 and 2.2 %. Times measured again differed by 0.5 and 1.7 %.
+model 0.8 and 2.2 %. Repeated measurements differed by 0.5 and 1.7 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +27,14 @@ from ..ops import Add, Call, Conv, Scale, Shape
 from ..plan import Segment
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-FEATURE_SPREADS = (0.03, 0.1, 0.3)  # standard deviation of each feature's part in the time of a mean network
+FEATURE_SPREADS = (0.03, 0.1, 0.3)  # standard deviation of each feature's share of an average network's time
 SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # of a segment's own relative deviation
 NOISES = (0.003, 0.01, 0.03)  # of a whole network's measured time
 
 
 @dataclass(frozen=True, slots=True)
 class _Likeness:
-    """What segments can have in common."""
+    """Properties that segments can share."""
 
     place: tuple[int, int, tuple[str, ...]]  # input and output channels, kinds of operations
     kernels: tuple[tuple[int, int], ...]  # sizes and strides
@@ -48,7 +47,7 @@ class _Likeness:
 
 
 def likeness(segment: Segment) -> _Likeness:
-    """Read off a segment's operations."""
+    """The properties of a segment, from its operations."""
     found = layers(segment)
     calls = any(isinstance(op, Call) for op in segment.ops)
     into, out = (channels(shape) if calls else shape[0] for shape in (segment.in_shape, segment.out_shape))
@@ -61,10 +60,10 @@ def likeness(segment: Segment) -> _Likeness:
 
 
 def interpolate_times(segments: Sequence[Segment], known: Mapping[int, float]) -> Floats:
-    """Times of all segments from the times of some (by index): linear in MACs between segments that differ in size only.
+    """Interpolate the times of all segments from some (by index), linearly in MACs between segments that differ only in size.
 
     Raises:
-        KeyError: no segment like this one is known.
+        KeyError: the time of no segment like this one is known.
     """
     groups: dict[_Likeness, list[int]] = {}
     for i in known:
@@ -80,7 +79,7 @@ def interpolate_times(segments: Sequence[Segment], known: Mapping[int, float]) -
 
 
 def compositions(table: SegmentTable, genes: Genes) -> Floats:
-    """How often each of `table.distinct()` occurs in each network, (rows, segments)."""
+    """Number of times each of `table.distinct()` occurs in each network (rows, segments)."""
     index = {segment.signature: i for i, segment in enumerate(table.distinct())}
     counts = np.zeros((len(genes), len(index)))
     for slot in table.slots:
@@ -92,13 +91,13 @@ def compositions(table: SegmentTable, genes: Genes) -> Floats:
 
 
 def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networks: Floats) -> Floats:
-    """Cost of each segment in ms, above 0.
+    """Fit the cost of each segment in ms, above 0.
 
     Args:
-        segments: that networks are made of.
-        alone: time of each segment by itself, ms.
-        counts: of each segment in each measured network (networks, segments).
-        networks: measured times, ms.
+        segments: all segments of the networks.
+        alone: time of each segment on its own, ms.
+        counts: occurrences of each segment in each measured network (networks, segments).
+        networks: measured times of the networks, ms.
     """
     expected = alone * np.median(networks / (counts @ alone))
     features = np.array([_features(segment) for segment in segments], float)
@@ -119,7 +118,7 @@ def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networ
 
 
 def _features(segment: Segment) -> tuple[float, ...]:
-    """What every segment pays for: being there, weights, memory traffic, MACs, convolutions, gates, shortcuts."""
+    """Cost features of a segment: a constant, weights, memory traffic, MACs, convolutions, gates, shortcuts."""
     working = [op for op in segment.ops if isinstance(op, Conv | Add | Scale) or (isinstance(op, Call) and not op.fused)]
     traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in working)
     kinds = [sum(isinstance(op, kind) for op in segment.ops) for kind in (Conv, Scale, Add)]
@@ -130,7 +129,7 @@ def _features(segment: Segment) -> tuple[float, ...]:
 
 
 def _kernel(segments: Sequence[Segment]) -> Floats:
-    """Prior covariance of relative deviations: segments in one place, more if kernels, widths or size are equal too."""
+    """Prior covariance of relative deviations, for segments of the same place; more if kernels, widths or size also match."""
     likes = [likeness(segment) for segment in segments]
     place, size = _equal([like.place for like in likes]), _equal([like.size for like in likes])
     kernels, widths = _equal([like.kernels for like in likes]), _equal([like.widths for like in likes])
@@ -138,7 +137,7 @@ def _kernel(segments: Sequence[Segment]) -> Floats:
 
 
 def _equal(values: Sequence[object]) -> Floats:
-    """1 where two values are equal, else 0."""
+    """Matrix of 1 where two values are equal, else 0."""
     numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
     ids = np.array([numbers[value] for value in values])
     return np.asarray(ids[:, None] == ids, float)

@@ -14,13 +14,13 @@ ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where to log in, without a password, and the Python there.
+    """A machine to log in to without a password, and its Python.
 
     Args:
         name: host name or address.
-        user: None for ssh's own choice, as for port.
-        port: of sshd.
-        python: command there, with numpy and the runtime.
+        user: login name; None for ssh's default.
+        port: port of sshd; None for ssh's default.
+        python: Python command on the host, with numpy and the runtime installed.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Host:
 
     @classmethod
     def parse(cls, text: str) -> "Host":
-        """Read "ssh://user@board:22?python=venv/bin/python"; all but the name may be left out.
+        """Read "ssh://user@board:22?python=venv/bin/python"; everything but the name is optional.
 
         Raises:
-            DeviceError: another form.
+            DeviceError: a malformed address.
         """
         found = ADDRESS.fullmatch(text)
         if found is None:

@@ -1,4 +1,4 @@
-"""Latency of devices that have neither ssh nor Python: model files to take there, and times that come back in a CSV file."""
+"""Latency of devices without ssh or Python: export model files to time there, and import the times from a CSV file."""
 
 import csv
 import io
@@ -25,31 +25,31 @@ FORMAT = "onceforall.kit/1"
 MANIFEST, RESULTS = "manifest.json", "results.csv"
 HEADER = ["file", "ms"]
 SEPARATORS = ",;\t"
-# Bounds of what can be true of a time, wide enough for a microcontroller and for a data-centre's GPU
-RATES = 1e4, 1e14  # MACs a second
-ALIKE = 10.0  # times per MAC of whole networks of a space, as factors of their median
-FASTER = 100.0  # a segment alone, likewise
-SLOWER = 3.0  # a segment alone, in times of the slowest network
-MOST_ERROR = 0.5  # mean, of the table: whatever was timed then, it was not these models
+# Plausibility bounds of a time, wide enough for microcontrollers and data-center GPUs
+RATES = 1e4, 1e14  # MACs per second
+ALIKE = 10.0  # maximum factor between a network's time per MAC and the median
+FASTER = 100.0  # the same factor for a faster single segment
+SLOWER = 3.0  # maximum time of a single segment, relative to the slowest network
+MOST_ERROR = 0.5  # mean error of the table, above which other models must have been timed
 
 
 def export_kit(
     space: Space, num_classes: int, folder: Path, effort: Effort, *, seed: int = 0, progress: Progress = QUIET
 ) -> list[str]:
-    """Write every model that has to be timed, as ONNX with made-up weights, a manifest, and results.csv to fill in.
+    """Write every model to time as ONNX with made-up weights, a manifest, and a results.csv to fill in.
 
     An interrupted export resumes where it stopped.
 
     Args:
-        space: whose networks are to be estimated.
-        effort: how many models.
-        progress: its `count` gets files written, files in all and what is written.
+        space: the space of the latency table.
+        effort: how many models to write.
+        progress: its `count` receives the number of files written, the total and what is written.
 
     Returns:
         The files' names, relative to the folder.
 
     Raises:
-        FileError: the folder holds something else, or cannot be written.
+        FileError: the folder contains something else, or cannot be written.
         MissingExtraError: the package onnx is not installed.
     """
     design = Design(space, num_classes, effort, seed)
@@ -80,15 +80,16 @@ def export_kit(
 
 
 def import_results(space: Space, num_classes: int, results: Path, name: str) -> LatencyTable:
-    """The latency table of a device from the times of a kit's models.
+    """Make the latency table of a device from the times of a kit's models.
 
     Args:
-        results: the kit's results.csv, filled in: milliseconds of one call with one image; manifest.json lies beside it. Columns
-            may be separated by commas, semicolons or tabs, as spreadsheets write them; with one of the latter two, 1,5 is 1.5.
+        results: the completed results.csv, with milliseconds per call with one image, next to the kit's manifest.json. Columns may
+            be separated by commas, semicolons or tabs, as spreadsheets write them; with semicolons or tabs, 1,5 means 1.5.
+        name: name of the device.
 
     Raises:
-        FileError: a file that cannot be read or is not of a kit.
-        DeviceError: times are missing, double, impossible or not those of these models; or the kit belongs to another space.
+        FileError: a file that cannot be read or does not belong to a kit.
+        DeviceError: times are missing, duplicate, impossible or of other models, or the kit belongs to another space.
     """
     device = Device("imported", host=name)
     if not (results.parent / MANIFEST).exists():
@@ -124,7 +125,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
 
 
 def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Plan]) -> None:
-    """Raise a `DeviceError` that names a time which cannot be right: a wrong unit, a wrong line, a disturbed measurement."""
+    """Raise a `DeviceError` for an implausible time: a wrong unit, a wrong line, a disturbed measurement."""
     whole = [file for file, plan in plans.items() if len(plan.segments) > 1]
     usual = float(np.median([times[file] / plans[file].macs for file in whole]))
     slowest = max(times[file] for file in whole)

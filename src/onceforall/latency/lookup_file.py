@@ -1,7 +1,7 @@
-"""Reads one YAML file of published latencies: a flat mapping from keys to {count, mean, std} in ms.
+"""Read YAML files of published latencies: flat mappings from keys to {count, mean, std} in ms.
 
-Files come from elsewhere, so the parser's events are checked one by one: no object is built from YAML, aliases and tags are
-refused, and the first thing that does not belong ends it.
+The files are untrusted, so the parser's events are checked one by one: no object is built from YAML, aliases and tags are
+rejected, and the first unexpected event is an error.
 """
 
 import re
@@ -24,7 +24,7 @@ FIRST_CONV = re.compile(r"Conv-input:([1-9][0-9]{0,4})x\1x3-output:.*")
 
 @dataclass(frozen=True)
 class LookupFile:
-    """Mean time in ms of each key, at one resolution."""
+    """Mean time of each key in ms, at one resolution."""
 
     path: Path
     resolution: int
@@ -32,10 +32,10 @@ class LookupFile:
 
 
 def read_lookup_files(path: Path) -> list[LookupFile]:
-    """A file, or those of a folder; one for each resolution, ascending.
+    """Read a file, or all files of a folder: one per resolution, ascending.
 
     Raises:
-        FileError: nothing to read, or a file that is no such table.
+        FileError: nothing to read, or a file that is not such a table.
     """
     with reading_or_writing(path):
         paths = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"}) if path.is_dir() else [path]
@@ -65,7 +65,7 @@ def _read(path: Path) -> LookupFile:
 
 
 def _entries(path: Path, events: Iterator[Any]) -> Iterator[tuple[str, float]]:
-    """Key and mean of each entry."""
+    """Yield key and mean of each entry."""
     wanted = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent)
     begin = [event for kind, event in zip(wanted, events, strict=False) if isinstance(event, kind)]
     if len(begin) < 3 or begin[2].tag is not None or begin[2].anchor is not None:
@@ -82,7 +82,7 @@ def _entries(path: Path, events: Iterator[Any]) -> Iterator[tuple[str, float]]:
 
 
 def _pairs(path: Path, events: Iterator[Any], inside: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Keys of a mapping and the events that their values begin with; values inside an entry are scalars."""
+    """Yield the keys of a mapping with the first events of their values; values inside an entry must be scalars."""
     seen = set()
     for name in events:
         if isinstance(name, yaml.MappingEndEvent):
@@ -104,13 +104,13 @@ def _pairs(path: Path, events: Iterator[Any], inside: str | None = None) -> Iter
 
 
 def _milliseconds(path: Path, key: str, event: Any) -> float:
-    """A plain number above 0."""
+    """The value of a plain number above 0."""
     if not event.implicit[0] or not NUMBER.fullmatch(event.value) or not (value := float(event.value)) > 0 or not isfinite(value):
         raise FileError(f"{path}: {_short(key)}: the mean is {_short(event.value)}: it must be a number of milliseconds above 0")
     return value
 
 
 def _short(value: object) -> str:
-    """One line, not too long; quoted if it comes from the file."""
+    """Shorten to one line; quoted if it comes from the file."""
     text = repr(value) if isinstance(value, str) else " ".join(str(value).split())
     return text if len(text) <= 160 else f"{text[:157]}…"

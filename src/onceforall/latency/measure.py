@@ -1,19 +1,19 @@
-"""Time functions on a machine that does other things too.
+"""Time functions on a machine that is also busy with other work.
 
-What was measured before this was written (2 cores, a training run using 1.6 of them, 25 networks of 0.15 to 0.8 ms on ONNX
-Runtime; spread of repeated estimates): median of all calls 2.3 % and 3.3 % (two spaces), lowest 5 % of calls 1.0 % and 0.4 %,
-lowest quarter of quotients by the reference 0.7 % and 0.2 %. So:
+The design follows measurements (2 cores, a training run using 1.6 of them, 25 networks of 0.15 to 0.8 ms on ONNX Runtime). The
+spread of repeated estimates was, in two spaces: median of all calls 2.3 % and 3.3 %, lowest 5 % of calls 1.0 % and 0.4 %, lower
+quartile of ratios to the reference 0.7 % and 0.2 %. Hence:
 
-- Functions are timed in rounds, a short burst of calls each, so that a slow second is shared by all of them. The first call of a
+- Functions are timed in rounds, in a short burst of calls each, so that a slow second affects all of them. The first call of a
   burst only brings the function's memory back into the caches. The shortest call of a burst counts.
-- A reference kernel of fixed work, half arithmetic, half memory traffic, is timed in between. Each burst counts as a quotient by
-  the reference just before and after it, which cancels changes of clock frequency and part of what neighbours do.
-- The estimate is the lower quartile of the quotients over rounds. It comes with a 95 % interval from order statistics, and
-  rounds continue until that is narrow enough.
-- What disturbs all functions alike and the reference not (a neighbour of this virtual machine in the shared cache: all networks 5 %
-  slower for seconds, the reference as fast as before) is seen by comparing each function with its neighbours in the round, where
-  there are at least `LEVELLED` of them; then the median serves. On a quiet machine, 36 networks of 1.4 to 4.1 ms, first against
-  second half of 60 rounds: 1.1 and 5.8 % by lower quartiles (OpenVINO, ONNX Runtime), 0.2 and 0.5 % so.
+- A reference kernel with a fixed amount of work, half arithmetic, half memory traffic, is timed in between. Each burst counts as a
+  ratio to the reference just before and after it, which cancels changes of the clock frequency and part of other programs' load.
+- The estimate is the lower quartile of the ratios over rounds. It has a 95 % interval from order statistics, and rounds continue
+  until that is narrow enough.
+- Some disturbances affect all functions but not the reference (another virtual machine sharing the cache: all networks 5 % slower
+  for seconds, the reference as fast as before). They show when each function is compared with its neighbors in the round, if there
+  are at least `LEVELLED` functions; the median is used then. On a quiet machine, 36 networks of 1.4 to 4.1 ms, first against
+  second half of 60 rounds: 1.1 and 5.8 % by lower quartiles (OpenVINO, ONNX Runtime), 0.2 and 0.5 % this way.
 """
 
 import gc
@@ -31,10 +31,10 @@ from ..common.processors import processors
 from ..errors import DeviceError
 
 QUANTILE = 0.25
-LEVELLED = 8  # functions from which on they are compared with each other
-NEIGHBOURS = 5  # on each side
-STUBBORN = 5  # times as patient where the machine would be refused
-REFERENCE_EVERY_MS = 4.0  # drift is not followed on a finer scale
+LEVELLED = 8  # minimum number of functions to compare with each other
+NEIGHBOURS = 5  # functions on each side to compare with
+STUBBORN = 5  # factor of the patience before the machine is rejected
+REFERENCE_EVERY_MS = 4.0  # drift on a finer scale is ignored
 Clock = Callable[[], int]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -50,12 +50,12 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Half the interval's width as a fraction of the estimate."""
+        """Half the width of the interval, as a fraction of the estimate."""
         return (self.high - self.low) / 2 / self.ms
 
 
 class ReferenceKernel:
-    """The reference kernel: about 0.1 ms of small matrix products (in the first cache) and a sum over 4 MB (beyond the second)."""
+    """The reference kernel: about 0.1 ms of small matrix products (in the L1 cache) and a sum over 4 MB (beyond the L2 cache)."""
 
     def __init__(self) -> None:
         self._a = np.full((48, 48), 0.5, np.float32)
@@ -68,12 +68,12 @@ class ReferenceKernel:
         self._big.sum()
 
     def baseline_ms(self) -> float:
-        """What one call takes when the machine is least disturbed, about a fifth of a second's worth of trying."""
+        """Time of one call when the machine is least disturbed; takes about a fifth of a second to measure."""
         return least_disturbed_ms(self)
 
 
 def least_disturbed_ms(kernel: Callable[[], object]) -> float:
-    """The lower tenth of 300 bursts of a reference kernel."""
+    """The 10 % quantile of 300 bursts of a reference kernel."""
     return float(np.quantile([_burst(kernel, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
 
 
@@ -90,20 +90,21 @@ def time_calls(
     reference: Callable[[], object] | None = None,
     clock: Clock = perf_counter_ns,
 ) -> list[Timing]:
-    """Time several functions in turns; give those that are to be compared in one call.
+    """Time several functions in turns. Functions to be compared must be timed in the same call.
 
     Args:
-        functions: called without arguments; inputs are made before, so their copying is not timed.
-        rounds: at least this many, of one burst of calls per function.
-        max_rounds: at most this many, and none begun after `patience_s`, while a tenth of the intervals is wider than `precision`.
-        precision: wanted half-width of the 95 % intervals, as a fraction of the estimate.
-        limit: the half-width from which on the machine is refused as too noisy, if more than a tenth of the intervals has it.
+        functions: called without arguments; their inputs are prepared in advance, so copying them is not timed.
+        rounds: minimum number of rounds, with one burst of calls per function.
+        max_rounds: maximum number of rounds, none started after `patience_s`, while a tenth of the intervals is wider than
+            `precision`.
+        precision: target half-width of the 95 % intervals, as a fraction of the estimate.
+        limit: half-width above which the machine is rejected as too noisy, if more than a tenth of the intervals exceed it.
         burst_ms: length of a burst; at least four calls.
-        patience_s: seconds after which no more than `rounds` are made; five times as many before the machine is refused.
-        baseline_ms: what the reference kernel takes on the undisturbed machine. Times are scaled to it, so measurements of one
-            baseline compare across hours. Default: its lower quartile during this call.
-        reference: kernel in place of `ReferenceKernel`.
-        clock: nanoseconds.
+        patience_s: seconds after which only `rounds` are completed; five times longer before the machine is rejected.
+        baseline_ms: time of the reference kernel on the undisturbed machine. Times are scaled to it, so measurements with the same
+            baseline are comparable across hours. Default: its lower quartile during this call.
+        reference: kernel to use instead of `ReferenceKernel`.
+        clock: returns nanoseconds.
 
     Raises:
         DeviceError: the machine is too noisy.
@@ -148,7 +149,7 @@ def _round(
     quotients: list[list[float]],
     bases: list[float],
 ) -> None:
-    """One burst of each function, and of the reference before, after and about every `REFERENCE_EVERY_MS` in between."""
+    """Run one burst of each function, and of the reference before, after and about every `REFERENCE_EVERY_MS` in between."""
     before, started = _burst(reference, 3, clock), clock()
     bases.append(before)
     pending: list[tuple[int, float]] = []
@@ -163,7 +164,7 @@ def _round(
 
 
 def _burst(function: Callable[[], object], calls: int, clock: Clock) -> float:
-    """The shortest of some calls in ns, after one that does not count."""
+    """The shortest of several calls in ns, after one that does not count."""
     function()
     best = 1 << 62
     for _ in range(calls):
@@ -174,19 +175,19 @@ def _burst(function: Callable[[], object], calls: int, clock: Clock) -> float:
 
 
 def _warm_up(function: Callable[[], object], clock: Clock) -> float:
-    """Call until two bursts in a row bring no call that is 2 % shorter, at most 30 bursts; the shortest call in ns."""
+    """Call until two bursts in a row are not 2 % faster, at most 30 bursts; return the shortest call in ns."""
     best, since = _burst(function, 3, clock), 0
     for _ in range(30):
         again = _burst(function, 3, clock)
         since = 0 if again < 0.98 * best else since + 1
         best = min(best, again)
-        if since == 2:  # the estimate is a quantile over rounds: a third one would only take time
+        if since == 2:  # the estimate is a quantile over rounds: a third burst would only take time
             break
     return best
 
 
 def _levelled(quotients: Floats) -> Floats:
-    """The quotients (functions, rounds) without what functions that were timed one after the other have in common in a round."""
+    """The ratios (functions, rounds) without the deviation shared by neighboring functions in a round."""
     relative = quotients / np.median(quotients, 1, keepdims=True)
     n = len(relative)
     common = [np.median(relative[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1], 0) for i in range(n)]
@@ -195,7 +196,7 @@ def _levelled(quotients: Floats) -> Floats:
 
 
 def _timing(quotients: Floats, base: float, calls: int, quantile: float) -> Timing:
-    """A quantile and the order statistics that enclose it with 95 % (normal approximation to the binomial)."""
+    """A quantile with its 95 % interval from order statistics (normal approximation to the binomial)."""
     n = len(quotients)
     values = np.sort(quotients) * base
     half = 1.96 * math.sqrt(n * quantile * (1 - quantile))
@@ -205,7 +206,7 @@ def _timing(quotients: Floats, base: float, calls: int, quantile: float) -> Timi
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Collections would fall into some calls and not into others."""
+    """Context without garbage collections, which would disturb only some of the calls."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -216,7 +217,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _load() -> str:
-    """How busy the machine is, where the system tells it."""
+    """How busy the machine is, if the system reports it."""
     try:
         return f" (load average {os.getloadavg()[0]:.1f} on {processors()} processors)"
     except (AttributeError, OSError):

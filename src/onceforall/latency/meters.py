@@ -1,4 +1,4 @@
-"""Where networks are timed: `meter_of` gives what times the networks of a device, here or elsewhere."""
+"""Timing of networks on this machine or another one; `meter_of` returns the meter of a device."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ class _Meter(Protocol):
 
     @property
     def processor(self) -> str:
-        """What is measured."""
+        """Name of the processor that is measured."""
 
     @property
     def version(self) -> str:
@@ -33,7 +33,7 @@ class _Meter(Protocol):
 
     @property
     def baseline_ms(self) -> float:
-        """What `ReferenceKernel` takes there, undisturbed."""
+        """Undisturbed time of the reference kernel there."""
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
         """Time networks in turns; the arguments are those of `time_calls`.
@@ -45,13 +45,13 @@ class _Meter(Protocol):
 
 
 class _LocalMeter:
-    """This machine."""
+    """Times networks on this machine."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         here = available(device.runtime)
         self.processor, self.version = here.processor, here.version or ""
-        if here.lacks is not None:  # a package, a compiler, a GPU: said as a runtime says it, before anything is measured
+        if here.lacks is not None:  # a package, a compiler, a GPU: report it before anything is measured
             RUNTIMES[device.runtime].hardware()
         self._reference = _reference(device)
         self.baseline_ms = least_disturbed_ms(self._reference)
@@ -61,14 +61,14 @@ class _LocalMeter:
 
 
 def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> _Meter:
-    """What times networks of the device.
+    """The meter that times networks on a device.
 
     Args:
-        device: here, or on another machine.
-        say: called with a message when a connection broke and is tried again.
+        device: on this machine or another one.
+        say: called with a message when a lost connection is retried.
 
     Raises:
-        DeviceError: a host that cannot be reached or lacks something; a device whose times were imported.
+        DeviceError: a host that cannot be reached or lacks something, or a device whose times were imported.
     """
     if device.imported:
         raise DeviceError(f"the times of {device} were imported, nothing can be measured on it from here")
@@ -86,12 +86,12 @@ def measure_networks(
     patience_s: float = 20.0,
     anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
-    """Latency of whole networks, timed in turns; on another machine with made-up weights.
+    """Measure the latency of whole networks, timed in turns; on another machine with made-up weights.
 
     Args:
-        networks: plans with their networks or state dicts; None stands for made-up weights, on which latency does not depend.
-        rounds: see `time_calls`, as for limit and patience_s.
-        anchor: a `LatencyTable.anchor`, for times that compare with its estimates: it is timed too.
+        networks: plans with their networks or state dicts; None for made-up weights, since latency does not depend on weights.
+        rounds: see `time_calls`, also for limit and patience_s.
+        anchor: a `LatencyTable.anchor`; it is timed too, which makes the times comparable with the table's estimates.
 
     Raises:
         DeviceError: the machine is too noisy, has fewer threads, or cannot be reached.
@@ -115,11 +115,11 @@ def measure_networks(
 def measure_onnx(
     model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, anchor: tuple[Plan, float] | None = None
 ) -> Timing:
-    """Latency of an ONNX file in ONNX Runtime or OpenVINO, with the threads and batch size of the device.
+    """Measure the latency of an ONNX file in ONNX Runtime or OpenVINO, with the device's threads and batch size.
 
     Args:
-        model: the file's content, with one input.
-        input_shape: of one image, (channels, height, width).
+        model: content of a file with one input.
+        input_shape: shape of one image, (channels, height, width).
 
     Raises:
         DeviceError: another runtime, one that cannot run the model, more threads than processors, or a machine that is too noisy.
@@ -145,13 +145,13 @@ def measure_functions(
     patience_s: float = 20.0,
     anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
-    """Time functions on this machine in turns, all alike: what is shown side by side is timed by one call of this.
+    """Time functions on this machine in turns. Times to be shown side by side must come from one call.
 
     Args:
-        functions: ready to be called.
-        device: here; says what the reference kernel runs on, and how the anchor is loaded.
-        rounds: see `time_calls`, as for max_rounds, limit and patience_s.
-        anchor: see `measure_networks`; all functions are brought to its level.
+        functions: called without arguments.
+        device: a device on this machine; it determines where the reference kernel runs and how the anchor is loaded.
+        rounds: see `time_calls`, also for max_rounds, limit and patience_s.
+        anchor: see `measure_networks`; all times are scaled to its level.
 
     Raises:
         DeviceError: the machine is too noisy.
@@ -169,13 +169,13 @@ def measure_functions(
 
 
 def _scaled(timings: Sequence[Timing], anchor_ms: float) -> list[Timing]:
-    """All but the last, as they are when the last takes `anchor_ms`."""
+    """All but the last timing, scaled such that the last one takes `anchor_ms`."""
     factor = anchor_ms / timings[-1].ms
     return [Timing(factor * t.ms, factor * t.low, factor * t.high, t.repeats) for t in timings[:-1]]
 
 
 def load_onnx(model: bytes, input_shape: Shape, device: Device) -> Function:
-    """An ONNX model of one input in the device's runtime, on this machine.
+    """Load an ONNX model with one input into the device's runtime on this machine.
 
     Raises:
         DeviceError: another runtime, one that cannot load the model, or more threads than processors.
@@ -189,7 +189,7 @@ def load_onnx(model: bytes, input_shape: Shape, device: Device) -> Function:
 
 
 def _reference(device: Device) -> Callable[[], object]:
-    """What is timed in between, on what the networks are timed on."""
+    """The reference kernel for the hardware that the networks run on."""
     return GpuReference() if RUNTIMES[device.runtime].gpu else ReferenceKernel()
 
 

@@ -1,4 +1,4 @@
-"""ONNX files that others made."""
+"""Third-party ONNX files."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Sha
     """The shape of one input of a model, without the batch.
 
     Args:
-        name: of the file, for messages.
-        given: the shape to use where the model leaves it open.
-        batch: wanted.
+        name: file name, for messages.
+        given: shape to use where the model leaves it open.
+        batch: required batch size.
 
     Raises:
-        DeviceError: not a model with one float32 input, an open shape, or one that differs from what is given.
+        DeviceError: not a model with one float32 input, an open shape, or a shape that differs from the given one.
         MissingExtraError: the package onnx is not installed.
     """
     onnx = import_package("onnx", "onnx")
     try:
         proto: Any = onnx.load_from_string(model)
         onnx.checker.check_model(proto)
-    except Exception as error:  # protobuf's and onnx's errors have no common class
+    except Exception as error:  # protobuf's and onnx's errors have no common base class
         text = " ".join(str(error).split())[:200]
         raise DeviceError(f"{name}: not an ONNX model that is complete in itself: {text}") from None
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -44,7 +44,7 @@ def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Sha
 
 
 def tiny_model() -> bytes:
-    """A model that gives its input (batch, 1, 8, 8) back.
+    """A trivial model: the relu of its input (batch, 1, 8, 8).
 
     Raises:
         MissingExtraError: the package onnx is not installed.

@@ -1,4 +1,4 @@
-"""Networks with made-up weights, and networks ready to be timed on this machine."""
+"""Networks with made-up weights, and networks loaded for timing on this machine."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +17,21 @@ from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
 from .device import Device
 
-POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
+POOL = 1 << 18  # random weights, from which each layer takes as many as it needs
 
 
 def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights and statistics of a plan's network, by the names of its state dict. Latency does not depend on their values,
-    except for denormal numbers, which these avoid."""
+    """Random weights and statistics for a plan's network, by the names of its state dict. Latency does not depend on their values,
+    except for denormal numbers, which are avoided."""
     generator = torch.Generator().manual_seed(seed)
     pool = torch.empty(POOL).uniform_(-1, 1, generator=generator).numpy()
     weights, statistics = own_shapes(plan)
     found = {}
     whole = {name: part.dtype for name, part in parts_of(plan).items() if not part.trained and "float" not in part.dtype}
     for name, shape in (weights | statistics).items():
-        if name in whole:  # positions and masks: 0 lies in every tensor, and nothing is masked
+        if name in whole:  # positions and masks: index 0 is always valid, and nothing is masked
             found[name] = torch.full(shape, whole[name] == "bool").to(vars(torch)[whole[name]])
-        elif len(shape) > 1:  # drawing them again would take a quarter of the time of loading a network
+        elif len(shape) > 1:  # drawing new ones would take a quarter of the time of loading a network
             bound = (6 / np.prod(shape[1:])) ** 0.5
             found[name] = torch.from_numpy(np.resize(pool, shape)) * bound
         elif name.endswith("running_mean") or name.endswith("bias"):
@@ -42,12 +42,12 @@ def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
 
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
-    """A network of the plan with made-up weights and statistics, in eval mode, where only time matters."""
+    """A network of the plan with made-up weights and statistics, in eval mode, for when only its speed matters."""
     return own_network(plan, made_up(plan, seed))
 
 
 def require_threads(device: Device) -> None:
-    """Do nothing if this process may use as many processors as the device has threads.
+    """Check that this process may use as many processors as the device has threads.
 
     Raises:
         DeviceError: it may not.
@@ -58,13 +58,13 @@ def require_threads(device: Device) -> None:
 
 
 def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[[], object]:
-    """The network, or that of a state dict, on the device, as a function of no arguments that computes it for a fixed random input.
+    """Load a network, or that of a state dict, on the device; return a function without arguments that runs it on a random input.
 
     Raises:
-        DeviceError: more threads than this process may use, or than the runtime can.
+        DeviceError: more threads than this process may use, or than the runtime supports.
         MissingExtraError: the runtime's package is not installed.
         StatisticsError: BatchNorm statistics that are not finite.
-        CheckpointError: weights that are not those of a network of the plan.
+        CheckpointError: weights that do not fit the plan's network.
     """
     weights = network.state_dict() if isinstance(network, nn.Module) else network
     for name, value in weights.items():
@@ -77,7 +77,7 @@ def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[
 
 
 def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], device: Device) -> list[Callable[[], object]]:
-    """Like `ready`, for several networks; None stands for made-up weights."""
+    """Like `ready`, for several networks; None for made-up weights."""
 
     def one(network: tuple[Plan, nn.Module | Weights | None]) -> Callable[[], object]:
         plan, weights = network

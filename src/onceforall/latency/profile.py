@@ -1,15 +1,14 @@
-"""Measure a device once, to know the latency of every network of a space.
+"""Profile a device once, to estimate the latency of every network of a space.
 
 1. Time each distinct segment of the space alone, at a few resolutions; interpolate the others.
 2. Time whole networks, from the smallest to the largest, and fit each segment's cost inside a network to both (`fit.py`).
-3. Compare with networks that were not used.
+3. Compare the estimates with held-out networks.
 
-Not all networks fit into memory at once, the machine changes from one group of them to the next, and a network that is loaded
-again may be a few per cent faster or slower. So every network is timed in several groups, mixed and loaded again each time, and
-times are split into the network's and the group's part (`_levelled`). One network of middle size, the anchor,
-is in every group.
+Not all networks fit into memory at once, the machine changes between groups of them, and a reloaded network may be a few percent
+faster or slower. So every network is timed in several groups, shuffled and reloaded each time, and times are split into a
+component of the network and one of the group (`_levelled`). One network of medium size, the anchor, is in every group.
 
-Every measurement is appended to files in a folder at once, so an interrupted profile resumes where it stopped.
+Every measurement is immediately appended to files in a folder, so an interrupted profile resumes where it stopped.
 """
 
 import math
@@ -36,11 +35,11 @@ from .table import LatencyTable, Measured, middle, space_hash
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
+NETWORK_WORK = 0.4  # time to measure a network per segment, relative to a segment alone
 SWEEPS = 100
-PATIENCE_S = 4.0  # for narrow intervals of a group of networks: another pass tells more than more rounds of the same
-USUAL = 0.02  # relative difference between two measurements of a network
-GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
+PATIENCE_S = 4.0  # for narrow intervals in a group of networks: another pass is worth more than more rounds
+USUAL = 0.02  # typical relative difference between two measurements of a network
+GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share the machine's disturbances
 
 
 def profile_space(
@@ -56,22 +55,22 @@ def profile_space(
     levels: Path | None = None,
     progress: Progress = QUIET,
 ) -> LatencyTable:
-    """The latency table of a space on a device.
+    """Measure the latency table of a space on a device.
 
     Args:
-        space: whose networks are to be estimated.
-        folder: keeps measurements as JSON lines; those that are there are used again. None keeps nothing.
-        seed: of the networks drawn to fit and to test.
-        quick: less of everything, for a first impression: some 20 s for networks of 0.2 ms instead of minutes.
-        effort: in place of `quick`, how much exactly.
-        again: forget the measurements in the folder, once the device answers.
-        levels: file that keeps how fast devices were in their profiles; a table then has the mean level of this device's last
-            ones, see `level.py`. None, or without a folder: this profile stands alone.
-        progress: its `count` gets measurements done, measurements needed, and what is being measured with about how long it
-            takes.
+        space: the space whose networks the table estimates.
+        folder: stores measurements as JSON lines; existing ones are reused. None stores nothing.
+        seed: seed for drawing the networks to fit and to test.
+        quick: measure less of everything for a first impression: about 20 s for networks of 0.2 ms instead of minutes.
+        effort: exactly how much to measure, instead of `quick`.
+        again: delete the measurements in the folder once the device responds.
+        levels: file with the speed of devices in their profiles; the table then has the mean level of this device's latest
+            profiles, see `settled_level`. None, or without a folder: the level of this profile alone.
+        progress: its `count` receives the number of measurements done, the number needed, and what is being measured with the
+            remaining time.
 
     Raises:
-        DeviceError: the machine is too noisy; more threads than it has; a folder that holds the profile of something else.
+        DeviceError: the machine is too noisy, has fewer threads, or the folder holds the profile of something else.
         MissingExtraError: the runtime's package is not installed.
         FileError: the folder cannot be written, or holds a damaged profile.
     """
@@ -98,15 +97,15 @@ def profile_space(
 
 
 class _Log:
-    """Measurements kept in a folder, and progress over all that are needed."""
+    """Measurements stored in a folder, and the progress over all that are needed."""
 
     def __init__(
         self, space: Space, num_classes: int, device: Device, passes: int, folder: Path | None, again: bool, progress: Progress
     ) -> None:
         self.passes, self.progress = passes, progress
-        self.needed: dict[tuple[str, int], float] = {}  # key and pass -> how much work
+        self.needed: dict[tuple[str, int], float] = {}  # (key, pass) -> amount of work
         self.records: list[tuple[str, int, float]] = []  # key, group, ms
-        self.done: Counter[str] = Counter()  # passes of each key
+        self.done: Counter[str] = Counter()  # completed passes of each key
         self.anchor = space.lower(middle(space), num_classes)
         self.worked, self.seconds = 0.0, 0.0
         self.meter = meter_of(device, self.report)
@@ -128,13 +127,13 @@ class _Log:
             write_json(self.head, {**what, **machine, "baseline_ms": self.baseline_ms, "profile": uuid4().hex})
 
     def plan(self, pieces: Sequence[Plan], networks: Sequence[Plan]) -> None:
-        """What is needed in all. A network takes longer than a segment alone: it has more of them."""
+        """Register all needed measurements. A network takes longer than a single segment, since it has more of them."""
         self.needed = {(key_of(plan), 0): 1.0 for plan in pieces}
         work = {key_of(plan): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in networks}
         self.needed |= {(key, number): work[key] for key in work for number in range(self.passes)}
 
     def measure(self, plans: Sequence[Plan], what: str, passes: int, rounds: int, limit: float) -> None:
-        """Time plans in groups, in turns, each plan as often as it has groups."""
+        """Time plans in turns, in groups, each plan in `passes` groups."""
         self.report(what)
         arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 2 * rounds, "limit": limit, "baseline_ms": self.baseline_ms}
         if passes > 1:
@@ -159,23 +158,23 @@ class _Log:
                 self.report(what)
 
     def times(self, plans: Sequence[Plan]) -> list[float]:
-        """Milliseconds of each plan, without what its groups had in common."""
+        """Milliseconds of each plan, corrected for the levels of its groups."""
         keys = {key: i for i, key in enumerate(dict.fromkeys(key for key, _, _ in self.records))}
         own, groups = np.array([keys[key] for key, _, _ in self.records]), np.array([group for _, group, _ in self.records])
         found = np.exp(_levelled(own, np.unique(groups, return_inverse=True)[1], np.log([ms for _, _, ms in self.records])))
         return [float(found[keys[key_of(plan)]]) for plan in plans]
 
     def settled(self, levels: Path, ms: float) -> tuple[float, int]:
-        """The anchor's time over the last profiles of this device, and how many; this one's alone where that cannot be kept."""
+        """The anchor's mean time over this device's latest profiles, and their number; only this profile if that is impossible."""
         profile = None if self.path is None else read_json(self.head).get("profile")
-        if not isinstance(profile, str):  # begun by an older version
+        if not isinstance(profile, str):  # started by an older version
             return ms, 1
-        with suppress(FileError):  # a full disk, or none to write to
+        with suppress(FileError):  # a full or read-only disk
             return settled_level(levels, {**self.same, "anchor": key_of(self.anchor)}, profile, ms)
         return ms, 1
 
     def report(self, what: str) -> None:
-        """Tell how far it is."""
+        """Report the progress."""
         left = sum(work for (key, number), work in self.needed.items() if self.done[key] <= number)
         about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
         self.progress.count(sum(self.done[key] > number for key, number in self.needed), len(self.needed), what + about)
@@ -186,10 +185,10 @@ class _Log:
 
 
 def _levelled(own: Ints, groups: Ints, logs: Floats) -> Floats:
-    """Logarithms of the plans' times, from those of measurements: each is the sum of its plan's and its group's, which are 0 in the
-    mean. Least squares, plans and groups in turns; a measurement counts less the further off it is, in units of `USUAL`."""
+    """Log times of the plans, from log times of measurements: each is the sum of its plan's and its group's component; the latter
+    have mean 0. Alternating least squares, which weights a measurement less the further off it is, in units of `USUAL`."""
     level, weights = np.zeros(groups.max() + 1), np.ones(len(logs))
-    tells = np.where(np.bincount(own)[own] > 1, 1.0, 1e-9)  # what was timed once says nothing about its group
+    tells = np.where(np.bincount(own)[own] > 1, 1.0, 1e-9)  # a plan timed only once says nothing about its group
     for _ in range(SWEEPS):
         plans = np.bincount(own, weights * (logs - level[groups])) / np.bincount(own, weights)
         level = np.bincount(groups, weights * tells * (logs - plans[own])) / np.bincount(groups, weights * tells)
@@ -199,11 +198,11 @@ def _levelled(own: Ints, groups: Ints, logs: Floats) -> Floats:
 
 
 def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) -> float:
-    """What the reference kernel took when a profile was begun, which must be of the same space and device.
+    """The reference kernel's time when a profile was started, which must be of the same space and device.
 
     Raises:
         DeviceError: it is another profile.
-        FileError: damaged.
+        FileError: it is damaged.
     """
     before: Any = read_json(path)
     if not isinstance(before, dict) or {key: before.get(key) for key in what} != what:
@@ -218,14 +217,14 @@ def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) 
 
 
 def _is_measurement(record: dict[str, Any]) -> bool:
-    """Whether a line can be used; `read_lines` has left out those that a crash tore."""
+    """Whether a line is usable; `read_lines` has already dropped lines truncated by a crash."""
     ms = record.get("ms")
     known = isinstance(record.get("key"), str) and isinstance(record.get("group"), int)
     return known and isinstance(ms, float) and 0 < ms < math.inf
 
 
 def _group(missing: dict[str, Plan]) -> dict[str, Plan]:
-    """The first plans, as many as may be held in memory at once, at most 100."""
+    """As many of the first plans as may be held in memory at once, at most 100."""
     group: dict[str, Plan] = {}
     size = 0
     for key, plan in missing.items():
@@ -236,21 +235,21 @@ def _group(missing: dict[str, Plan]) -> dict[str, Plan]:
     return group
 
 
-PROFILES = 5  # of which the mean is taken: older ones may be of another operating system
-ALIKE = 0.1  # further off the machine is another one, or was in trouble
+PROFILES = 5  # latest profiles to average: older ones may come from another operating system
+ALIKE = 0.1  # if further off, it is another machine or it was disturbed
 
 
 def settled_level(path: Path, device: Mapping[str, str], profile: str, ms: float) -> tuple[float, int]:
-    """The mean of the anchor's time in this profile and in those of the same device before it, and of how many.
+    """The mean of the anchor's time over this and earlier profiles of the same device, and their number.
 
     Args:
-        path: JSON lines, one for each profile; this one is added if it is not there.
-        device: what has to be the same, in texts.
-        profile: an identifier: a profile that is read again has the level that it had.
+        path: JSON lines, one per profile; this profile is added if it is missing.
+        device: properties of the device that must be equal.
+        profile: an identifier: a profile that is read again keeps its level.
         ms: the anchor's time in this profile.
 
     Raises:
-        FileError: it cannot be read or written.
+        FileError: the file cannot be read or written.
     """
     make_folder(path.parent)
     with one_at_a_time(path.with_suffix(".lock")):

@@ -1,12 +1,12 @@
-"""The latency tables that the original project published, as costs of the segments of a space.
+"""The original project's published latency tables, as costs of the segments of a space.
 
-A file is for one resolution. Its keys name a layer or block with its shapes (height × width × channels):
+Each file is for one resolution. Its keys name a layer or block with its shapes (height × width × channels):
 
     Conv-input:224x224x3-output:112x112x24
     expanded_conv-input:56x56x32-output:28x28x48-expand:96-kernel:3-stride:2-idskip:0-se:1-hs:0
 
-`expand` is the number of middle channels, `hs` tells h-swish. Older tables have no `se` and `hs`; there `expand` is the ratio, and
-the average pool is a part of the classifier (`Logits`). Source: mit-han-lab/once-for-all, ofa/tutorial/latency_table.py.
+`expand` is the number of middle channels, `hs` means h-swish. Older tables have no `se` and `hs`; in these, `expand` is the ratio,
+and the average pool is part of the classifier (`Logits`). Source: mit-han-lab/once-for-all, ofa/tutorial/latency_table.py.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -22,14 +22,14 @@ from ..plan import Segment
 from ..resolutions import Resolution
 from .lookup_file import LookupFile
 
-Place = tuple[int, int]  # index of a slot, and code in it
+Place = tuple[int, int]  # index of a slot, and code within it
 
 
 def segment_keys(segment: Segment, *, older: bool) -> list[str]:
-    """Keys of the entries that add up to the segment's time.
+    """Keys of the entries that sum to the segment's time.
 
     Raises:
-        DeviceError: the tables have no entries for such a segment.
+        DeviceError: the tables have no entries for this kind of segment.
     """
     depthwise = [op for op in segment.ops if isinstance(op, Conv) and op.groups == op.in_channels > 1]
     if len(depthwise) == 1:
@@ -60,7 +60,7 @@ def segment_keys(segment: Segment, *, older: bool) -> list[str]:
 
 
 def published_costs(files: Sequence[LookupFile], segments: SegmentTable) -> tuple[CostTable, dict[Place, str]]:
-    """The ms of every segment, NaN where an entry is missing, and the first missing key of each of these.
+    """Milliseconds of every segment, NaN where an entry is missing, and the first missing key of each such segment.
 
     Raises:
         DeviceError: no network of the space can be estimated.
@@ -90,7 +90,7 @@ def published_costs(files: Sequence[LookupFile], segments: SegmentTable) -> tupl
 
 
 def missing_entry(segments: SegmentTable, missing: Mapping[Place, str], genes: Genes) -> str:
-    """The first missing key that a row needs, and what to do, for an error."""
+    """Error message with the first missing key that a row needs, and what to do."""
     codes = [slot.codes(genes).tolist() for slot in segments.slots]
     needed = ((s, codes[s][row]) for row in range(len(genes)) for s in range(len(codes)))
     key = next(missing[place] for place in needed if place in missing)
@@ -100,7 +100,7 @@ def missing_entry(segments: SegmentTable, missing: Mapping[Place, str], genes: G
 
 
 def _measured(segments: SegmentTable, missing: Mapping[Place, str]) -> dict[str, list[float]]:
-    """The values with entries, of the choices where others have none; names as in `Space.restrict`."""
+    """For choices where some values have no entries: the values that have; names as in `Space.restrict`."""
     offered: dict[str, set[float]] = {}
     measured: dict[str, set[float]] = {}
     for s, slot in enumerate(segments.slots):
@@ -116,9 +116,8 @@ def _measured(segments: SegmentTable, missing: Mapping[Place, str]) -> dict[str,
 
 
 def _lacking(segments: SegmentTable, missing: Mapping[Place, str], measured: Set[Resolution]) -> Place | None:
-    """None if a network has all its entries. Else the place without that says most: at a measured resolution, late in the network.
-
-    Widths are looked at one by one, not in combination.
+    """None if some network has all its entries; else the most telling place without one: at a measured resolution, late in the
+    network. Widths are checked one by one, not in combination.
     """
     space = segments.space
     lacking: list[tuple[bool, Place]] = []

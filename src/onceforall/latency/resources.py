@@ -1,4 +1,4 @@
-"""More than time: the memory that a model takes in its runtime, and energy where the processor counts it."""
+"""Other resources: the memory that a model needs in its runtime, and its energy if the processor measures it."""
 
 import subprocess
 import sys
@@ -31,13 +31,13 @@ print(peak() - before)
 
 
 def peak_memory_bytes(model: Path, shape: Shape, device: Device, tiny: Path) -> int:
-    """What loading and running an ONNX file adds to the peak memory of a process of its own that has the runtime loaded.
+    """Increase in peak memory of a separate process, with the runtime already loaded, from loading and running an ONNX file.
 
     Args:
         model: an ONNX file with one input.
-        shape: of one input, without the batch.
+        shape: shape of the input, without the batch.
         device: a runtime for ONNX files on this machine.
-        tiny: an ONNX file of next to nothing, with inputs (batch, 1, 8, 8).
+        tiny: a minimal ONNX file with inputs (batch, 1, 8, 8).
 
     Raises:
         DeviceError: the model does not run.
@@ -51,9 +51,9 @@ def peak_memory_bytes(model: Path, shape: Shape, device: Device, tiny: Path) -> 
 
 
 class EnergyCounter:
-    """Joules that all processor packages together have used since it was made, for whatever ran on them.
+    """Total energy in joules used by all processor packages, for all programs, since the counter was created.
 
-    Linux lets only root read what the processor counts, since it can betray secrets (CVE-2020-8694).
+    Linux lets only root read the processor's counters, since they can leak secrets (CVE-2020-8694).
 
     Args:
         counters: the kernel's folder of RAPL counters.
@@ -69,9 +69,9 @@ class EnergyCounter:
             self._packages = []
 
     def joules(self) -> float | None:
-        """So far; None where nothing is counted, or the counters are for others to read.
+        """Energy so far; None if there are no counters or they are not readable.
 
-        Counters start over after some 260 kJ, an hour of a busy server's package: ask more often than that.
+        Counters wrap around after about 260 kJ, an hour of a busy server's package: call this more often than that.
         """
         if not self._packages:
             return None
@@ -88,10 +88,11 @@ class EnergyCounter:
 
 
 def energy_mj(function: Callable[[], object], *, seconds: float = 1.0, counters: Path = POWERCAP) -> float | None:
-    """Millijoules of one call, of all processor packages together and whatever else they do; None as in `EnergyCounter`.
+    """Millijoules per call, over all processor packages and including other programs; None as in `EnergyCounter`.
 
     Args:
-        seconds: for how long it is repeated.
+        function: called repeatedly.
+        seconds: how long to repeat it.
         counters: the kernel's folder of RAPL counters.
     """
     counter = EnergyCounter(counters)

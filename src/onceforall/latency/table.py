@@ -1,4 +1,4 @@
-"""`LatencyTable`: the latency of every network of a space on one device, estimated by look-up, and how far off that is."""
+"""`LatencyTable`: the latency of every network of a space on one device, estimated by lookup, with its errors."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class LatencyErrors:
-    """Estimates against measurements of networks that were not used to make the table, in ms."""
+    """Estimated and measured latency of held-out networks, in ms."""
 
     predicted: tuple[float, ...]
     measured: tuple[float, ...]
@@ -45,19 +45,19 @@ class LatencyErrors:
 
     @property
     def kendall_tau(self) -> float:
-        """Rank correlation of estimates and measurements (tau-b), 1 for the right order."""
+        """Rank correlation of estimates and measurements (tau-b); 1 for the same order."""
         return kendall_tau(np.array(self.predicted), np.array(self.measured))
 
     def within(self, fraction: float) -> float:
-        """Share of networks whose estimate is off by at most this fraction of the measured time."""
+        """Share of networks whose estimate is within this fraction of the measured time."""
         return float((self._relative <= fraction).mean())
 
     def bound(self, share: float = 0.95) -> float:
-        """The error that this share of the networks keeps, as a fraction of the measured time."""
+        """The error that this share of the networks does not exceed, as a fraction of the measured time."""
         return float(np.quantile(self._relative, share))
 
     def interval(self, statistic: Callable[["LatencyErrors"], float]) -> tuple[float, float]:
-        """95 % bootstrap interval of one of the numbers above: how far other networks would have moved it.
+        """95 % bootstrap interval of a statistic over other samples of networks.
 
         Args:
             statistic: such as `lambda errors: errors.mape`.
@@ -68,7 +68,7 @@ class LatencyErrors:
         return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Readable one-line summary."""
         mape, tau = self.interval(lambda errors: errors.mape), self.interval(lambda errors: errors.kendall_tau)
         return (
             f"mean error {self.mape:.1%} ({mape[0]:.1%} to {mape[1]:.1%}), Kendall tau {self.kendall_tau:.3f} ({tau[0]:.3f} to "
@@ -85,12 +85,12 @@ class Measured:
     """How `profile_space` made a table on this machine.
 
     Args:
-        device: that was measured.
-        version: of the runtime.
-        baseline_ms: what the reference kernel took.
-        anchor_ms: what the network took that every group of networks was compared with.
-        errors: on networks not used to make the table.
-        profiles: of this device whose mean is the table's level; see `level.py`.
+        device: the measured device.
+        version: version of the runtime.
+        baseline_ms: time of the reference kernel.
+        anchor_ms: time of the anchor, the network in every group of measurements.
+        errors: errors on held-out networks.
+        profiles: number of profiles of this device whose mean is the table's level; see `profile.settled_level`.
     """
 
     device: Device
@@ -103,13 +103,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds per call of each network: measured by `profile_space`, or published.
+    """Milliseconds per call for each network of a space, measured by `profile_space` or published.
 
     Args:
         costs: ms of each segment inside a network; NaN where a published table has no entry.
         processor: name of the machine's processor, or of the published table.
         measured: None for a published table.
-        missing: of a published table, the missing key of each segment that is NaN.
+        missing: for a published table, the missing key of each NaN segment.
     """
 
     costs: CostTable
@@ -120,15 +120,15 @@ class LatencyTable:
 
     @classmethod
     def from_published(cls, folder: Path | str, space: Space, num_classes: int = 1000) -> "LatencyTable":
-        """The original project's YAML tables of one device, such as Samsung Note10 (see docs/published.md).
+        """Read the original project's YAML tables of one device, such as Samsung Note10 (see docs/published.md).
 
         Args:
-            folder: with one file for each measured resolution; or one file.
-            space: whose networks are to be estimated; it may hold more than was measured.
-            num_classes: outputs of the classifier that was measured.
+            folder: a folder with one file per measured resolution, or a single file.
+            space: the space whose networks to estimate; it may contain networks that were not measured.
+            num_classes: outputs of the measured classifier.
 
         Raises:
-            FileError: nothing there, or a file that is no such table.
+            FileError: nothing there, or a file that is not such a table.
             DeviceError: no network of the space can be estimated.
         """
         path = Path(folder)
@@ -141,7 +141,7 @@ class LatencyTable:
 
         Raises:
             DeviceError: a published table lacks an entry that one of the networks needs.
-            ArchError: an architecture outside the space, or a matrix or row that is none of this space.
+            ArchError: an architecture outside the space, or a matrix that does not fit this space.
         """
         segments = self.costs.segments
         total = self.costs.estimate(archs)
@@ -151,12 +151,12 @@ class LatencyTable:
         return total
 
     def structure(self) -> Terms:
-        """One term for each place in the network, NaN where a published table has no entry."""
+        """One term per slot of the network, NaN where a published table has no entry."""
         return self.costs.structure()
 
     @property
     def device(self) -> Device:
-        """That was measured. This and the next five raise `DeviceError` for a published table."""
+        """The measured device. For a published table, this and the next five properties raise `DeviceError`."""
         return self._measured.device
 
     @property
@@ -165,12 +165,12 @@ class LatencyTable:
 
     @property
     def hardware(self) -> str:
-        """The processor and the runtime, in words."""
+        """The processor and the runtime, as text."""
         return f"{self.processor}, {self.device.runtime} {self.version}".rstrip()
 
     @property
     def anchor(self) -> tuple[Plan, float]:
-        """A network and its ms: give it to `measure_networks` for times that compare with the estimates."""
+        """A network and its ms; pass it to `measure_networks` to get times that are comparable with the estimates."""
         return self.costs.segments.space.lower(middle(self.costs.segments.space), self.num_classes), self._measured.anchor_ms
 
     @property
@@ -259,6 +259,6 @@ def middle(space: Space) -> Arch:
 
 
 def space_hash(space: Space, num_classes: int) -> str:
-    """Equal for spaces with equal networks."""
+    """A hash that is equal for spaces with equal networks."""
     choices = [(column.kind, column.choices, column.stage, column.block) for column in space.columns]
     return sha256(f"{space.to_json()} {choices} {num_classes}".encode()).hexdigest()[:16]

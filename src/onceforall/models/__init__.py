@@ -1,4 +1,4 @@
-"""Networks that someone brings, by a text: of timm, torchvision, the Hub, the Once-for-All authors, or a file of one's own."""
+"""Users' own networks, named by a text: from timm, torchvision, the Hub, the Once-for-All authors, or the user's own file."""
 
 from .bring import bring, is_library, is_source, lasting_source, lasting_weights
 from .parts import FORM, RANDOM, Brought, Weights

@@ -1,4 +1,4 @@
-"""`ofa:NAME`: the Once-for-All authors' four supernets and 50 specialised networks."""
+"""`ofa:NAME`: the Once-for-All authors' four supernets and 50 specialized networks."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from .fill import weights_of
 from .libraries import torch_cache
 from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights
 
-CLASSES = 1000  # ImageNet's, of all of them
-FOLDER = "ofa"  # in torch.hub's
+CLASSES = 1000  # all are for ImageNet
+FOLDER = "ofa"  # inside torch.hub's folder
 
 
 def of_authors(asked: Asked) -> Maker:
-    """A supernet as a `Supernet`, a specialised network as a plain one."""
+    """A supernet as a `Supernet`, a specialized network as a plain one."""
     name = published_name(asked.name)
     source = f"ofa:{name}"
     if name not in NAMES:
@@ -50,7 +50,7 @@ def of_authors(asked: Asked) -> Maker:
 
 
 def _specialized(asked: Asked, name: str, source: str) -> Maker:
-    """The configuration lies beside a file of weights that is given, else in the cache."""
+    """A specialized network. Its configuration is next to the given file of weights, or else in the cache."""
     init, *configurations = published_files(name)
     folder = torch_cache() / FOLDER / Path(init.path).parent
     if asked.file is not None and (asked.file.parent / "net.config").exists():

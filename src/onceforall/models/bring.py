@@ -1,6 +1,6 @@
-"""`bring`: the network that a text names.
+"""`bring`: load the network that a text names.
 
-`FILE.py:FUNCTION` runs the code in that file: it is the user's own. Files of weights are read without running what is in them.
+`FILE.py:FUNCTION` runs the user's code in that file. Files of weights are read without running anything in them.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,13 +28,13 @@ SOURCES: dict[str, Callable[[Asked], Maker]] = {"timm": of_timm, "torchvision": 
 
 
 def is_library(text: str) -> bool:
-    """Whether a text names a network whose code is not the user's."""
+    """Whether a text names a network of a library, not of the user's code."""
     library, colon, _ = text.partition(":")
     return bool(colon) and library in SOURCES
 
 
 def is_source(text: str) -> bool:
-    """Whether a text names a network to bring, and not the folder of a run."""
+    """Whether a text names a network and not a run directory."""
     return is_library(text) or ".py:" in text or (text.endswith(".py") and not Path(text).is_dir())
 
 
@@ -47,7 +47,7 @@ def lasting_source(text: str) -> str:
 
 
 def lasting_weights(weights: Path | str | None) -> str | None:
-    """What `--weights` was given, right from any working folder."""
+    """The value of `--weights`, valid from any working directory."""
     return None if weights is None else RANDOM if str(weights) == RANDOM else str(expanded(weights).resolve())
 
 
@@ -59,21 +59,21 @@ def bring(
     seed: int = 0,
     progress: Progress = QUIET,
 ) -> Brought:
-    """The network that a text names.
+    """Load the network that a text names.
 
     Args:
         text: "timm:NAME", "timm:NAME.TAG", "torchvision:NAME", "torchvision:NAME.TAG", "hf:USER/REPO" or "ofa:NAME"; or
-            "FILE.py:FUNCTION", which is called without arguments, and its own code runs.
-        weights: a file of a state dict, by torch.save or as safetensors; "random" for a library's initial ones; None for those that
-            a function gives, or the trained ones of the name, which are downloaded unless they are in the library's cache.
-        channels: of the images; the first convolution is made for as many, see `for_images`. None leaves it as it is.
-        seed: of random weights; torch's own generator is left as it was.
-        progress: its `event` gets "download" records.
+            "FILE.py:FUNCTION", user code that is executed and called without arguments.
+        weights: a state dict in a file of torch.save or safetensors; "random" for a library's initial weights; None for those of
+            the function, or the named trained ones, which are downloaded unless they are in the library's cache.
+        channels: channels of the images, to which the first convolution is adapted, see `for_images`. None keeps it.
+        seed: seed of random weights; torch's own generator is not affected.
+        progress: its `event` receives "download" records.
 
     Raises:
-        ModelError: an unknown name, code that fails or makes no network, or weights of another network.
-        CheckpointError: a file that is damaged or holds more than tensors.
-        FileError: a file that is not there, or weights that cannot be downloaded, or were changed.
+        ModelError: an unknown name, code that fails or does not return a network, or weights of another network.
+        CheckpointError: a file that is damaged or contains more than tensors.
+        FileError: a missing file, or weights that cannot be downloaded or were changed.
         MissingExtraError: timm or huggingface_hub is not installed.
     """
     asked = Asked(text, RANDOM if str(weights) == RANDOM else None if weights is None else expanded(weights), progress.event)
@@ -85,7 +85,7 @@ def bring(
         if asked.file is not None and not found.has_file:
             try:
                 model, unfilled = filled(found, model, asked.file)
-            except ModelError:  # perhaps the file's are for other images
+            except ModelError:  # perhaps the file's weights are for other images
                 if channels is None:
                     raise
                 other = replace(found, make=lambda classes: for_images(made(found, classes), channels, found.source)[0])
@@ -108,7 +108,7 @@ def _digest(model: nn.Module) -> str:
 
 
 def _plain(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network in float32 on the CPU, and a note if it was something else."""
+    """The network in float32 on the CPU, with a note if it had another type."""
     types = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} - {torch.float32}
     if any(t.is_quantized for t in (*model.parameters(), *model.buffers())):
         raise ModelError("the network is quantised, which cannot be trained: give the one that it was made of")
@@ -121,7 +121,7 @@ def _type(dtype: torch.dtype) -> str:
 
 
 def _described(brought: Brought, told: Any) -> Brought:
-    """With what the network or its library says about images, in a dictionary with timm's keys."""
+    """Add what the network or its library specifies about images, in a dictionary with timm's keys."""
     if not isinstance(told, Mapping):
         return brought
     mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (brought.pixels,))

@@ -1,4 +1,4 @@
-"""A network for images of another number of channels: its first convolution, with weights made of those for three."""
+"""Adapt a network to images with another number of channels: its first convolution gets weights made from those for three."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -14,15 +14,15 @@ COLOURS = 3
 
 
 def for_images(model: nn.Module, channels: int, source: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network, whose first convolution is changed in place if it reads images of 3 channels; and a line on it.
+    """Adapt the network's first convolution in place if it reads images of 3 channels; also returns a line about it.
 
     Args:
-        model: its `default_cfg` may say what its first convolutions are called, as timm's do; else it is the first of its modules.
-        channels: of the images.
-        source: what names it, for messages.
+        model: its `default_cfg` may name its first convolutions, as timm's do; otherwise the first one in module order is used.
+        channels: channels of the images.
+        source: the network's name for messages.
 
     Raises:
-        ModelError: its first convolution does not read images of 3 channels, nor of so many.
+        ModelError: its first convolution reads images of neither 3 channels nor this number.
     """
     if channels == COLOURS:
         return model, ()
@@ -50,10 +50,10 @@ def for_images(model: nn.Module, channels: int, source: str) -> tuple[nn.Module,
 
 
 def weight_for(channels: int, weight: Tensor) -> Tensor:
-    """Weights of a first convolution (out, 3, height, width) for images of so many channels (out, channels, height, width).
+    """Convert weights of a first convolution (out, 3, height, width) to another number of channels (out, channels, height, width).
 
-    As timm's `adapt_input_conv`: of one channel the sum over the three, with which gray images give what they gave as three equal
-    channels; of others they are repeated and scaled such that their sum stays.
+    Like timm's `adapt_input_conv`: for one channel, the sum over the three, which gives the same result as gray images in three
+    equal channels; otherwise the channels are repeated and scaled such that their sum is unchanged.
     """
     if channels == 1:
         return weight.float().sum(1, keepdim=True).to(weight.dtype)

@@ -1,4 +1,4 @@
-"""`FILE.py:FUNCTION`: a network that code of the user's own makes. It runs."""
+"""`FILE.py:FUNCTION`: a network made by the user's own code, which is executed."""
 
 import importlib.util
 import inspect
@@ -17,11 +17,11 @@ from ..common.places import expanded
 from ..errors import FileError, ModelError
 from .parts import FORM, RANDOM, Asked, Maker, Weights, some_of
 
-CLASSES = 1000  # of a function that must be told a number
+CLASSES = 1000  # for a function that requires a number of classes
 
 
 def divided(text: str) -> tuple[str, str]:
-    """File and function."""
+    """Split a text into file and function."""
     file, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier() or not file.endswith(".py"):
         raise ModelError(f"{text!r} names no network: {FORM}")
@@ -29,10 +29,10 @@ def divided(text: str) -> tuple[str, str]:
 
 
 def of_file(asked: Asked) -> Maker:
-    """The network that a function or class of the file makes.
+    """The network made by a function or class of the file.
 
     Raises:
-        ModelError: the code fails, makes no network, or needs more than a number of classes.
+        ModelError: the code fails, does not return a network, or needs more than a number of classes.
         FileError: there is no such file.
     """
     file, name = divided(asked.text)
@@ -77,7 +77,7 @@ def of_file(asked: Asked) -> Maker:
 
 
 def _loaded(path: Path) -> ModuleType:
-    """The module in a file. It is registered under a name of its own, because dataclasses look for their module."""
+    """Load a file as a module. It is registered under a separate name, since dataclasses look up their module."""
     name = f"onceforall_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the name ends in .py
@@ -90,10 +90,10 @@ def _loaded(path: Path) -> ModuleType:
 
 @contextmanager
 def _code_of(path: Path, source: str) -> Iterator[None]:
-    """Inside, code of the file runs, and may import what lies beside it; what it raises becomes a line.
+    """Context for running the file's code, which may import files next to it; its errors are reported in one line.
 
     Raises:
-        ModelError: it raised something.
+        ModelError: the code raised an error.
     """
     sys.path.insert(0, str(path.parent))
     try:

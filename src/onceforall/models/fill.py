@@ -1,4 +1,4 @@
-"""Weights of a file, put into a network: by name and shape, all of them or with a reason."""
+"""Load weights from a file into a network by name and shape: either all fit, or the error says why not."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from ..errors import ModelError
 from ..nn.tensor_files import read_tensors
 from .parts import Maker, Weights, made, some_of
 
-PREFIXES = ("module.", "model.", "_orig_mod.")  # that DataParallel, Lightning and torch.compile put before names
-COUNTERS = "num_batches_tracked"  # in no file of before torch 0.4.1, and used by nothing here
+PREFIXES = ("module.", "model.", "_orig_mod.")  # added by DataParallel, Lightning and torch.compile
+COUNTERS = "num_batches_tracked"  # missing in files from before torch 0.4.1, and unused here
 
 
 def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mapping[str, str]]:
-    """The network with the weights of a file, made for the file's number of classes where that can be; what they left unfilled.
+    """The network with the weights of a file, made for its number of classes if possible, and the tensors left unfilled.
 
     Raises:
         CheckpointError: the file is damaged.
-        ModelError: the weights of another network.
+        ModelError: the weights belong to another network.
     """
     tensors = _renamed(read_tensors(path), model.state_dict())
     other = _classes(tensors, model.state_dict())
@@ -50,7 +50,7 @@ def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mappi
 
 
 def _renamed(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what wrappers put before every name, where the network has no such names itself."""
+    """Remove prefixes that wrappers add to every name, unless the network itself has such names."""
     found = dict(tensors)
     while not set(found) & set(own):
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in found)), None)
@@ -61,7 +61,7 @@ def _renamed(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[s
 
 
 def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
-    """What stands before all of the wanted names, as wrappers of training loops put it there."""
+    """The prefix of all wanted names, such as wrappers of training loops add."""
     if not wanted or not names:
         return ""
     before = names[0].removesuffix(next((name for name in wanted if names[0].endswith(f".{name}")), names[0]))
@@ -69,7 +69,7 @@ def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def _classes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
-    """The number of classes in a file that differs in nothing else, as it seems: in all odd shapes, one number for another."""
+    """The number of classes in a file that seems to differ in nothing else: one number replaces another in all odd shapes."""
     numbers = set()
     for name, value in own.items():
         if name in tensors and (there := tensors[name].shape) != value.shape:
@@ -84,7 +84,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def weights_of(path: Path) -> Weights:
-    """Where the weights of a file come from. Those of safetensors may say their licence."""
+    """The origin of a file's weights. A safetensors file may state its license."""
     license = None
     if path.suffix == ".safetensors":
         with plain_path(path) as plain, safetensors.safe_open(plain, "pt") as opened:

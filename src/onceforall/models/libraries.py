@@ -1,4 +1,4 @@
-"""Networks of timm, of torchvision, and of repositories in timm's form on the Hugging Face Hub, with their trained weights."""
+"""Networks of timm, torchvision, and repositories in timm's format on the Hugging Face Hub, with their trained weights."""
 
 import inspect
 import re
@@ -25,7 +25,7 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def of_timm(asked: Asked) -> Maker:
-    """`timm:NAME` or `timm:NAME.TAG`; a name alone has the tag that is timm's default."""
+    """`timm:NAME` or `timm:NAME.TAG`; a name alone gets timm's default tag."""
     timm = import_package("timm", "timm")
     base, _, tag = asked.name.partition(".")
     if not timm.is_model(base):
@@ -74,7 +74,7 @@ def of_hub(asked: Asked) -> Maker:
 
 
 def of_torchvision(asked: Asked) -> Maker:
-    """`torchvision:NAME` or `torchvision:NAME.TAG`; a name alone has the weights that are torchvision's default."""
+    """`torchvision:NAME` or `torchvision:NAME.TAG`; a name alone gets torchvision's default weights."""
     import torchvision
 
     base, _, tag = asked.name.partition(".")
@@ -85,7 +85,7 @@ def of_torchvision(asked: Asked) -> Maker:
         names = list(known.__members__)
         raise ModelError(f"{asked.text!r}: torchvision has no weights {tag!r} of {base}: {some_of(names)}, or no tag")
     takes = inspect.signature(torchvision.models.get_model_builder(base)).parameters
-    bare: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else a backbone is downloaded
+    bare: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in takes else {}  # otherwise a backbone is downloaded
 
     def initial(classes: int | None) -> nn.Module:
         more = {} if classes is None else {"num_classes": classes}
@@ -99,7 +99,7 @@ def of_torchvision(asked: Asked) -> Maker:
     path = _by_address(asked, entry.url, None if megabytes is None else round(megabytes * 2**20))
 
     def trained(classes: int | None) -> nn.Module:
-        read_tensors(path)  # torchvision reads it again, after this has looked for anything but tensors
+        read_tensors(path)  # checks that it only contains tensors, before torchvision reads it
         with quiet_packages():
             return torchvision.models.get_model(base, weights=entry)  # type: ignore[no-any-return]
 
@@ -108,7 +108,7 @@ def of_torchvision(asked: Asked) -> Maker:
 
 
 def _prepared(transforms: Any) -> dict[str, Any]:
-    """What torchvision's weights say about images, by timm's names; nothing where they are not for classification."""
+    """torchvision's image settings under timm's names; empty if the weights are not for classification."""
     told = vars(transforms)
     if not told.keys() >= {"crop_size", "resize_size", "interpolation", "mean", "std"}:
         return {}
@@ -117,23 +117,23 @@ def _prepared(transforms: Any) -> dict[str, Any]:
 
 
 def torch_cache() -> Path:
-    """Where torch.hub keeps what it downloads."""
+    """torch.hub's download folder."""
     return Path(torch.hub.get_dir(), "checkpoints")
 
 
 def _create(timm: Any, name: str, path: Path | None = None, classes: int | None = None) -> nn.Module:
-    """timm's network, with the weights of a file or initial ones."""
+    """Create a network of timm, with the weights of a file or initial ones."""
     more: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if path is not None and path.suffix != ".safetensors":
-        read_tensors(path)  # timm refuses what is more than tensors too, but tells people to switch that off
-    if path is not None:  # timm renames tensors as for a download of its own
+        read_tensors(path)  # timm also rejects anything but tensors, but suggests switching the check off
+    if path is not None:  # timm renames tensors as in its own downloads
         more["pretrained_cfg_overlay"] = {"file": str(path), "source": "", "custom_load": False}
     with quiet_packages():
         return timm.create_model(name, pretrained=path is not None, **more)  # type: ignore[no-any-return]
 
 
 def _by_address(asked: Asked, url: str, size: int | None) -> Path:
-    """A file in torch.hub's folder. Its name has the first digits of its sha256."""
+    """A file in torch.hub's folder, downloaded if missing. Its name contains the first digits of its sha256."""
     name = url.rpartition("/")[2]
     digest = NAMED_DIGEST.search(name)
     if digest is None:
@@ -149,12 +149,12 @@ def _of_repository(asked: Asked, repository: str, names: tuple[str, ...]) -> tup
 
 
 def _safe(name: str) -> tuple[str, ...]:
-    """The name that the same weights have as safetensors, as timm looks for them."""
+    """The name of the same weights as safetensors, as timm expects it."""
     return (f"{name.removesuffix('.bin')}.safetensors".replace("pytorch_model.", "model."),) if name.endswith(".bin") else ()
 
 
 def _license(asked: Asked, repository: str, config: Mapping[str, Any]) -> str | None:
-    """What config.json says, or the head of the repository's card; None where neither does, or the card is out of reach."""
+    """The license in config.json or in the header of the repository's card; None if there is none or no card can be read."""
     nested = config.get("pretrained_cfg")
     told = nested.get("license") if isinstance(nested, Mapping) else config.get("license")
     if told is None:

@@ -1,6 +1,6 @@
-"""Several networks on shared weights as the text of a Python file that needs torch only.
+"""Write several networks on shared weights as a Python file that only needs torch.
 
-Its `Bundle` does what `nn.shared` does: the same names, the same views, the same smaller kernels.
+Its `Bundle` works like `nn.shared`: the same names, the same views, the same smaller kernels.
 """
 
 from collections.abc import Iterable, Mapping
@@ -91,15 +91,15 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, gri
 
 
 def bundle_needs(plans: Iterable[Plan]) -> str:
-    """What the text needs, in words."""
+    """Requirements of the file, as text."""
     return NEEDS_OF_CALLS if any(map(of_calls, plans)) else NEEDS
 
 
 def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
-    """The text of a file with a class for each plan, tables of them by name, and `Bundle(path)`, which reads safetensors.
+    """Source of a file with a class per plan, tables of these by name, and `Bundle(path)`, which reads safetensors.
 
     Raises:
-        DeviceError: an operation of a network cannot be written as text.
+        DeviceError: an operation of a network cannot be written as Python.
     """
     names = {name: f"Network{i}" for i, name in enumerate(plans, 1)}
     parts = ""
@@ -119,7 +119,7 @@ def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
 
 
 def _parts(plans: Mapping[str, Plan]) -> str:
-    """The table of what networks have of tensors that they do not have whole."""
+    """The table of tensors that a network only uses in part."""
     lines = ["PARTS = {  # (network, tensor): ranges of entries of each dimension, kernel sizes on the way to its own, new map"]
     for name, plan in plans.items():
         for tensor, part in parts_of(plan).items():

@@ -1,6 +1,6 @@
-"""A network of calls as Python text: a function for each segment, and the tensors in a tree of their own names.
+"""Write a network of calls as Python source: a function per segment, and the tensors in a tree by their names.
 
-Segments of one text share a function. What is called are torch's public functions, as `nn.calls` calls them.
+Segments with the same source share a function. The source calls torch's public functions, like `nn.calls`.
 """
 
 import re
@@ -48,10 +48,10 @@ TAKEN = {"Bundle", "F", "Network", "Part", "Path", "Tensor", "json", "load", "nn
 
 
 def functions_of(plans: Sequence[Plan]) -> tuple[list[str], list[list[str]]]:
-    """The texts of the functions that the plans' segments need, and for each plan the lines that call them.
+    """Sources of the functions for the plans' segments, and for each plan the lines that call them.
 
     Raises:
-        DeviceError: an operation cannot be written as text.
+        DeviceError: an operation cannot be written as Python.
     """
     functions: dict[str, tuple[str, list[Segment]]] = {}
     calls: list[list[str]] = []
@@ -83,7 +83,7 @@ def functions_of(plans: Sequence[Plan]) -> tuple[list[str], list[list[str]]]:
 
 
 def network_of_calls(name: str, plan: Plan, calls: Sequence[str]) -> str:
-    """The text of the class of a whole network, with the lines that call its functions."""
+    """Source of the class of a whole network, given the lines that call its functions."""
     layers = _layers(plan)
     tree = tree_of(_members(plan, layers))
     shape = ", ".join(map(str, plan.input_shape))
@@ -94,7 +94,7 @@ def network_of_calls(name: str, plan: Plan, calls: Sequence[str]) -> str:
 
 
 def tree_of(texts: Mapping[str, str]) -> Tree:
-    """Texts by dotted names as nested dictionaries."""
+    """Turn texts by dotted name into nested dictionaries."""
     tree: Tree = {}
     for path, text in texts.items():
         *above, leaf = path.split(".")
@@ -118,7 +118,7 @@ def _layers(plan: Plan) -> dict[str, nn.Module]:
 
 
 def _members(plan: Plan, layers: Mapping[str, nn.Module]) -> dict[str, str]:
-    """By name the expression that makes a layer or tensor, in the order of use."""
+    """For each layer or tensor, by name, the expression that creates it, in order of use."""
     found: dict[str, str] = {}
     for op in plan.ops:
         for tensor in op.tensors if isinstance(op, Call) else ():
@@ -139,7 +139,7 @@ def _tensor(tensor: Weight) -> str:
 
 
 def _layer(layer: nn.Module) -> str:
-    """The expression that makes a layer of `modules_of`; what has its default is left out."""
+    """The expression that creates a layer of `modules_of`, without default arguments."""
     match layer:
         case nn.Conv2d():
             options = {
@@ -162,7 +162,7 @@ def _layer(layer: nn.Module) -> str:
 
 
 def _few(value: Any) -> str:
-    """One number for several that are equal."""
+    """A single number if all are equal."""
     return str(value[0]) if isinstance(value, tuple) and len(set(value)) == 1 else str(value)
 
 
@@ -181,7 +181,7 @@ def _access(owner: str, path: Sequence[str]) -> str:
 
 
 class _Writing:
-    """One segment."""
+    """Writes one segment."""
 
     def __init__(self, segment: Segment, layers: Mapping[str, nn.Module]) -> None:
         self.segment = segment
@@ -196,12 +196,12 @@ class _Writing:
         self.variables: dict[str, str] = {}
 
     def path(self, weight: Weight) -> list[str]:
-        """The name of the layer that a tensor belongs to, else its own."""
+        """Path of the layer that a tensor belongs to, or else its own."""
         layer = weight.name.rpartition(".")[0]
         return (layer if layer in self.layers else weight.name).split(".")
 
     def body(self) -> str:
-        """The arguments and all lines."""
+        """The function's signature and all its lines."""
         ops = self.segment.ops
         readers: dict[str, list[int]] = {}
         for i, op in enumerate(ops):
@@ -225,7 +225,7 @@ class _Writing:
         return "\n".join([*lines, f"    return {first}"])
 
     def call(self, op: Call) -> str:
-        """The expression of one operation."""
+        """The expression for one operation."""
         for weight in op.tensors:
             if weight.name.rpartition(".")[0] in self.layers:
                 return f"{self.own(weight)}({self.variables[op.inputs[0]]})"
@@ -243,7 +243,7 @@ class _Writing:
         return f"{self.function(op.target)}({', '.join([*args, *named])})"
 
     def function(self, target: str) -> str:
-        """What stands for an operation in the text."""
+        """The name of an operation's function in the source."""
         found = function_of(target)
         for place, names in (("F", vars(F)), ("torch", vars(torch)), ("torch.Tensor", vars(torch.Tensor))):
             for name, value in names.items():
@@ -259,7 +259,7 @@ class _Writing:
         return _access(self.owner, self.path(weight)[len(self.prefix) :])
 
     def text(self, value: Any) -> str:
-        """An argument."""
+        """An argument as source."""
         match value:
             case Input(name):
                 return self.variables[name]

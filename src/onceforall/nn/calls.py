@@ -1,7 +1,7 @@
-"""Operations of networks that someone brought, run on a supernet's tensors or put into a plain network.
+"""Operations of users' own networks, run on a supernet's tensors or put into a plain network.
 
-What `torch.export` names in ATen is called by torch's public functions of the same arguments, so that counters, `torch.compile` and
-other exporters see what they would see of the model itself.
+ATen operations from `torch.export` are called through torch's public functions with the same arguments, so that counters,
+`torch.compile` and other exporters see the same as for the model itself.
 """
 
 import operator
@@ -20,13 +20,13 @@ from ..ops import Batch, Call, Input, Op, Weight, leaves
 from ..plan import Plan, Segment
 from .layers import interpolated, matrix_name, smaller_kernel, some_images, synchronised_norm
 
-FEW_CHANNELS = 8  # fewer than a processor takes together
+FEW_CHANNELS = 8  # fewer than a processor handles together
 NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
 NORM_LAYERS = {3: nn.BatchNorm3d, 2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}  # by the dimensions of a channel
-OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # that torch's functions tell apart by their arguments
+OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # distinguished by their arguments in torch's functions
 FUNCTIONAL = (
     "linear", "pad", "gelu", "silu", "hardtanh", "hardswish", "hardsigmoid", "relu6", "mish", "elu", "leaky_relu", "softplus",
     "one_hot", "scaled_dot_product_attention", "avg_pool2d", "adaptive_avg_pool2d",
@@ -36,13 +36,13 @@ NAMED: dict[str, Callable[..., Any]] = {
     **{name: vars(F)[name] for name in FUNCTIONAL},
     "log_sigmoid": F.logsigmoid,
     "_unsafe_view": torch.reshape,
-    "view": torch.reshape,  # other memory formats than the one it was read with
+    "view": torch.reshape,  # memory formats may differ from the one it was read with
     **{name: getattr(torch.Tensor, name) for name in ("expand", "type_as", "repeat", "contiguous")},
 }
 
 
 def function_of(target: str) -> Callable[..., Any]:
-    """What computes an operation, called with ATen's arguments: a public function of torch, else ATen's own."""
+    """The function that computes an operation from ATen's arguments: a public function of torch, or else ATen's own."""
     kind, _, overload = target.partition(".")
     if kind in NAMED:
         return NAMED[kind]
@@ -53,7 +53,7 @@ def function_of(target: str) -> Callable[..., Any]:
 
 
 def constant(text: str, source: Tensor) -> Any:
-    """What a text among the arguments stands for, where `source` is computed with."""
+    """The value of a text argument, for computing with `source`."""
     match text:
         case "<device>":
             return source.device
@@ -69,10 +69,10 @@ class Mode:
     """How a network runs.
 
     Args:
-        training: in train mode.
-        sync_norm: then batch norms take the statistics of the batches of all processes.
-        batch_statistics: in eval mode, batch norms take the statistics of the batch.
-        drop_path: in train mode, rate of branches that are dropped at a rate which changes.
+        training: whether it is in train mode.
+        sync_norm: in train mode, batch norms use statistics over all processes.
+        batch_statistics: in eval mode, batch norms use the statistics of the batch.
+        drop_path: in train mode, rate for branches whose drop rate varies.
         dropout: in train mode, rate of `ops.Dropout`.
     """
 
@@ -92,10 +92,10 @@ def run_call(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor],
 
 
 def prepared(op: Call) -> Step:
-    """What gives the result of a call, its arguments looked through once.
+    """A function that computes a call, with its arguments analyzed in advance.
 
-    It takes results of earlier operations by name ("in" is the segment's input, (batch, …)), the tensors of the supernet by name,
-    and the mode. In train mode a batch norm takes the statistics of its batch and leaves the running ones alone.
+    It takes the results of earlier operations by name ("in" is the segment's input, (batch, …)), the supernet's tensors by name,
+    and the mode. In train mode, a batch norm uses the statistics of its batch and does not update the running ones.
     """
     if op.target == "output":
         return _maker(op.args[0])
@@ -122,7 +122,7 @@ def prepared(op: Call) -> Step:
 
 
 def _some_images(make: Step, rate: float | None) -> Step:
-    """In train mode some images lose an argument, at a rate or at that of the mode."""
+    """In train mode, drop an argument for some images, at the given rate or the mode's."""
 
     def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
         x: Tensor = make(values, tensors, mode)
@@ -133,10 +133,10 @@ def _some_images(make: Step, rate: float | None) -> Step:
 
 
 def _jump(op: Call) -> tuple[slice, ...] | None:
-    """Of a pointwise convolution with strides, of few channels: the part of its input that it reads.
+    """The part of its input that a strided pointwise convolution with few channels reads.
 
-    It is given that part and no strides, because oneDNN writes beyond its memory when it computes the gradient of these in
-    channels-last format (torch 2.14.1: `Conv2d(3, 32, 1, stride=2)` crashes on images of even size).
+    The convolution gets just that part, without strides, since oneDNN writes out of bounds when computing the gradient of strided
+    ones in channels-last format (torch 2.14.1: `Conv2d(3, 32, 1, stride=2)` crashes on images of even size).
     """
     match op.target, op.args:
         case "conv2d.default", (_, Weight(shape=(_, inside, 1, 1)), _, (*strides,), (*padding,), _, 1) if (
@@ -157,12 +157,12 @@ def _jumping(op: Call, jump: tuple[slice, ...]) -> Step:
 
 
 def is_norm(op: Call) -> bool:
-    """Whether it is a batch norm that keeps running statistics, its arguments 3 and 4."""
+    """Whether it is a batch norm with running statistics, which are its arguments 3 and 4."""
     return op.target == NORM and op.args[5] == TRAINING
 
 
 def with_dropout(segment: Segment, rate: float) -> Segment:
-    """The last segment of a network with dropout before its last convolution or linear layer, where it has no other."""
+    """Add dropout before the last convolution or linear layer of a network's last segment, if it has none."""
     layers = [i for i, op in enumerate(segment.ops) if isinstance(op, Call) and op.target in ("linear.default", "conv2d.default")]
     if not layers:
         return segment
@@ -181,7 +181,7 @@ def with_dropout(segment: Segment, rate: float) -> Segment:
 
 
 def with_drop_path(segment: Segment) -> Segment:
-    """The segment with stochastic depth, at the rate of the mode, at its residual sums that have none of their own."""
+    """Add stochastic depth, at the mode's rate, to the segment's residual sums that have none of their own."""
 
     def dropped(op: Op) -> Op:
         if not isinstance(op, Call) or op.dropped is not None or op.name not in segment.branches:
@@ -209,12 +209,12 @@ def _norm(op: Call) -> Step:
 
 
 def _changes(arg: Any) -> bool:
-    """Whether an argument depends on the images, the weights or the mode, or is made of several."""
+    """Whether an argument depends on the images, the weights or the mode, or is a collection."""
     return isinstance(arg, Input | Weight | Batch | tuple | Mapping) or (isinstance(arg, str) and arg.startswith("<"))
 
 
 def _maker(arg: Any) -> Step:
-    """What gives an argument."""
+    """A function that computes an argument."""
     match arg:
         case Input(name):
             return lambda values, tensors, mode: values[name]
@@ -239,12 +239,12 @@ def _maker(arg: Any) -> Step:
 
 
 def cut_weight(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
-    """A call's own part of a tensor of the supernet: a view where it is in one piece and not interpolated."""
+    """A call's slice of a tensor of the supernet; a view if it is contiguous and not interpolated."""
     return _cutter(weight)(tensors)
 
 
 def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """What gives the part, its ranges looked through once: it is called thousands of times."""
+    """A function that computes the slice, with its ranges analyzed in advance, as it is called thousands of times."""
     name, cuts = weight.name, [(dim, ranges) for dim, ranges in enumerate(weight.cut) if ranges is not None]
     if grid := weight.grid:
         stored = _cutter(weight.stored)
@@ -259,7 +259,7 @@ def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
     shape, starts = weight.shape, [(dim, ranges[0][0]) for dim, ranges in cuts if ranges[0][0]]
 
     def sliced(tensors: Mapping[str, Tensor]) -> Tensor:
-        """One operation, whose gradient fills one tensor: slices of several dimensions would fill one for each."""
+        """Slice in one operation, whose gradient fills one tensor; slicing each dimension would fill one per dimension."""
         tensor = tensors[name]
         strides = tensor.stride()
         return tensor.as_strided(shape, strides, tensor.storage_offset() + sum(start * strides[dim] for dim, start in starts))
@@ -280,7 +280,7 @@ def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor
 
 
 def module_place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that a dotted name stands in, with those on the way made, and the last part of the name."""
+    """The module that contains a dotted name, created if missing, and the last part of the name."""
     *path, leaf = name.split(".")
     for part in path:
         if part not in dict(root.named_children()):
@@ -290,7 +290,7 @@ def module_place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> None:
-    """Register a parameter or buffer under a dotted name, making the modules on the way."""
+    """Register a parameter or buffer under a dotted name, creating the modules on the way."""
     root, leaf = module_place(root, name)
     if leaf in {*dict(root.named_parameters(recurse=False)), *dict(root.named_buffers(recurse=False))}:
         return
@@ -301,7 +301,7 @@ def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> Non
 
 
 def put_weight(root: nn.Module, weight: Weight, target: str) -> None:
-    """Register a tensor of a supernet with fresh values, and the matrices that make its smaller kernels."""
+    """Register a tensor of a supernet with zeros, and the matrices for its smaller kernels."""
     tensor = torch.zeros(weight.stored.shape, dtype=vars(torch)[weight.dtype])
     if weight.trained:
         if len(weight.shape) > 2 and target.startswith("conv"):
@@ -319,7 +319,7 @@ def put_weight(root: nn.Module, weight: Weight, target: str) -> None:
 
 
 def channels_last_(root: nn.Module, plan: Plan) -> None:
-    """Lay the weights of 2-d convolutions out with the channels last; other tensors may have four dimensions and mean others."""
+    """Convert the weights of 2D convolutions to channels-last; other tensors with four dimensions may have other meanings."""
     own = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers(remove_duplicate=False))}
     for op in plan.ops:
         if isinstance(op, Call) and op.target.startswith(("conv2d", "conv_transpose2d")) and isinstance(op.args[1], Weight):
@@ -328,7 +328,7 @@ def channels_last_(root: nn.Module, plan: Plan) -> None:
 
 
 def modules_of(plan: Plan) -> dict[str, nn.Module]:
-    """Layers of torch that hold all tensors of their names and do the work of the calls that use these, by name."""
+    """Torch layers, by name, that hold all tensors below their names and replace the calls that use these."""
     layers: dict[str, nn.Module] = {}
     made: dict[str, tuple[Any, ...]] = {}
     refused: set[str] = set()
@@ -349,12 +349,12 @@ def modules_of(plan: Plan) -> dict[str, nn.Module]:
 
 
 def _as_first(leaf: Any) -> Any:
-    """A weight as where it is used first: of a layer that is called twice, the numbers count once."""
+    """A weight as in its first use: the parameters of a layer that is called twice are counted once."""
     return replace(leaf, counted=True) if isinstance(leaf, Weight) else leaf
 
 
 def _layer(op: Call) -> nn.Module | None:
-    """A layer of torch for a call, if there is one with these arguments."""
+    """A torch layer for a call, if there is one with these arguments."""
     if any(isinstance(leaf, Input) for leaf in leaves((op.args[1:], dict(op.kwargs)))):
         return None  # a weight or bias that is computed
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
@@ -384,11 +384,11 @@ def _layer(op: Call) -> nn.Module | None:
 
 
 def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx.Node]) -> Any:
-    """Add a call to a plain network's graph; return its node, or what the network returns, for "output".
+    """Add a call to a plain network's graph; return its node, or for "output" what the network returns.
 
     Args:
-        root: holds the layers of `modules_of`, and all other tensors, by their names.
-        op: what to compute.
+        root: holds the layers of `modules_of` and all other tensors by name.
+        op: the call.
         values: nodes of earlier operations of the segment; "in" is the segment's input.
     """
     source = values["in"]
@@ -420,6 +420,6 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
         return each(op.args[0], resolved)
     args, kwargs = each(op.args, resolved), {name: each(value, resolved) for name, value in op.kwargs}
     function = function_of(op.target)
-    if isinstance(function, MethodDescriptorType):  # as a function, fx writes code that cannot be loaded from a pickle
+    if isinstance(function, MethodDescriptorType):  # as functions, they make fx write code that cannot be unpickled
         return graph.call_method(function.__name__, args, kwargs)
     return graph.call_function(function, args, kwargs)

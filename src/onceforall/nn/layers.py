@@ -1,7 +1,7 @@
-"""Elastic layers: each holds the weights of its largest form and computes any smaller one, named by a plan operation.
+"""Elastic layers: each holds the weights of its largest form and computes any smaller one, given by a plan operation.
 
 Shapes: x is (batch, channels, height, width), or (batch, features) for `ElasticLinear`. Narrower forms use the first
-channels. No layer keeps track of what is active, and no forward pass writes anything.
+channels. Layers store no active sub-network, and forward passes change nothing.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from ..ops import Conv, Grid, Linear, Norm
 
 
 class ElasticConv(nn.Module):
-    """Convolution of elastic input width, output width and kernel size.
+    """Convolution with elastic input width, output width and kernel size.
 
-    A smaller kernel is the centre of the next larger one, flattened and multiplied by a learnt matrix that starts as the
+    A smaller kernel is the center of the next larger one, flattened and multiplied by a learned matrix that starts as the
     identity and is shared by all channels (OFA, section 3.3): 7 → 5 → 3 for kernels (3, 5, 7).
     """
 
@@ -34,7 +34,7 @@ class ElasticConv(nn.Module):
         for big, small in self.steps:
             self.register_parameter(matrix_name(big, small), nn.Parameter(torch.empty(small**2, small**2)))
         if self.weight.is_meta:
-            return  # nothing to fill, and both calls below would load torch's compiler, which takes 1.4 s
+            return  # nothing to initialize, and both calls below would load torch's compiler, which takes 1.4 s
         for big, small in self.steps:
             nn.init.eye_(self.get_parameter(matrix_name(big, small)))
         nn.init.kaiming_normal_(self.weight, mode="fan_out" if op.groups == 1 else "fan_in", nonlinearity="relu")
@@ -53,10 +53,10 @@ class ElasticConv(nn.Module):
 
 
 class ElasticNorm(nn.Module):
-    """Batch normalisation of elastic width.
+    """Batch normalization with elastic width.
 
-    Train mode normalises with the batch's statistics and leaves the running ones alone; eval mode uses the first entries of
-    the running ones, which are meaningful only for weights that they were measured or published for.
+    Train mode normalizes with the batch's statistics and does not update the running ones; eval mode uses the first entries of
+    the running ones, which are only meaningful for the weights that they were measured or published for.
     """
 
     running_mean: Tensor
@@ -81,13 +81,13 @@ class ElasticNorm(nn.Module):
         return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, eps=op.eps)
 
     def synchronised(self, x: Tensor, op: Norm) -> Tensor:
-        """Normalizes as in train mode, with statistics over the batches of all processes, which must be of one size."""
+        """Normalize as in train mode, with statistics over the batches of all processes, which must have the same size."""
         c = op.shape[0]
         return synchronised_norm(x, self.weight[:c], self.bias[:c], op.eps)
 
 
 class SynchronisedNorm(nn.Module):
-    """A batch norm of an extracted network, on the statistics of the batches of all processes, which must be of one size."""
+    """A batch norm of an extracted network, with statistics over the batches of all processes, which must have the same size."""
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class SynchronisedNorm(nn.Module):
 
 
 class ElasticLinear(nn.Module):
-    """Linear layer of elastic input width."""
+    """Linear layer with elastic input width."""
 
     def __init__(self, op: Linear) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class ElasticLinear(nn.Module):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes; the gradient of each is the sum of theirs."""
+    """Sum over all processes; the gradient is the sum of all processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class _Sum(torch.autograd.Function):
 
 
 def synchronised_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Batch normalisation of (batch, channels, …) by the statistics of the batches of all processes."""
+    """Batch normalization of (batch, channels, …) with statistics over the batches of all processes."""
     size, kind = dist.get_world_size(), x.dtype
     x = x.to(torch.promote_types(kind, torch.float32))
     others, line = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
@@ -146,13 +146,13 @@ def _sum_over_processes(value: Tensor) -> Tensor:
 
 
 def some_images(x: Tensor, rate: float) -> Tensor:
-    """A residual branch (n, …) with zeros for some images and more for the others: stochastic depth (Huang et al., 2016)."""
+    """Stochastic depth (Huang et al., 2016): zero a residual branch (n, …) for some images and scale it up for the others."""
     kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)
     return x * kept.div_(1 - rate)
 
 
 def smaller_kernel(weight: Tensor, matrix: Tensor, small: int) -> Tensor:
-    """The centres of kernels (out, in, k, k), small × small, flattened and multiplied by a matrix."""
+    """The small × small centers of kernels (out, in, k, k), flattened and multiplied by a matrix."""
     edge = (weight.shape[-1] - small) // 2
     centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
     return F.linear(centre, matrix).view(*weight.shape[:2], small, small)
@@ -164,11 +164,11 @@ def matrix_name(big: int, small: int) -> str:
 
 
 def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
-    """A position embedding at another resolution: its map is interpolated, what stands before it stays."""
+    """A position embedding at another resolution: its map is interpolated, the prefix is unchanged."""
     dim, own = grid.dim, tensor.narrow(grid.dim, grid.prefix, tensor.shape[grid.dim] - grid.prefix)
     shape = own.shape
     pixels = own.reshape(*shape[:dim], *grid.before, *shape[dim + len(grid.dims) :]).movedim((dim, dim + 1), (-2, -1))
-    wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))  # as timm does; not all devices know others
+    wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))  # as timm does; not all devices support other types
     found = F.interpolate(wide, grid.after, mode="bicubic", align_corners=grid.align_corners, antialias=grid.antialias)
     found = found.to(tensor.dtype).movedim((-2, -1), (dim, dim + 1))
     if not grid.flat:
@@ -178,7 +178,7 @@ def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
 
 @contextmanager
 def exchanging() -> Iterator[None]:
-    """Inside, what torch says when another process is gone becomes one line.
+    """Context that turns torch's error when another process has ended into one line.
 
     Raises:
         TrainingError: the exchange failed.
@@ -190,7 +190,7 @@ def exchanging() -> Iterator[None]:
 
 
 def add_up(values: Tensor) -> Tensor:
-    """The sum over all processes, in place.
+    """Sum over all processes, in place.
 
     Raises:
         TrainingError: another process has ended.

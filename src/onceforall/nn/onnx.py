@@ -1,9 +1,9 @@
-"""An ONNX file from a plan and its weights, without tracing and without torch's exporters (0.6 s a block).
+"""Write an ONNX file from a plan and its weights, without tracing and without torch's exporters (0.6 s per block).
 
-Every batch norm is folded, in float64, into the convolution before it. The batch dimension is free unless it is given.
+Every batch norm is folded in float64 into the preceding convolution. The batch dimension is free unless it is given.
 
-Of the forms that ONNX allows, those are written that every program in docs/export.md reads right. An attribute that has its
-default value is left out: OpenCV's dnn takes a HardSigmoid with beta written out, followed by any Mul, for a HardSwish.
+Where ONNX allows several forms, the file uses one that every program in docs/export.md reads correctly. Attributes with default
+values are omitted: OpenCV's dnn takes a HardSigmoid with an explicit beta, followed by any Mul, for a HardSwish.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,27 +34,27 @@ def to_onnx(
     activation: str = "softmax",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The network in eval mode as an ONNX model, checked by onnx's own checker.
+    """The network in eval mode as an ONNX model, verified by onnx's checker.
 
-    Input "images" (batch, *plan.input_shape) float32, output "logits", or "probabilities", (batch, *plan.output_shape) float32.
+    Input "images" (batch, *plan.input_shape) float32, output "logits" or "probabilities" (batch, *plan.output_shape) float32.
     A network that returns several tensors has an output for each, named by the keys and positions that lead to it.
 
-    Operations that cannot be written here are left to torch's own exporter, with the whole network.
+    If an operation cannot be written here, torch's exporter writes the whole network.
 
     Args:
         plan: a whole network or a piece of one (`Plan.piece`), whose input is then a feature map.
         network: the plain network of that plan (`nn.static.build`, `Supernet.extract`), or its state dict.
         batch: images per call; None leaves it free.
-        opset: version of ONNX's operators, of `OPSETS`; the version of the file format (IR) is the oldest that has it.
-        softmax: of a whole network: end with a softmax over the classes, or another activation.
-        activation: that one, a key of `ACTIVATIONS`.
+        opset: version of ONNX's operators, in `OPSETS`; the file format (IR) has the oldest version that supports it.
+        softmax: for a whole network: end with a softmax over the classes, or another activation.
+        activation: the final activation, a key of `ACTIVATIONS`.
         metadata: text to store in the model, by key.
 
     Raises:
         MissingExtraError: the package onnx is not installed.
         StatisticsError: a batch norm's statistics were never measured or are not finite.
-        DeviceError: the installed onnx does not know the opset, or an operation of the network cannot be written with it.
-        CheckpointError: a weight is missing, has another shape than the plan says, or is not finite.
+        DeviceError: the installed onnx does not support the opset, or an operation of the network cannot be written with it.
+        CheckpointError: a weight is missing, has a shape other than the plan's, or is not finite.
     """
     onnx = _onnx()
     require_known(opset)
@@ -66,7 +66,7 @@ def to_onnx(
         model = onnx.load_model_from_string(by_torch(plan, state, str(error), batch=batch, opset=opset, ending=ending))
     onnx.helper.set_model_props(model, dict(metadata or {}))
     content = bytes(model.SerializeToString())
-    onnx.checker.check_model(content, full_check=True)  # given the model, it would serialise it once more
+    onnx.checker.check_model(content, full_check=True)  # given the model object, it would serialize it again
     return content
 
 
@@ -95,11 +95,11 @@ def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: i
 
 
 def require_known(opset: int) -> None:
-    """Do nothing if the installed onnx knows the opset.
+    """Check that the installed onnx supports the opset.
 
     Raises:
         MissingExtraError: the package onnx is not installed.
-        DeviceError: it does not.
+        DeviceError: it does not support it.
     """
     onnx = _onnx()
     known = onnx.defs.onnx_opset_version()
@@ -110,7 +110,7 @@ def require_known(opset: int) -> None:
 
 
 def smallest_model(opset: int) -> bytes:
-    """A model of one node, to try whether a program reads files of the opset."""
+    """A model with one node, to test whether a program reads files of this opset."""
     onnx = _onnx()
     images, same = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in (INPUT, OUTPUT))
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", [INPUT], [OUTPUT])], "onceforall", [images], [same])
@@ -120,7 +120,7 @@ def smallest_model(opset: int) -> bytes:
 
 
 class _Graph:
-    """Nodes and constants, as they are added."""
+    """Collects nodes and constants."""
 
     def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int, batch: int | None) -> None:
         self.onnx = onnx
@@ -129,9 +129,9 @@ class _Graph:
         self.calls = Writer(CALLS, self.node, self._store, state, opset=opset, batch=batch)
 
     def add(self, segment: Segment, source: str) -> Any:
-        """Add one segment's operations that read tensor `source`; return the name of the segment's output tensor.
+        """Add one segment's operations, reading tensor `source`; return the name of the segment's output tensor.
 
-        The last segment of calls may hand on a nest of names.
+        The last segment of calls may return nested names.
         """
         if any(isinstance(op, Call) for op in segment.ops):
             return self.calls.add(segment, source)
@@ -147,16 +147,16 @@ class _Graph:
         return last
 
     def end(self, last: str, output: str, ending: str | None) -> None:
-        """Give the last tensor, or what an activation makes of it, the name of the graph's output."""
+        """Rename the last tensor, after an optional activation, to the graph's output."""
         if ending:
             self.node(ACTIVATIONS[ending], [last], output)
         elif self.nodes and self.nodes[-1].output[0] == last:
             self.nodes[-1].output[0] = output
-        else:  # a piece that changes nothing
+        else:  # a piece without operations
             self.node("Identity", [last], output)
 
     def end_several(self, last: Any, ending: str | None) -> dict[str, tuple[int, list[Any]]]:
-        """As `end`, for a nest of tensors; their types and shapes by name."""
+        """Like `end`, for nested tensors; returns their types and shapes by name."""
         if ending:
             raise DeviceError(f"{ending}: the network returns several tensors, of which none is known to be logits: leave it out")
         found: dict[str, tuple[int, list[Any]]] = {}
@@ -170,7 +170,7 @@ class _Graph:
         return output
 
     def _operation(self, segment: str, op: Op, inputs: Sequence[Array], norm: Norm | None) -> str:
-        """Write one operation, which does the work of a norm too if there is one."""
+        """Write one operation, with a norm folded into it if there is one."""
         row, own = OPERATIONS[type(op)], self._tensors(segment, op)
         to_fold = None if norm is None else affine(*self._tensors(segment, norm).values(), eps=norm.eps)
         writing = Writing(self.calls, f"{segment}.{op.name}", type(op).__name__, ())
@@ -179,7 +179,7 @@ class _Graph:
         return row.onnx(writing, op, inputs, own, to_fold)
 
     def _tensors(self, segment: str, op: Op) -> dict[str, Floats]:
-        """Its weights and statistics in float64, checked."""
+        """An operation's checked weights and statistics in float64."""
         trained, read, at = op.weights, self.calls.read, f"{segment}.{op.name}"
         return {
             name: read(f"{at}.{name}", shape, name in trained).numpy() for name, shape in (*trained.items(), *op.statistics.items())

@@ -1,6 +1,6 @@
-"""How each operation is computed and written, one row each: `OPERATIONS`. What goes through plans goes by these.
+"""`OPERATIONS`: how each operation is computed and exported, one row per kind, for everything that processes plans.
 
-A network that was read from a model consists of calls (`Call`), which `calls`, `call_source` and `onnx_calls` know.
+A network that was read from a model consists of calls (`Call`), which `calls`, `call_source` and `onnx_calls` handle.
 """
 
 import operator
@@ -28,20 +28,20 @@ ACTIVATIONS: dict[ActivationName, tuple[str, type[nn.Module]]] = {  # name in to
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of operation.
+    """How one kind of operation is computed and exported.
 
     Args:
-        module: the layer of a plain network, or a function of its inputs; of the operation, a rate of dropout, and whether it may
-            overwrite its input.
-        text: Python for model.py: what makes the layer, of the operation and its `numbers` as text; or, with {0} for the first
-            input, what is computed of the inputs.
-        onnx: the kind of the ONNX node; or a function that writes nodes and gives the last one's name, of where to write, the
-            operation, its inputs, its own tensors, and scale and shift of a norm whose work it does.
-        run: what a supernet computes, of the operation, its inputs, the mode, and whether it may overwrite its input.
-        elastic: in place of `run`, for an operation with weights: makes a supernet's layer of the largest operation. Called with
-            inputs and a smaller operation, the layer uses the first entries of its tensors in every dimension; its `cut` gives
+        module: makes the layer of a plain network, or a function of its inputs, from the operation, a dropout rate, and whether it
+            may overwrite its input.
+        text: makes Python for model.py from the operation and its `numbers` as text: an expression that creates the layer or, with
+            {0} for the first input, computes the result.
+        onnx: the kind of the ONNX node; or a function that writes nodes and returns the last one's name, given where to write, the
+            operation, its inputs, its tensors, and scale and shift of a norm to fold into it.
+        run: computes the result in a supernet from the operation, its inputs, the mode, and whether it may overwrite its input.
+        elastic: replaces `run` for an operation with weights: makes a supernet's layer from the largest operation. Called with
+            inputs and a smaller operation, the layer uses the first entries of its tensors in every dimension; its `cut` returns
             them by the names in `Op.weights` and `Op.statistics`.
-        numbers: that may differ between the blocks that one class of model.py serves.
+        numbers: the numbers that may differ between the blocks that share a class of model.py.
     """
 
     module: Callable[[Any, float, bool], Callable[..., Any]]
@@ -89,7 +89,7 @@ def _pool_onnx(w: Writing, op: Pool, x: Sequence[Array], own: Mapping[str, Float
 
 
 def _attributes(op: Conv | Pool, pad: int) -> dict[str, list[int]]:
-    """Attributes of a window in ONNX that differ from their defaults."""
+    """ONNX attributes of a window that differ from their defaults."""
     strides = {"strides": [op.stride] * 2} if op.stride > 1 else {}
     return {"kernel_shape": [op.kernel] * 2, **strides, **({"pads": [pad] * 4} if pad else {})}
 

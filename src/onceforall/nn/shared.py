@@ -1,10 +1,10 @@
 """Several sub-networks of one supernet on the same tensors, each stored once.
 
-A shared tensor is as large as the largest of the networks needs, in every dimension. A network's own is the first entries of it, a
-view; only a kernel that is smaller than the shared one is computed, like `ElasticConv.cut`. Names are those of a state dict.
+A shared tensor has, in every dimension, the size that the largest of the networks needs. A network uses a view of its first
+entries; only kernels smaller than the shared one are computed, as in `ElasticConv.cut`. Names are those of a state dict.
 
-Tensors of networks that someone brought are kept whole, since what a network has of one need not be its first entries: it is a
-view where it is in one piece, else it is put together.
+Tensors of users' own networks are kept whole, since a network's slice need not be the first entries: it is a view if it is
+contiguous, else a copy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from .static import build
 
 
 def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Tensor]:
-    """What the plans' networks need of a supernet's tensors, or of tensors shared before.
+    """The parts of a supernet's tensors, or of tensors shared before, that the plans' networks need.
 
-    Kernels have the largest size that a network has; the matrices that make smaller ones are kept where one needs them.
+    Kernels have the largest size of any network; the matrices for smaller ones are kept where needed.
 
     Raises:
         CheckpointError: a tensor is missing or too small.
@@ -52,7 +52,7 @@ def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Ten
 
 
 def own_weights(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights and biases of the plan's network: views of the shared tensors, but for smaller kernels and interpolated positions.
+    """Weights and biases of the plan's network: views of shared tensors, except smaller kernels and interpolated positions.
 
     Raises:
         CheckpointError: a tensor is missing or too small.
@@ -65,13 +65,13 @@ def own_weights(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> fx.GraphModule:
-    """The plan's network in eval mode, on these tensors themselves.
+    """The plan's network in eval mode, on these tensors without copying.
 
-    Weights need no gradients: a step on those of one network would change the others.
+    Weights have no gradients, as a step on one network would change the others.
 
     Args:
-        weights: from `own_weights`.
-        statistics: the running means and variances of every batch norm.
+        weights: result of `own_weights`.
+        statistics: running means and variances of all batch norms.
     """
     with torch.device("meta"):
         network = build(plan)
@@ -81,7 +81,7 @@ def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[st
 
 
 def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
-    """Shapes of the weights and of the BatchNorm statistics that the plan's network has, by the names of its state dict."""
+    """Shapes of the weights and of the BatchNorm statistics of the plan's network, by the names of its state dict."""
     weights: dict[str, Shape] = {}
     statistics: dict[str, Shape] = {}
     for segment in plan.segments:
@@ -97,17 +97,17 @@ def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
 
 
 def parts_of(plan: Plan) -> dict[str, Weight]:
-    """What networks that someone brought use of the supernet's tensors, by name."""
+    """The slices of the supernet's tensors that a user's own network uses, by name."""
     return {weight.name: weight for op in plan.ops if isinstance(op, Call) for weight in op.tensors}
 
 
 def constants_of(plan: Plan) -> set[str]:
-    """Names of tensors that are neither trained nor measured, such as masks and positions."""
+    """Names of tensors that are neither trained nor running statistics, such as masks and positions."""
     return {name for name, part in parts_of(plan).items() if not part.trained and not name.endswith(STATISTICS)}
 
 
 def matrices(part: Weight) -> list[str]:
-    """Names of the matrices that make its kernels."""
+    """Names of the matrices for its smaller kernels."""
     layer = part.name.removesuffix("weight")
     return [f"{layer}{matrix_name(big, small)}" for big, small in pairwise(part.kernels)]
 
@@ -133,7 +133,7 @@ def _found(tensors: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
-    """The first entries of a tensor in every dimension, its kernels brought to the size of `shape`."""
+    """The first entries of a tensor in every dimension, with kernels reduced to the size in `shape`."""
     found = _found(tensors, name)
     if found.ndim != len(shape) or any(have < need for have, need in zip(found.shape, shape, strict=True)):
         raise CheckpointError(f"{name} has shape {tuple(found.shape)}, a network needs {shape}")

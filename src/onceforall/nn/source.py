@@ -1,8 +1,8 @@
-"""A plan as the text of a Python file that needs torch only: one class for each kind of block, and one for the network.
+"""Write a plan as a Python file that only needs torch: one class per kind of block, and one for the network.
 
-Boards have old versions, so the text is for Python 3.8 and torch 1.10, which are the oldest that it was run with.
+Boards have old versions, so the file supports Python 3.8 and torch 1.10, the oldest versions that it was tested with.
 
-Segments of one structure share a class; numbers that differ between them are its arguments. Names of layers are those of
+Segments with the same structure share a class; numbers that differ between them are its arguments. Names of layers are those of
 `nn.static.build`, so both load the same state dict.
 """
 
@@ -53,10 +53,10 @@ LOAD = '''def load(path: str | Path) -> Network:
 
 
 def to_source(plan: Plan, *, about: str) -> str:
-    """The text of a file with `Network`, a torch module with fresh weights, and `load(path)`, which reads safetensors.
+    """Source of a file with `Network`, a torch module with newly initialized weights, and `load(path)`, which reads safetensors.
 
     Raises:
-        DeviceError: an operation of the network cannot be written as text.
+        DeviceError: an operation of the network cannot be written as Python.
     """
     if of_calls(plan):
         functions, lines = functions_of([plan])
@@ -66,23 +66,23 @@ def to_source(plan: Plan, *, about: str) -> str:
 
 
 def of_calls(plan: Plan) -> bool:
-    """A network that was not written for this library."""
+    """Whether the network was not written for this library."""
     return any(isinstance(op, Call) for op in plan.ops)
 
 
 def needs_of(plan: Plan) -> str:
-    """What the text needs, in words."""
+    """Requirements of the file, as text."""
     return NEEDS_OF_CALLS if of_calls(plan) else NEEDS
 
 
 def opening(about: str) -> str:
-    """The docstring and the imports."""
+    """The file's docstring and imports."""
     about = about.replace("\\", "\\\\").replace('"', '\\"')
     return f'"""{about}"""\n\n{IMPORTS}'
 
 
 def classes_of(plans: Sequence[Plan]) -> tuple[list[str], dict[Segment, str]]:
-    """The texts of the classes that the plans' segments need, and by segment the call that makes it."""
+    """Sources of the classes for the plans' segments, and for each segment the call that creates it."""
     alike: dict[tuple[Any, ...], list[Segment]] = {}
     for segment in dict.fromkeys(segment for plan in plans for segment in plan.segments):
         alike.setdefault(_structure(segment), []).append(segment)
@@ -97,22 +97,22 @@ def classes_of(plans: Sequence[Plan]) -> tuple[list[str], dict[Segment, str]]:
 
 
 def _structure(segment: Segment) -> tuple[Any, ...]:
-    """Equal for segments that differ in numbers only."""
+    """A key that is equal for segments that differ only in numbers."""
     return tuple((type(op), op.name, op.inputs, _text(op, {number: number for number in _numbers(op)})) for op in segment.ops)
 
 
 def _numbers(op: Op) -> dict[str, int]:
-    """What may differ within a structure."""
+    """The numbers that may differ within a structure."""
     return OPERATIONS[type(op)].numbers(op)
 
 
 def _text(op: Op, n: Mapping[str, str]) -> str:
-    """What makes a layer; or, with {0} for the first input, what computes the operation."""
+    """The expression that creates a layer or, with {0} for the first input, computes the operation."""
     return OPERATIONS[type(op)].text(op, n)
 
 
 def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
-    """The segment's own name where it stands alone, else what the structure does."""
+    """The segment's name if it is the only one, else a name from its operations."""
     first = segments[0]
     words = first.name.split(".")
     if len({segment.name for segment in segments}) > 1 or any(word.isdecimal() for word in words):
@@ -126,7 +126,7 @@ def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
 
 
 def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, str]]:
-    """The text of a structure's class, and by segment the call that makes it."""
+    """Source of a structure's class, and for each segment the call that creates it."""
     ops = segments[0].ops
     columns: dict[Number, list[int]] = {
         (op.name, field): [_numbers(segment.ops[i])[field] for segment in segments]
@@ -136,7 +136,7 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, s
     arguments = dict[str, list[int]]()
     texts = dict[Number, str]()
     for (op_name, field), values in columns.items():
-        end = (field,) if field in ("kernel", "stride") else ("channels", "features")  # what is merged must mean the same
+        end = (field,) if field in ("kernel", "stride") else ("channels", "features")  # merge only numbers with the same meaning
         same = [other for other, known in arguments.items() if known == values and other.endswith(end)]
         if len(set(values)) == 1:
             texts[op_name, field] = str(values[0])
@@ -173,7 +173,7 @@ def _places(segments: Sequence[Segment]) -> str:
 
 
 def _forward(ops: Sequence[Op]) -> list[str]:
-    """A value that only the next operation reads is called x, others have the name of their operation."""
+    """The lines of `forward`. A value that only the next operation reads is named x, others are named after their operation."""
     readers: dict[str, list[int]] = {}
     for i, op in enumerate(ops):
         for source in op.inputs:
@@ -193,7 +193,7 @@ def _call(op: Op, inputs: Sequence[str]) -> str:
 
 
 def network_class(name: str, plan: Plan, calls: Mapping[Segment, str]) -> str:
-    """The text of the class of a whole network."""
+    """Source of the class of a whole network."""
     tree = tree_of({segment.name: calls[segment] for segment in plan.segments})
     shape = ", ".join(map(str, plan.input_shape))
     lines = [f"class {name}(nn.Module):", f'    """Images (n, {shape}) → logits (n, {plan.output_shape[0]})."""']
@@ -207,13 +207,13 @@ def network_class(name: str, plan: Plan, calls: Mapping[Segment, str]) -> str:
 
 
 def _access(name: str) -> str:
-    """A dotted name as an attribute and the keys of dictionaries in it."""
+    """A dotted name as an attribute followed by dictionary keys."""
     first, *path = name.split(".")
     return first + "".join(f'["{key}"]' for key in path)
 
 
 def _assigned(start: str, value: str | Tree) -> list[str]:
-    """Lines of an assignment or an entry of a dictionary, nested trees as `nn.ModuleDict`."""
+    """Lines of an assignment or a dictionary entry, with nested trees as `nn.ModuleDict`."""
     indent = " " * (len(start) - len(start.lstrip()))
     end = "" if start.endswith("= ") else ","
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""A plain torch network from a plan: a `torch.fx.GraphModule` of `torch.nn` layers, with nothing of ours inside."""
+"""A plain torch network from a plan: a `torch.fx.GraphModule` of `torch.nn` layers, without code of this library."""
 
 import torch
 from torch import fx, nn
@@ -12,10 +12,10 @@ DROPOUTS = {torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.fea
 
 
 def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
-    """The network that a plan describes, with fresh weights, in channels-last format.
+    """Build the network of a plan with newly initialized weights, in channels-last format.
 
-    Submodules are named "segment.operation", so its state dict has the names of the supernet's. `network.code` is readable.
-    Input (batch, *plan.input_shape), output (batch, *plan.output_shape). Activations work in place where nothing else reads
+    Submodules are named "segment.operation", so its state dict has the supernet's names. `network.code` is readable.
+    Input (batch, *plan.input_shape), output (batch, *plan.output_shape). Activations work in place if nothing else reads
     their input.
     """
     root = nn.Module()
@@ -56,7 +56,7 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
 
 
 def without_dropout(network: fx.GraphModule) -> None:
-    """Leave out, in place, the dropout that stands among the operations: that of a model that the network was read from."""
+    """Remove dropout operations in place; these come from the model that the network was read from."""
     for node in list(network.graph.nodes):
         if node.op == "call_function" and node.target in DROPOUTS:
             node.replace_all_uses_with(node.args[0])
@@ -65,6 +65,6 @@ def without_dropout(network: fx.GraphModule) -> None:
 
 
 def put(root: nn.Module, name: str, layer: nn.Module) -> None:
-    """Register a layer under a dotted name, making the modules on the way."""
+    """Register a layer under a dotted name, creating the modules on the way."""
     holder, leaf = module_place(root, name)
     holder.add_module(leaf, layer)

@@ -1,7 +1,7 @@
-"""Reading weights that others published: torch checkpoints of any age and safetensors files, without running what is in them.
+"""Read third-party weights, from torch checkpoints of any age and safetensors files, without executing their content.
 
-Torch checkpoints are pickles, and a pickle can run any code. Only torch's restricted reader (`weights_only=True`) sees them:
-it makes tensors and plain containers and refuses everything else.
+Torch checkpoints are pickles, and a pickle can run any code. They are only read by torch's restricted reader
+(`weights_only=True`), which creates tensors and plain containers and rejects everything else.
 """
 
 import re
@@ -23,16 +23,16 @@ NESTED = ("state_dict", "model", "model_state_dict")
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by the names in the file, on the CPU.
+    """Read the tensors of a checkpoint by their names in the file, on the CPU.
 
-    A file whose top level has a dictionary `state_dict` or `model`, as training scripts save it, gives what is in there.
+    If the top level has a dictionary `state_dict` or `model`, as training scripts save it, its content is returned.
 
     Args:
-        path: a file of torch.save (zip or the older format) that holds a state dict, or a safetensors file.
+        path: a state dict written by torch.save (zip or the older format), or a safetensors file.
 
     Raises:
-        CheckpointError: not readable, not such a file, damaged, holding anything but finite tensors, or a pickle that asks
-            for more than tensors.
+        CheckpointError: unreadable, not such a file, damaged, with anything but finite tensors, or a pickle that needs
+            more than tensors.
     """
     path = Path(path)
     try:
@@ -46,7 +46,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
 def _load(path: Path, plain: bool, size: int) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of formats that it refuses or has deprecated
+        warnings.simplefilter("ignore")  # torch warns about formats that it rejects or has deprecated
         try:
             if plain:
                 with plain_path(path) as plain_name:
@@ -69,7 +69,7 @@ def _load(path: Path, plain: bool, size: int) -> Any:
 
 
 def _check_archive(path: Path, size: int) -> None:
-    """torch.save never compresses, but torch.load unpacks: 1 MB can become 1 GB in memory. Nor does it look at checksums."""
+    """Reject compressed archives, as 1 MB could become 1 GB in memory (torch.save never compresses), and check checksums."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""ONNX files by torch's own exporter, for networks with operations that are not written here."""
+"""ONNX files by torch's exporter, for networks with operations that `nn.onnx` cannot write."""
 
 import re
 import tempfile
@@ -18,16 +18,16 @@ from .static import build
 
 
 def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, ending: str | None) -> bytes:
-    """The network of a plan as `nn.onnx.to_onnx` gives it.
+    """The network of a plan in the form of `nn.onnx.to_onnx`.
 
-    torch's older exporter is taken: the newer one needs a package more (onnxscript), and writes opset 18 or later only.
+    Uses torch's older exporter: the newer one needs another package (onnxscript) and only writes opset 18 or later.
 
     Args:
-        state: its tensors.
-        why: what could not be written here.
+        state: the network's tensors.
+        why: what `nn.onnx` could not write.
         batch: images per call; None leaves it free.
         opset: version of the operators.
-        ending: end with this, "softmax" over the classes or "sigmoid"; None for logits.
+        ending: final activation, "softmax" over the classes or "sigmoid"; None for logits.
 
     Raises:
         DeviceError: torch cannot write it either.
@@ -53,7 +53,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
                 dynamo=False,
             )
             return (Path(folder) / "model.onnx").read_bytes()
-    except Exception as error:  # of torch's exporter: no common class
+    except Exception as error:  # torch's exporter has no common error class
         raise DeviceError(
             f"ONNX with opset {opset} cannot hold {why}, and torch's exporter gives up too ({one_line(error)[:200]}): other "
             "formats can: torch-export (model.pt2) and pytorch"
@@ -61,7 +61,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
 
 
 class _Outputs(nn.Module):
-    """A network whose tensors come out one after the other, as they are named."""
+    """A network that returns its tensors as a flat sequence, in the order of their names."""
 
     def __init__(self, network: nn.Module, ending: str | None) -> None:
         super().__init__()

@@ -196,6 +196,7 @@ class _Job:
             left_out=dict(through.left_out),
             confusion=through.confusion,
             mistakes=tuple(through.mistakes),
+            wrong=through.wrong,
             labels=through.labels,
             proofs={name: asdict(proof) for name, proof in made.proofs.items()},
             readers=tuple(made.readings),

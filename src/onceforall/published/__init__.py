@@ -1,6 +1,6 @@
-"""What the original project published, usable here: weights, settings, configurations of specialised networks.
+"""Use the original project's published artifacts: weights, settings, and configurations of specialized networks.
 
-Its latency tables and accuracy predictors are read by `onceforall.latency.LatencyTable.from_published` and
+Read its latency tables and accuracy predictors with `onceforall.latency.LatencyTable.from_published` and
 `onceforall.accuracy.AccuracyPredictor.from_published`.
 """
 

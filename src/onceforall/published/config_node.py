@@ -1,4 +1,4 @@
-"""Reading JSON objects of others with a check at every step; a message says where in the file the value is."""
+"""Read third-party JSON objects with checks at every step; error messages say where in the file the value is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from ..ops import ActivationName
 
 MOST_CHANNELS = 2**16
 MOST_BLOCKS = 1000
-IGNORED = {"name", "dropout_rate"}  # dropout is a matter of training
+IGNORED = {"name", "dropout_rate"}  # dropout only matters in training
 
 
 @dataclass(frozen=True)
 class ConfigNode:
-    """A part of the configuration and where it is, for messages."""
+    """A part of the configuration, with its location for messages."""
 
     fields: Mapping[str, Any]
     where: str
 
     def child(self, *names: str) -> "ConfigNode":
-        """The object under the first of these names that there is."""
+        """The object under the first of these names that exists."""
         for name in names:
             if name in self.fields:
                 return node(self.fields[name], f"{self.where}.{name}")
@@ -65,7 +65,7 @@ class ConfigNode:
         return None if value in (None, "none") else cast(ActivationName, value)
 
     def require(self, **expected: Sequence[Any]) -> None:
-        """Refuse values that a plan cannot express, where they are given."""
+        """Reject given values that a plan cannot express."""
         for name, allowed in expected.items():
             if name in self.fields and self.fields[name] not in allowed:
                 raise ArchError(f"{self.where}.{name} is {self.fields[name]!r}: only {allowed[0]!r} can be read")
@@ -80,7 +80,7 @@ def node(value: Any, where: str) -> ConfigNode:
     """The value as an object.
 
     Raises:
-        ArchError: it is none.
+        ArchError: it is not an object.
     """
     if not isinstance(value, dict):
         raise ArchError(f"{where} must be an object, found {type(value).__name__}")

@@ -1,7 +1,7 @@
-"""Where the authors' files lie, and how to know that a download is right: their git object ids.
+"""Where the authors' files are, and their git object ids to verify downloads.
 
-An object id is the sha1 of `b"blob SIZE\\0"` and the content, so a file can be checked that nobody here has seen. One supernet,
-ofa_resnet50, is not in that repository but on the Hugging Face Hub, which tells its sha256.
+An object id is the sha1 of `b"blob SIZE\\0"` and the content, so files can be verified without having seen them. One supernet,
+ofa_resnet50, is not in that repository but on the Hugging Face Hub, which states its sha256.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from itertools import groupby
 from ..errors import ModelError
 from .weights import NAMES, network_name
 
-COMMIT = "a7c9bcd525e17404968bc55aa43772bf7e51909e"  # of July 2023, the newest one
+COMMIT = "a7c9bcd525e17404968bc55aa43772bf7e51909e"  # July 2023, the latest one
 ADDRESS = f"https://raw.githubusercontent.com/han-cai/files/{COMMIT}/ofa"
 ON_HUB = {"ofa_resnet50": ("han-cai/ofa", "ofa_supernet_resnet50")}  # repository and file
-SUPERNETS = 3  # that begin the list of files
+SUPERNETS = 3  # at the start of the list of files
 LICENSE = "mit"  # of all of them
 
 
@@ -32,18 +32,18 @@ class PublishedFile:
 
     @property
     def url(self) -> str:
-        """Its address in the commit that the id is of."""
+        """Its address at the commit of the object id."""
         return f"{ADDRESS}/{self.path}"
 
 
 def published_name(name: str) -> str:
-    """One of the four supernets or 50 specialised networks, in the spelling of `published_files`.
+    """The name of one of the four supernets or 50 specialized networks, in the spelling of `published_files`.
 
     Args:
-        name: as the authors write it; `_` may stand for `.`, and `@` for `-`; of the supernets also their names in torch.hub.
+        name: the authors' name, possibly with `_` for `.` and `@` for `-`; or a supernet's name in torch.hub.
 
     Raises:
-        ModelError: none has this name; with those that are nearest.
+        ModelError: an unknown name; lists similar ones.
     """
     plain, dashes = network_name(name), name.replace("@", "-")
     if plain in NAMES or dashes in SPECIALIZED:
@@ -54,10 +54,10 @@ def published_name(name: str) -> str:
 
 
 def published_files(name: str) -> tuple[PublishedFile, ...]:
-    """The weights of a supernet; `init`, `net.config` and `run.config` of a specialised network; none of what is `ON_HUB`.
+    """The weights of a supernet, or `init`, `net.config` and `run.config` of a specialized network; none for networks `ON_HUB`.
 
     Args:
-        name: as `published_name` gives it.
+        name: as returned by `published_name`.
     """
     return SPECIALIZED.get(name) or tuple(f for f in FILES if network_name(f.path.removeprefix("ofa_nets/")) == name)
 

@@ -1,8 +1,8 @@
-"""The original's names of weights, and ours.
+"""Map our names of weights to the original project's.
 
-The original spells one tensor in several ways: elastic layers wrap plain ones (`conv.conv.weight`, `bn.bn.bias`), old
-checkpoints say `mobile_inverted_conv` for `conv`, and training scripts may add `module.`. `plain_name` brings all of them to
-one spelling.
+The original has several spellings for one tensor: elastic layers wrap plain ones (`conv.conv.weight`, `bn.bn.bias`), old
+checkpoints use `mobile_inverted_conv` for `conv`, and training scripts may add `module.`. `plain_name` normalizes all of them
+to one spelling.
 """
 
 import re
@@ -12,8 +12,8 @@ from ..errors import CheckpointError
 from ..ops import Conv, Linear, Norm
 from ..plan import Plan
 
-STATISTICS_COUNT = "num_batches_tracked"  # of a batch norm: in the original's files, without use
-CLASSES = {"mobilenet_v3": "MobileNetV3", "proxyless": "ProxylessNASNets", "resnet50d": "ResNets"}  # of specialised networks
+STATISTICS_COUNT = "num_batches_tracked"  # of a batch norm: present in the original's files, but unused
+CLASSES = {"mobilenet_v3": "MobileNetV3", "proxyless": "ProxylessNASNets", "resnet50d": "ResNets"}  # in specialized networks
 MOBILE_BLOCK = {
     "expand": "conv.inverted_bottleneck",
     "depthwise": "conv.depth_conv",
@@ -45,18 +45,18 @@ FAMILIES = {
 
 
 def plain_name(name: str) -> str:
-    """One spelling for all that the original has for a tensor: a key to compare names by."""
+    """Normalize the original's spellings of a tensor's name, to compare names."""
     name = name.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
     return re.sub(r"\.(conv|bn|linear)(\.\1)+(?=\.)", r".\1", name)
 
 
 def original_names(family: str, plan: Plan, tensors: Mapping[str, object], *, elastic: bool = True) -> dict[str, str]:
-    """For each of our tensors its name in the original's elastic network, or in its plain one.
+    """Map each of our tensors to its name in the original's elastic network, or in its plain one.
 
     Args:
-        plan: of the network; the largest one for a supernet's tensors.
-        tensors: of the network, by name.
-        elastic: names of the elastic network, whose layers wrap those of plain ones.
+        plan: the network's plan; for a supernet, the largest one.
+        tensors: the network's tensors, by name.
+        elastic: use the names of the elastic network, whose layers wrap plain ones.
 
     Raises:
         CheckpointError: the original has no such family.
@@ -79,7 +79,7 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object], *, el
             elif "{}" in theirs:
                 theirs, in_stem = theirs.format(stem), True
             kind = {Conv: "conv", Norm: "bn", Linear: "linear"}[type(op)]
-            gates = part.startswith("se.")  # plain convolutions without a wrapper of their own
+            gates = part.startswith("se.")  # plain convolutions without a wrapper
             wrapped = elastic and elastic_classifier if kind == "linear" else wraps
             prefix = theirs if gates else f"{theirs}.{kind}"
             names |= _tensor_names(f"{segment.name}.{op.name}", prefix, kind, wrapped and not gates, tensors)

@@ -1,7 +1,7 @@
-"""Networks that others published, to compare with: the Once-for-All authors' specialised ones, block by block, and known ones.
+"""Published networks to compare with: the Once-for-All authors' specialized ones, block by block, and well-known ones.
 
-`OFA_NETWORKS` are half of the authors' published networks, read from their net.config (MIT licence): MACs as counted from it, top-1
-on ImageNet as they publish it, after 25 or 75 epochs of fine-tuning. `KNOWN_NETWORKS` have MACs and top-1 as in their own papers.
+`OFA_NETWORKS` are half of the authors' published networks, read from their net.config (MIT license): MACs are counted from it,
+top-1 on ImageNet is as published, after 25 or 75 epochs of fine-tuning. `KNOWN_NETWORKS` have MACs and top-1 from their papers.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ RESOLUTIONS = (128, 224)  # the ends of the original's spaces
 
 @dataclass(frozen=True)
 class PublishedNetwork:
-    """One of the original's specialised networks.
+    """One of the original's specialized networks.
 
     Args:
-        name: device and latency that it was made for, or its MACs.
-        macs: of one image.
-        top1: on ImageNet, as published.
-        blocks: stages, apart by spaces; two digits for each block, its kernel and its expand ratio.
+        name: its target device and latency, or its MACs.
+        macs: multiply-accumulates for one image.
+        top1: top-1 on ImageNet, as published.
+        blocks: stages separated by spaces; two digits per block, its kernel and its expand ratio.
     """
 
     name: str
@@ -33,10 +33,10 @@ class PublishedNetwork:
     blocks: str
 
     def arch(self, space: Space) -> Arch | None:
-        """The same kernels, ratios and depths in another space of the family; None if it lacks one of them.
+        """The same kernels, ratios and depths in another space of the family; None if the space lacks any of them.
 
-        Widths are those of the space. So is the resolution, unless the space has that of the network: it lies as far between the
-        space's ends as the network's lies between 128 and 224 pixels, to the nearest choice.
+        Widths are the space's. If the space lacks the network's resolution, it is mapped linearly from 128 to 224 pixels to the
+        space's range, rounded to the nearest choice.
         """
         stages = [[Block(int(k), int(e)) for k, e in zip(s[::2], s[1::2], strict=True)] for s in self.blocks.split()]
         if space.family != self.family or len(stages) != len(space.stages):
@@ -56,7 +56,7 @@ class PublishedNetwork:
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """A network with the MACs and the top-1 on ImageNet that its paper gives."""
+    """A network with the MACs and top-1 on ImageNet from its paper."""
 
     name: str
     macs: int

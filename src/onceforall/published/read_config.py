@@ -1,7 +1,7 @@
-"""The original's net.config, which lists every layer of a network, to a `Plan`.
+"""Convert the original's net.config, which lists every layer of a network, to a `Plan`.
 
-Both spellings are read: `MobileInvertedResidualBlock` with `mobile_inverted_conv` in old files, `ResidualBlock` with `conv` in
-new ones. What a plan cannot express is refused by name, never passed over.
+Both spellings are supported: `MobileInvertedResidualBlock` with `mobile_inverted_conv` in old files, `ResidualBlock` with `conv` in
+new ones. Anything that a plan cannot express raises an error and is never ignored.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ MOST_PARAMS = 2**28
 
 @dataclass
 class _Chain:
-    """Segments as they are added, each reading what the one before hands on."""
+    """Collects segments, each of which reads the result of the previous one."""
 
     shape: Shape
     segments: list[Segment]
@@ -37,7 +37,7 @@ class _Chain:
         self.add(Segment(name, self.shape, tuple(ops)))
 
     def next_name(self, new_stage: bool) -> str:
-        """Name of the next block; a stage begins with a block that changes the shape."""
+        """Name of the next block; a stage starts with a block that changes the shape."""
         if new_stage:
             self.stage, self.block = self.stage + 1, 0
         self.block += 1
@@ -45,12 +45,12 @@ class _Chain:
 
 
 def plan_from_config(config: Any, resolution: int) -> Plan:
-    """The plan of the network that a net.config describes.
+    """The plan of the network described by a net.config.
 
-    Segments have the names that our spaces give them: "stages.S.I", where a stage begins with each block that has no shortcut.
+    Segments are named as in our spaces, "stages.S.I"; a stage starts at each block without a shortcut.
 
     Raises:
-        ArchError: a part is missing, malformed, does not fit the one before, or is nothing that a plan can express; names it.
+        ArchError: a part is missing, malformed, does not fit the previous one, or cannot be expressed in a plan; names it.
     """
     if not isinstance(resolution, int) or isinstance(resolution, bool) or not 8 <= resolution <= 4096:
         raise ArchError(f"the resolution is {resolution!r}: it must be a whole number of pixels from 8 to 4096")

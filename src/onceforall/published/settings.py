@@ -1,6 +1,6 @@
-"""The original's settings of a sub-network, {"ks": ..., "e": ..., "d": ...} and for ResNet-50-D "w", to an `Arch` and back.
+"""Convert the original's settings of a sub-network, {"ks": ..., "e": ..., "d": ...} and for ResNet-50-D "w", to an `Arch` and back.
 
-Lists run over all blocks of the largest network, those that are absent included; a single number means the same everywhere.
+Lists cover all blocks of the largest network, including absent ones; a single number applies to all.
 "image_size" or "r" may give the resolution, "wid" may be None, as in the original's search results.
 """
 
@@ -17,31 +17,31 @@ from ..spaces.resnet50d import BASE_DEPTHS, stage_widths
 
 
 def arch(space: Space, settings: Mapping[str, Any], resolution: int | None = None) -> Arch:
-    """The architecture that the original's settings mean.
+    """Convert the original's settings to an architecture.
 
     Args:
-        space: of the family that the settings are for.
+        space: a space of the settings' family.
         settings: "ks", "e" and "d"; for ResNet-50-D "e", "d" and "w". Entries of absent blocks may be any number.
         resolution: input size in pixels; None takes it from "image_size" or "r" in the settings.
 
     Raises:
-        ArchError: something is missing, unknown, of the wrong length, or not in the space.
+        ArchError: an entry is missing, unknown, of the wrong length, or not in the space.
     """
     if not isinstance(settings, Mapping):
         raise ArchError(f'settings are {_shown(settings)}: give a dictionary such as {{"ks": 7, "e": 6, "d": 4}}')
     to_stages, _ = _layout(space)
     made = Arch(_resolution(settings, resolution), to_stages(space, _Reader(space, settings)))
     space.check(made)
-    return space.archs(space.genes([made]))[0]  # with the space's own numbers, so that 4.0 is 4
+    return space.archs(space.genes([made]))[0]  # with the space's own numbers, so that 4.0 becomes 4
 
 
 def settings(space: Space, arch: Arch) -> dict[str, Any]:
-    """The original's settings of an architecture, and its "image_size". Absent blocks get the smallest choices.
+    """Convert an architecture to the original's settings with "image_size". Absent blocks get the smallest choices.
 
-    Where two of ResNet-50-D's width multipliers give one width, the index of the smaller one is written.
+    If two of ResNet-50-D's width multipliers give the same width, the index of the smaller one is used.
 
     Raises:
-        ArchError: the architecture lies outside the space, or the space's family is none of the original's.
+        ArchError: the architecture lies outside the space, or the space's family is not one of the original's.
     """
     _, from_arch = _layout(space)
     space.check(arch)
@@ -49,7 +49,7 @@ def settings(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 class _Reader:
-    """Settings with checks."""
+    """Reads settings with checks."""
 
     def __init__(self, space: Space, settings: Mapping[str, Any]) -> None:
         self.space, self.settings = space, settings
@@ -62,7 +62,7 @@ class _Reader:
                 )
 
     def numbers(self, name: str, length: int) -> list[Any]:
-        """The entry as a list of numbers; one that is a single number is repeated."""
+        """The entry as a list of numbers; a single number is repeated."""
         if name not in self.settings:
             raise ArchError(f"settings have no {name!r}: a {self.space.family} network needs it, a number or {length} of them")
         value = _plain(self.settings[name])
@@ -82,7 +82,7 @@ def _mobile_stages(space: Space, reader: _Reader) -> tuple[Stage, ...]:
     listed = _blocks(full, reader.numbers("ks", blocks), reader.numbers("e", blocks))
     stages = []
     for s, (choices, d) in enumerate(zip(full, reader.numbers("d", len(full)), strict=True)):
-        fixed = choices.depths != space.arguments["depths"]  # where the original draws a depth too, but does not use it
+        fixed = choices.depths != space.arguments["depths"]  # the original also samples a depth here, but does not use it
         depth = choices.depths[0] if fixed and d in space.arguments["depths"] else d
         stages.append(Stage(choices.widths[0], _first(listed[s], depth, s)))
     return tuple(stages)
@@ -141,23 +141,23 @@ def _layout(space: Space) -> Any:
 
 
 def _full(space: Space) -> tuple[Choices, ...]:
-    """The stages of the whole space, of which the given one may be a part: settings have room for all of its blocks."""
+    """The stages of the full space, if the given one is a part of it: settings cover all of its blocks."""
     return FAMILIES[space.family](**space.arguments).stages
 
 
 def _stem_kept(space: Space) -> int:
-    """The entry of "d" that keeps the second convolution of the stem: the largest depth choice; 2 if there is no other than 0."""
+    """The entry of "d" that keeps the stem's second convolution: the largest depth choice, or 2 if that is 0."""
     return int(space.arguments["depths"][-1]) or 2
 
 
 def _blocks(full: Iterable[Choices], kernels: Sequence[Any], ratios: Sequence[Any]) -> list[tuple[Block, ...]]:
-    """The listed blocks, stage by stage."""
+    """All listed blocks, by stage."""
     pairs = iter(zip(kernels, ratios, strict=True))
     return [tuple(Block(*next(pairs)) for _ in range(choices.depths[-1])) for choices in full]
 
 
 def _all_blocks(full: Iterable[Choices], stages: Iterable[Stage]) -> list[Block]:
-    """The blocks of all stages; those that are absent have the smallest choices."""
+    """The blocks of all stages; absent ones have the smallest choices."""
     result: list[Block] = []
     for choices, stage in zip(full, stages, strict=True):
         absent = Block(choices.kernels[0], choices.expand_ratios[0])
@@ -183,7 +183,7 @@ def _resolution(settings: Mapping[str, Any], resolution: object) -> int:
 
 
 def _plain(value: object) -> Any:
-    """Numbers and lists of Python for those of numpy, and lists for tuples."""
+    """Convert numpy values to Python numbers and lists, and tuples to lists."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value

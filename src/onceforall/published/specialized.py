@@ -1,4 +1,4 @@
-"""The original's specialised networks: a folder with net.config, run.config and, if it was downloaded, the weights `init`."""
+"""The original's specialized networks: a folder with net.config, run.config and, if downloaded, the weights `init`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ WEIGHTS = ("init", "init.safetensors")
 
 @dataclass(frozen=True)
 class Specialized:
-    """One of the original's specialised networks.
+    """One of the original's specialized networks.
 
     Args:
         plan: every operation with its shape.
         model: the plain torch network, in eval mode. Input (batch, 3, resolution, resolution), output (batch, classes).
-        has_weights: whether the folder has the weights; without them the model has fresh random ones.
-        space: the first of the spaces asked that contains the network; None if none does.
-        arch: the network in that space; None if none contains it.
+        has_weights: whether the folder has the weights; otherwise the model's are random.
+        space: the first of the given spaces that contains the network; None if none does.
+        arch: the network in that space; None if no space contains it.
     """
 
     plan: Plan
@@ -44,13 +44,13 @@ class Specialized:
 
 
 def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, weights: Path | str | None = None) -> Specialized:
-    """Read a specialised network as the original published it.
+    """Read a specialized network as published by the original project.
 
     Args:
-        folder: with net.config, run.config and perhaps the weights, a file named init.
-        spaces: where to look for the network; None looks in the four published spaces. A published network of 236 pixels, say, is
-            found in `onceforall.space("mobilenet_v3", width=1.2, resolutions=(236,))` only.
-        weights: a file of them elsewhere; "random" for fresh ones; None for those in the folder.
+        folder: a folder with net.config, run.config and optionally the weights, a file named init.
+        spaces: spaces to search for the network; None searches the four published spaces. A published network of 236 pixels, for
+            example, is only found in `onceforall.space("mobilenet_v3", width=1.2, resolutions=(236,))`.
+        weights: a file of weights elsewhere; "random" for random ones; None for those in the folder.
 
     Raises:
         FileError: a file is missing or is not JSON.
@@ -70,7 +70,7 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, we
         raise ArchError(f"{folder}: {error}") from None
     inside = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
     file = inside if weights is None else None if weights == "random" else Path(weights)
-    with torch.device("cpu" if file is None else "meta"):  # no initialisation of what is overwritten
+    with torch.device("cpu" if file is None else "meta"):  # no initialization of what is overwritten
         model = build(plan)
     if file is not None:
         family = next(family for family, name in CLASSES.items() if name == config["name"])
@@ -89,18 +89,18 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, we
 
 
 def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.Module) -> Path:
-    """Write a network as the original's specialised ones are: net.config, run.config and the weights `init`.
+    """Write a network in the form of the original's specialized ones: net.config, run.config and the weights `init`.
 
     Args:
-        space: that the architecture is of.
-        network: the plain network, such as `Supernet.extract` gives, with statistics to keep.
+        space: the architecture's space.
+        network: the plain network, such as `Supernet.extract` returns, with its final statistics.
 
     Returns:
-        The folder, which `specialized` and the original's code read.
+        The folder, which `specialized` and the original's code can read.
 
     Raises:
-        ArchError: the original has no words for this network.
-        CheckpointError: a weight is not finite, or the network is another one.
+        ArchError: the original's format cannot express this network.
+        CheckpointError: a weight is not finite, or the network is not the architecture's.
         FileError: the folder cannot be written.
     """
     state = network.state_dict()
@@ -122,11 +122,11 @@ def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.M
 
 
 def recognise(space: Space, plan: Plan) -> Arch | None:
-    """The architecture of the space that has this plan, None if there is none.
+    """The architecture of the space with this plan, None if there is none.
 
-    Each stage's width and depth can be read from the plan; each block's kernel and ratio are the first pair of choices for which
-    the space makes the same block. A plan of `plan_from_config` begins a stage with each block that has no shortcut, so it is not
-    recognised in a space whose stages begin with one that has (strides of 1 between equal widths).
+    Each stage's width and depth are read from the plan; each block's kernel and ratio are the first pair of choices for which
+    the space makes the same block. A plan of `plan_from_config` starts a stage at each block without a shortcut, so it is not
+    recognized in a space whose stages start with a block that has one (strides of 1 between equal widths).
     """
     stages: dict[int, list[Segment]] = {}
     for segment in plan.segments:

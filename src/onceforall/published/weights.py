@@ -1,4 +1,4 @@
-"""Weights of the original: state dicts and checkpoints to a `Supernet` or a plain network, and back."""
+"""Convert the original's weights, as state dicts and checkpoints, to a `Supernet` or a plain network, and back."""
 
 import io
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CLASSIFIER = "classifier.linear.weight"
 
 
 def network_name(name: str) -> str:
-    """An elastic network's name in the spelling of `NAMES`: the original also has ".", and others in torch.hub."""
+    """An elastic network's name in the spelling of `NAMES`; the original also uses ".", and other names in torch.hub."""
     plain = name.replace(".", "_")
     return ALIASES.get(plain, plain)
 
@@ -41,7 +41,7 @@ def published_space(name: str) -> Space:
     """The space of one of the original's elastic networks, with all of its 25 resolutions.
 
     Args:
-        name: as the original names it, such as "ofa_mbv3_d234_e346_k357_w1.2"; "_" may stand for ".".
+        name: the original's name, such as "ofa_mbv3_d234_e346_k357_w1.2"; "_" may stand for ".".
 
     Raises:
         CheckpointError: an unknown name.
@@ -54,15 +54,15 @@ def published_space(name: str) -> Space:
 
 
 def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Supernet:
-    """A supernet with the original's weights and running statistics, in eval mode.
+    """Load a supernet with the original's weights and running statistics, in eval mode.
 
-    The number of classes is that of the weights. The running statistics are those of the original, which are right for no
-    sub-network but the largest: evaluate others through `Supernet.extract` and `onceforall.calibrate.recalibrate`.
+    The number of classes is taken from the weights. The running statistics are the original's, which are only correct for the
+    largest sub-network: evaluate others with `Supernet.extract` and `onceforall.calibrate.recalibrate`.
 
     Args:
-        source: a file (torch.save of a state dict, or safetensors), or the state dict itself; it may lie under the key
-            "state_dict". Old and new spellings of the names are read. Nothing but tensors is ever unpickled.
-        name: which of the original's networks it is, see `NAMES`.
+        source: a file (torch.save of a state dict, or safetensors), or the state dict itself, possibly under the key
+            "state_dict". Old and new spellings of the names are supported. Only tensors are ever unpickled.
+        name: the name of the original's network, see `NAMES`.
 
     Raises:
         CheckpointError: an unknown name, an unreadable file, or weights that are missing, left over, misshapen or not finite.
@@ -72,7 +72,7 @@ def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Super
     nested = given.get("state_dict")
     given = nested if isinstance(nested, Mapping) else given
     try:
-        with torch.device("meta"):  # no memory for weights that may not fit, and no initialisation
+        with torch.device("meta"):  # no memory for weights that may not fit, and no initialization
             supernet = Supernet(space, _classes(given))
         own = matched(supernet.state_dict(), _names(supernet), given, what=f"{name} ({space.family})")
     except CheckpointError as error:
@@ -82,11 +82,11 @@ def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Super
 
 
 def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
-    """Copies of the weights on the CPU, under the names that the original's elastic network has, with running statistics.
+    """Copies of the weights and running statistics on the CPU, under the names of the original's elastic network.
 
     Raises:
         StatisticsError: the supernet was trained and its running statistics were dropped.
-        CheckpointError: the space's family is none of the original's.
+        CheckpointError: the space's family is not one of the original's.
     """
     if supernet.space.channels != 3:
         raise CheckpointError(f"the original's networks take images of 3 channels, these take {supernet.space.channels}")
@@ -104,7 +104,7 @@ def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
 
 
 def save_original(supernet: Supernet, path: Path) -> None:
-    """Write a checkpoint that the original's code loads: {"state_dict": ...} of `original_state_dict`, by torch.save.
+    """Write a checkpoint for the original's code: {"state_dict": ...} of `original_state_dict`, with torch.save.
 
     Raises:
         StatisticsError, CheckpointError: see `original_state_dict`.
@@ -114,23 +114,23 @@ def save_original(supernet: Supernet, path: Path) -> None:
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write {"state_dict": weights} by torch.save, atomically."""
+    """Write {"state_dict": weights} atomically with torch.save."""
     buffer = io.BytesIO()
     torch.save({"state_dict": dict(weights)}, buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:
-    """The given tensors under our names, as copies in float32 on the CPU.
+    """Rename the given tensors to our names, as copies in float32 on the CPU.
 
     Args:
         own: our tensors, for their shapes.
-        names: for each of our tensors the original's name.
-        given: by the original's names, in any spelling.
+        names: the original's name of each of our tensors.
+        given: tensors by the original's names, in any spelling.
         what: the network, for messages.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, twice there, misshapen or not finite.
+        CheckpointError: a tensor is missing, left over, duplicate, misshapen or not finite.
     """
     by_name: dict[str, Tensor] = {}
     for name, tensor in given.items():
@@ -151,7 +151,7 @@ def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[
 
 
 def located(path: Path | str, error: CheckpointError) -> str:
-    """The error's message, beginning with the path."""
+    """The error's message, prefixed with the path."""
     return str(error) if str(error).startswith(f"{path}:") else f"{path}: {error}"
 
 
@@ -174,7 +174,7 @@ def _fitting(name: str, tensor: object, own: Tensor, what: str) -> Tensor:
 
 
 def _is_plain(tensor: object) -> TypeGuard[Tensor]:
-    """Dense floating-point numbers with memory."""
+    """Whether it is a dense floating-point tensor with memory."""
     if not isinstance(tensor, Tensor) or tensor.is_nested or tensor.layout != torch.strided:
         return False
     return tensor.is_floating_point() and not tensor.is_meta
@@ -186,7 +186,7 @@ def _names(supernet: Supernet) -> dict[str, str]:
 
 
 def _classes(given: Mapping[str, Tensor]) -> int:
-    """Number of classes: rows of the classifier."""
+    """Number of classes, from the rows of the classifier."""
     for name, tensor in given.items():
         if isinstance(name, str) and plain_name(name) == CLASSIFIER and _is_plain(tensor) and tensor.ndim == 2 and len(tensor):
             return len(tensor)

@@ -1,4 +1,4 @@
-"""A network as the original's net.config, in its newer spelling, so that the original's users can build it."""
+"""Write a network as the original's net.config, in its newer spelling, so that the original's code can build it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,11 +16,11 @@ MOMENTUM = 0.1  # of batch norms in the original
 
 
 def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, Any]:
-    """Every layer of the network, as the original's `build_from_config` reads it. `published.plan_from_config` reads it too.
+    """Every layer of the network, in the form read by the original's `build_from_config` and by `published.plan_from_config`.
 
     Raises:
-        ArchError: the architecture lies outside the space, the space's family is none of the original's, or the space has
-            something that the original has not, such as other strides of a ResNet's stem.
+        ArchError: the architecture lies outside the space, the space's family is not one of the original's, or the space has
+            something that the original lacks, such as other strides of a ResNet's stem.
     """
     if space.family not in CLASSES:
         raise ArchError(f"{space.family} is no family of the original: it has configurations for {', '.join(CLASSES)}")
@@ -59,7 +59,7 @@ def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, A
 
 
 def _require_same(config: dict[str, Any], plan: Plan) -> None:
-    """Refuse networks for which the original's configuration has no words, such as a stem without its max pool."""
+    """Reject networks that the original's configuration cannot express, such as a stem without its max pool."""
     message = f"the original's configuration cannot express this network of {plan.input_shape[1]} pixels"
     try:
         found = plan_from_config(config, plan.input_shape[1])

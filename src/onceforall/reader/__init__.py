@@ -1,4 +1,4 @@
-"""From a trained model to a `Graph`: traced by torch, its tied dimensions and its blocks found on the graph."""
+"""Read a trained model as a `Graph`: torch traces it, then tied dimensions and blocks are found on the graph."""
 
 from .read import read
 

@@ -1,7 +1,7 @@
-"""Where a network can be cut, which parts of it can be skipped, and how they make stages.
+"""Find where a network can be cut, which parts of it can be skipped, and how they form stages.
 
-A *cut* is a value after which nothing reads an earlier one. A sum of a cut and something else that is a cut itself ends a block
-that can be skipped: left out, the network still fits together.
+A *cut* is a value after which nothing reads an earlier one. A sum that is a cut, of an earlier cut and something else, ends a block
+that can be skipped: the network is still valid without it.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ from .units import Units
 
 HEAVY = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "bmm", "mm", "baddbmm", "addmm", "einsum"}
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "unsqueeze", "squeeze"}
-TOGETHER = 4  # more sums than this in one module are blocks of their own
+TOGETHER = 4  # more sums than this in one module are separate blocks
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Stretch:
 
     Args:
         source: the value that it reads.
-        result: the value that it hands on.
-        steps: that depend on the images, in order.
-        skippable: see above.
-        groups: elastic ones that stand in it alone.
+        result: the value that it produces.
+        steps: its steps that depend on the images, in order.
+        skippable: whether it can be skipped, see above.
+        groups: elastic groups that occur only in it.
         module: path in the model.
     """
 
@@ -40,7 +40,7 @@ class Stretch:
 
 
 class Chain:
-    """The steps that depend on the images, in order, with the cuts among them."""
+    """The steps that depend on the images, in order, with their cuts."""
 
     def __init__(self, trace: Trace) -> None:
         self.steps: dict[str, Step] = {}
@@ -69,7 +69,7 @@ class Chain:
         self.is_cut = set(self.cuts)
 
     def skippable(self) -> list[tuple[int, int]]:
-        """Positions of the source and of the sum of each block that can be skipped, in order."""
+        """Positions of the source and the sum of each skippable block, in order."""
         blocks = []
         for i in self.cuts:
             step = self.steps.get(self.names[i]) if i >= 0 else None
@@ -86,9 +86,9 @@ class Chain:
 
 
 def find_blocks(trace: Trace, units: Units) -> tuple[list[Stretch], Chain, dict[int, tuple[int, int]]]:
-    """The parts of the network in order, its steps, and where each group begins and ends among them.
+    """The parts of the network in order, its steps, and where each group starts and ends among them.
 
-    Parts with groups or that are skippable are blocks.
+    Parts that have groups or are skippable are blocks.
     """
     chain = Chain(trace)
     parts = _parts(chain)
@@ -117,16 +117,16 @@ def stage_streams(
     spans: Mapping[int, tuple[int, int]],
     units: Units,
 ) -> list[set[int]]:
-    """For each stage the groups that stand in its blocks, in what is fixed beside it and in the first block of the next stage.
+    """For each stage, the groups that occur only in its blocks, adjacent fixed parts and the next stage's first block.
 
-    These depend on nothing but the width of the stage. What reaches further stays as it is.
+    They depend on the stage's width alone. Groups that reach further stay fixed.
 
     Args:
         found: the parts, in order.
-        places: stage and number of each, None where it is fixed.
+        places: stage and index of each part, None if it is fixed.
         chain: their steps.
-        spans: where each group begins and ends.
-        units: for the classifier's outputs, which are no stream.
+        spans: where each group starts and ends.
+        units: for the classifier's outputs, which are not a stream.
     """
     ends = [chain.position[part.result] for part in found]
     streams: list[set[int]] = [set() for place in places if place is not None and place[1] == 0]
@@ -144,7 +144,7 @@ def stage_streams(
 
 
 def _parts(chain: Chain) -> list[Stretch]:
-    """Blocks that can be skipped, and what lies between them."""
+    """Skippable blocks and the parts between them."""
     end = len(chain.names) - 1
     parts: list[Stretch] = []
     at = -1
@@ -154,7 +154,7 @@ def _parts(chain: Chain) -> list[Stretch]:
             kinds = {chain.steps[name].kind for name in between.steps}
             same = bool(parts) and chain.steps[parts[-1].result].sizes == chain.steps[between.result].sizes
             if parts and parts[-1].skippable and same and not kinds & HEAVY and start != end:
-                parts[-1].steps += between.steps  # an activation or a norm after the sum goes with the block
+                parts[-1].steps += between.steps  # an activation or a norm after the sum belongs to the block
                 parts[-1].result = between.result
             else:
                 parts.append(between)
@@ -170,9 +170,9 @@ def _name(chain: Chain, position: int) -> str:
 
 
 def _halves(parts: list[Stretch], chain: Chain) -> list[Stretch]:
-    """Neighbouring blocks that are one layer are one block: attention and MLP of a transformer.
+    """Join adjacent blocks that form one layer, such as attention and MLP of a transformer.
 
-    Their layers stand in one entry of a list, such as a `ModuleDict`, and compute different things; or one module makes their sums.
+    Their layers are in one entry of a list, such as a `ModuleDict`, and compute different things; or one module makes their sums.
     """
 
     def entry(run: list[Stretch], other: Stretch) -> str:
@@ -194,28 +194,28 @@ def _kinds(part: Stretch, chain: Chain) -> list[str]:
 
 
 def _layers(part: Stretch, chain: Chain) -> list[str]:
-    """Path of the innermost module that all layers of a block stand in."""
+    """Path of the innermost module that contains all layers of a block."""
     modules = {chain.steps[name].module for name in part.steps} - {"", part.module}
     return _shared([module.split(".") for module in modules])
 
 
 def _shared(paths: list[list[str]]) -> list[str]:
-    """What all begin with."""
+    """The common prefix of all paths."""
     if not paths:
         return []
-    low, high = min(paths), max(paths)  # what these two share all do
+    low, high = min(paths), max(paths)  # a prefix shared by these two is shared by all
     return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))]
 
 
 def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], Stretch], str]) -> list[Stretch]:
-    """Neighbouring blocks made one.
+    """Join adjacent blocks.
 
-    Between them the tensor may be viewed in another shape, if it is viewed back in the end.
+    Between them the tensor may be reshaped, if its shape is restored at the end.
 
     Args:
-        parts: in order.
+        parts: the parts, in order.
         chain: their steps.
-        one: the module of a run of blocks and the next one; "" if that is not part of it.
+        one: returns the common module of a run of blocks and the next block, or "" if that does not belong to the run.
     """
 
     def view(i: int) -> bool:
@@ -249,7 +249,7 @@ def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], 
 
 
 def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
-    """For each group the first and last position at which something of it is read or made."""
+    """For each group, the first and last position at which any of it is read or made."""
     spans: dict[int, tuple[int, int]] = {}
     of_free: dict[str, set[int]] = {}
 
@@ -272,7 +272,7 @@ def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
 
 
 def _pieces(chain: Chain, part: Stretch, groups: set[int], spans: dict[int, tuple[int, int]]) -> list[Stretch]:
-    """A part that cannot be skipped, cut wherever no elastic group is cut through."""
+    """Split a part that cannot be skipped wherever this does not split an elastic group."""
     first, last = chain.position[part.steps[0]], chain.position[part.steps[-1]]
     if not groups:
         return [part]
@@ -293,7 +293,7 @@ def _pieces(chain: Chain, part: Stretch, groups: set[int], spans: dict[int, tupl
 
 
 def _joined(found: list[Stretch]) -> list[Stretch]:
-    """What lies between a block that changes the shape and the blocks of its stage belongs to that block."""
+    """Join what lies between a block that changes the shape and the blocks of its stage to that block."""
     result: list[Stretch] = []
     for i, part in enumerate(found):
         plain = not part.skippable and not part.groups

@@ -1,4 +1,4 @@
-"""Stochastic depth: where a model leaves out branches while it is trained, which its operations in eval mode do not show."""
+"""Stochastic depth: find where a model drops branches in training, which its operations in eval mode do not show."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,14 +11,14 @@ from ..ops import leaves
 KINDS = {
     "DropPath": "drop_prob",
     "StochasticDepth": "p",
-}  # classes of timm and torchvision, and others that copy them, and their rate
+}  # classes of timm, torchvision and their copies, and the attribute with the rate
 
 
 def with_dropped(graph: Graph, model: nn.Module) -> Graph:
-    """The graph, its residual sums marked that end branches with stochastic depth.
+    """Mark the residual sums in the graph that end branches with stochastic depth.
 
-    A layer of stochastic depth belongs to the sum of its parent module that comes at its turn. Sums of two branches, neither of
-    which is made of the other, have no shortcut and stay.
+    Layers of stochastic depth are assigned to the sums of their parent module in order. Sums of two branches, neither of which is
+    computed from the other, have no shortcut and are not marked.
     """
     rates: dict[str, list[float]] = {}
     for name, module in model.named_modules():
@@ -32,7 +32,7 @@ def with_dropped(graph: Graph, model: nn.Module) -> Graph:
     marked = {}
     for module, own in rates.items():
         found = sums.get(module, [])
-        if len(found) > len(own):  # one layer that all of them use
+        if len(found) > len(own):  # one layer shared by all of them
             own = own * len(found) if len(own) == 1 else []
         for name, rate in zip(found, own, strict=False):
             which = _branch(graph, graph.nodes[name])
@@ -46,7 +46,7 @@ def _for_each_image(node: Node) -> bool:
 
 
 def _branch(graph: Graph, node: Node) -> int | None:
-    """Which of two operands is made of the other."""
+    """Which of two operands is computed from the other."""
     match node.args[:2]:
         case Value(first), Value(second):
             if _made_of(graph, second, first):

@@ -1,4 +1,4 @@
-"""What `torch.export` gives of a copy of a model, on the meta device or the processor, with images of one size."""
+"""Export a copy of a model with `torch.export`, on the meta device or the processor, for images of one size."""
 
 import copy
 import io
@@ -19,20 +19,20 @@ from ..common.packages import quiet_packages
 from ..errors import ModelError
 from ..resolutions import Resolution, height_width, of_sides
 
-ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
+ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # they return their argument in eval mode
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quantized")
 ADVICE = "; give a module that takes one batch"
-TOLD = ("img_size", "image_size")  # what modules call the one size of images that they take
+TOLD = ("img_size", "image_size")  # names of a module's fixed image size
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the copy of a model is changed that takes images of one size only, so that it takes others.
+    """Changes to the copy of a model for images of one size, which make it accept other sizes.
 
     Args:
-        pixels: the size; what modules have as `img_size` or `image_size` is made larger or smaller as the images are. One number
-            for both sides stays where they change differently.
-        single: names of tensors that are one number, which can be added to tokens of any number.
+        pixels: the model's size; the modules' `img_size` or `image_size` is scaled with the images. A single number for both sides
+            is kept if these change differently.
+        single: names of tensors to replace by one number, which can be added to any number of tokens.
     """
 
     pixels: Resolution
@@ -52,7 +52,7 @@ class Fit:
 
 @dataclass
 class ExportedModel:
-    """What torch.export gave, of which copy of the model, and what was lost on the way."""
+    """Result of torch.export, the copy of the model that was exported, and what was lost on the way."""
 
     program: torch.export.ExportedProgram
     model: nn.Module
@@ -60,7 +60,7 @@ class ExportedModel:
 
 
 def told_sizes(model: nn.Module) -> list[Resolution]:
-    """The sizes of images that modules tell, each once, in the order of the modules."""
+    """The distinct image sizes stored in modules, in module order."""
     found: list[Resolution] = []
     for module in model.modules():
         for name in TOLD:
@@ -84,7 +84,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn.Module:
-    """A copy in eval mode, on the meta device without numbers; the model stays as it is."""
+    """Copy a model in eval mode; on the meta device, without its values. The model itself is not changed."""
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
     for name, module in model.named_modules():
@@ -103,10 +103,10 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
             like = tensor.new_empty([1] * tensor.ndim) if fit and name in fit.single else tensor
             made = torch.empty_like(like, device=device, memory_format=torch.contiguous_format)
             memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-        made = copy.deepcopy(model, memo).eval()
-        made.register_forward_hook(lambda module, images, output: _opened(output))
-        return made
-    except Exception as error:  # of whatever the model holds
+        copied_model = copy.deepcopy(model, memo).eval()
+        copied_model.register_forward_hook(lambda module, images, output: _opened(output))
+        return copied_model
+    except Exception as error:  # from anything in the model
         raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
 
 
@@ -121,8 +121,8 @@ def _opened(output: Any) -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Torch logs and prints pages about what it cannot export; the error says it in a line."""
-    before, traced = logging.root.manager.disable, getattr(config, "do_not_emit_stack_traces", False)
+    """Silence torch, which prints pages about what it cannot export; the error says it in one line."""
+    before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
     config.do_not_emit_stack_traces = True  # a quarter of the time went into where each operation was called, which nobody reads
     try:
@@ -134,7 +134,7 @@ def _silence() -> Iterator[None]:
 
 
 def first_convolution(model: nn.Module) -> str | None:
-    """The name of the first one in the order of the modules, which mostly is the one that reads the images."""
+    """Name of the first convolution in module order, which usually reads the images."""
     return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 
@@ -143,12 +143,12 @@ def _images(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> 
     return torch.empty((batch, channels, *height_width(pixels)), device=like.device, dtype=dtype_of(model))
 
 
-class _Counting(TorchDispatchMode):
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
@@ -161,16 +161,17 @@ def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) 
         with _silence(), torch.no_grad(), torch.compiler.set_stance("force_eager"), _Counting() as counting:
             warnings.simplefilter("ignore")
             model(_images(model, pixels, batch, channels))
+            count: int = counting.count
     except Exception:  # the model may raise anything
         return None
-    return counting.count
+    return count
 
 
 def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:
-    """With so many images.
+    """Export a model for this batch size.
 
     Raises:
-        ModelError: torch.export cannot.
+        ModelError: torch.export fails.
     """
     height, width = height_width(pixels)
     images = _images(model, pixels, batch, channels)
@@ -183,7 +184,7 @@ def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> E
             return ExportedModel(
                 exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",)
             )
-    except Exception as error:  # torch.export's own classes are many, and the model may raise anything
+    except Exception as error:  # torch.export has many error classes, and the model may raise anything
         where = _module_of(error)
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
@@ -193,7 +194,7 @@ def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> E
 
 
 def _aliased_writes(exported: torch.export.ExportedProgram) -> bool:
-    """A tensor is written to of which another view is read later, so that its name alone does not say what it holds."""
+    """Whether a tensor is modified of which another view is read later, so that its name does not identify its content."""
     family: dict[fx.Node, fx.Node] = {}
 
     def root(node: fx.Node) -> fx.Node:
@@ -226,7 +227,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _module_of(error: BaseException) -> str:
-    """The innermost function of the model's own code that an error went through."""
+    """The innermost function of the model's code in an error's traceback."""
     found, at = "", error.__traceback__
     while at is not None:
         frame = at.tb_frame

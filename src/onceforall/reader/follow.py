@@ -1,4 +1,4 @@
-"""`follow`: labels of all tensors, followed through the steps of a trace."""
+"""`follow`: propagate the labels of all tensors through the steps of a trace."""
 
 from ..resolutions import height_width
 from . import moves, products  # noqa: F401  which register their rules
@@ -8,14 +8,14 @@ from .trace import BATCH, Trace
 
 
 def follow(trace: Trace) -> Labels:
-    """Label all tensors, and follow the labels through the steps."""
+    """Label all tensors, and propagate the labels through the steps."""
     labels = Labels()
     for name, tensor in trace.tensors.items():
         shape = labelled = tuple(tensor.shape)
         if name in trace.grids:
             grid = trace.grids[name][-1]
             shape = grid.shape(shape, grid.after)
-            labelled = tuple(1 if dim in grid.dims else size for dim, size in enumerate(shape))  # no part of a map is left out
+            labelled = tuple(1 if dim in grid.dims else size for dim, size in enumerate(shape))  # maps are never cut
         labels.weights[name] = labels.fresh(labelled)
         labels.shapes[f"own {name}"] = [shape]
     labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, trace.channels, *height_width(trace.resolutions[-1]))]

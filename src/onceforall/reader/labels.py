@@ -1,9 +1,9 @@
-"""Which entries of which dimensions belong together: every entry of a weight's dimension gets a label, operations tie labels.
+"""Labels of tied entries: each entry along a dimension of a weight gets a label, and operations tie labels together.
 
-A value has *factors*: arrays of labels that are broadcast against its shape, 1 long where they say nothing. An entry of the value
-stays as long as all of its labels stay. A dimension without labels can never become narrower (batch, pixels, tokens).
+A value has *factors*: arrays of labels that are broadcast against its shape, with size 1 where they carry no information. An entry
+of the value is kept if all of its labels are. A dimension without labels can never become narrower (batch, pixels, tokens).
 
-numpy's own reshape, transpose and indexing move labels exactly as torch's move numbers.
+numpy's reshape, transpose and indexing move labels exactly as torch's move numbers.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Factors = list[Array]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why labels may not go: the operation, and in which module it is called."""
+    """Why labels are fixed: the operation, and the module that calls it."""
 
     step: str
     module: str
@@ -27,17 +27,17 @@ class Reason:
 
 @dataclass
 class Labels:
-    """Labels of all tensors and values, and what was found about them.
+    """Labels of all tensors and values, and the constraints on them.
 
     Args:
-        count: labels given so far.
-        ties: pairs of arrays of labels that stay or go together.
-        fixed: labels that have to stay, and why.
+        count: number of labels so far.
+        ties: pairs of arrays of labels that can only be removed together.
+        fixed: labels that cannot be removed, and why.
         heads: labels of attention heads.
-        values: factors of each result, by name of the step: a list of them, one for each result.
+        values: factors of each step's results, by name of the step, in a list with one entry per result.
         weights: factors of each tensor.
-        shapes: of each result, and of each tensor as "own NAME".
-        indexed: steps of two results (values and where they stood) whose second is used.
+        shapes: shapes of each result, and of each tensor as "own NAME".
+        indexed: steps with two results (values and their indices) whose second one is used.
         copies: labels of entries that expansion makes of one: they go with what they are tied to, and stay where that is no weight.
     """
 
@@ -52,7 +52,7 @@ class Labels:
     copies: list[Array] = field(default_factory=list)
 
     def fresh(self, shape: Sequence[int]) -> Factors:
-        """New labels along each dimension of more than one entry."""
+        """New labels along each dimension with more than one entry."""
         factors = []
         for dim, size in enumerate(shape):
             if size > 1:
@@ -62,12 +62,12 @@ class Labels:
         return factors
 
     def tie(self, first: Array, second: Array) -> None:
-        """Entries that lie over each other stay or go together."""
+        """Tie entries at the same position of two broadcast arrays."""
         a, b = np.broadcast_arrays(first, second)
         self.ties.append((a.ravel(), b.ravel()))
 
     def tie_along(self, labels: Array, axes: Sequence[int]) -> Array:
-        """All along some axes stay or go together; return one label for each of the rest, those axes 1 long."""
+        """Tie all labels along some axes; return one label for each of the rest, with size 1 along those axes."""
         first = labels
         for axis in axes:
             first = first.take([0], axis)
@@ -76,11 +76,11 @@ class Labels:
         return first
 
     def fix(self, factors: Factors, reason: Reason) -> None:
-        """They stay."""
+        """Fix all labels of the factors."""
         self.fixed += [(labels.ravel(), reason) for labels in factors]
 
     def components(self) -> Array:
-        """For each label the number of its component: labels that stay or go together have one."""
+        """For each label the index of its component of tied labels."""
         if not self.ties:
             return np.arange(self.count)
         from scipy.sparse import coo_array  # slow to load, and needed only here
@@ -94,7 +94,7 @@ class Labels:
 
 
 def collapsed(labels: Array) -> Array:
-    """The same, 1 long along axes on which nothing changes."""
+    """The same labels, with size 1 along axes on which they are constant."""
     for axis, size in enumerate(labels.shape):
         if size > 1:
             first = labels.take([0], axis)

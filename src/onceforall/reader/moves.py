@@ -1,4 +1,4 @@
-"""Rules for operations that move entries: reshape, permute, slice, join. numpy moves labels as torch moves numbers."""
+"""Rules for operations that move entries: reshape, permute, slice, concatenate. numpy moves labels as torch moves numbers."""
 
 from collections.abc import Callable
 from math import prod
@@ -27,9 +27,9 @@ def reshape(labels: Labels, step: Step) -> list[Factors]:
 
 
 def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Array:
-    """Labels of a tensor that is given another shape.
+    """Labels of a reshaped tensor.
 
-    Only dimensions that are merged or split with one that has labels are written out; the others stay 1 long.
+    Only dimensions that are merged or split with a labeled one are expanded; the others keep size 1.
     """
     for old, _ in _blocks(before, after):
         written = any(factor.shape[dim] > 1 for dim in old)
@@ -45,7 +45,7 @@ def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> 
 
 
 def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The smallest runs of dimensions of both that hold the same numbers of entries."""
+    """The smallest corresponding runs of dimensions in both shapes with equal numbers of entries."""
     blocks, i, j = [], 0, 0
     while i < len(before) or j < len(after):
         old, new, a, b = [], [], 1, 1
@@ -136,7 +136,7 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
         along.append((own[0] if len(own) == 1 else None, shape[dim]))
     found = merge(labels, step, others)
     if all(f is not None for f, _ in along) and any(f is not None and f.size != size for f, size in along):
-        given = [f for f, _ in along if f is not None]  # labels of several dimensions, such as heads and their channels
+        given = [f for f, _ in along if f is not None]  # labels over several dimensions, such as heads and their channels
         common = np.broadcast_shapes(*([*f.shape[:dim], 1, *f.shape[dim + 1 :]] for f in given))
         whole = [np.broadcast_to(f, (*common[:dim], f.shape[dim], *common[dim + 1 :])) for f in given]
         found.append(np.concatenate(whole, dim))
@@ -147,7 +147,7 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
         along = [(f if f is not None and f.size == size else None, size) for f, size in along]
         parts: list[Array] = []
         for factor, size in along:
-            if factor is None:  # what has no labels gets some that stay
+            if factor is None:  # unlabeled parts get fixed labels
                 factor = np.arange(labels.count, labels.count + size)
                 labels.count += size
                 labels.fix([factor], because(step))
@@ -190,7 +190,7 @@ def unbind(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _one_by_one(labels: Labels, step: Step, factor: Array, dim: int) -> None:
-    """Entries along a dimension that are taken by their numbers: they stay, where nothing else tells them apart."""
+    """Fix entries along a dimension that are selected by index, unless they also have labels of other dimensions."""
     if factor.size == factor.shape[dim]:
         labels.fix([factor], because(step, "channels that are taken one by one"))
 
@@ -213,7 +213,7 @@ def select(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _taken(factor: Array, index: int, dim: int) -> Array:
-    """What stands at an index along a dimension, which is gone then."""
+    """The labels at an index along a dimension, which is removed."""
     return np.asarray(np.take(factor, index if factor.shape[dim] > 1 else 0, dim))
 
 
@@ -243,7 +243,7 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("pixel_shuffle")
 def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
-    """Channels become pixels, so many neighbouring ones together."""
+    """Channels become pixels, in tied groups of adjacent ones."""
     x, scale = step.args
     kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
     labels.fix(lost, because(step, "pixels that are moved"))
@@ -252,7 +252,7 @@ def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("index", "embedding")
 def indexed(labels: Labels, step: Step) -> list[Factors]:
-    """Entries of a table along one dimension, by positions that are fixed."""
+    """Entries of a table along one dimension, at fixed positions."""
     table, chosen = step.args[:2]
     positions = chosen if isinstance(chosen, tuple) else (chosen,)
     given = [(dim, p) for dim, p in enumerate(positions) if p is not None]

@@ -1,7 +1,7 @@
-"""Position embeddings of models that take images of one size only: found, so that they can be interpolated for other sizes.
+"""Find the position embeddings of models for one image size, so that they can be interpolated for other sizes.
 
-They are tensors that are added to what is computed from the images, as long as that. At other sizes a single number stands in for
-them, which can be added to anything, and the shapes of what it is added to say how large they have to be.
+They are tensors that are added to values of the same size computed from the images. At other sizes they are replaced by a single
+number, which can be added to anything, and the shapes of the other operands show how large they have to be.
 """
 
 from collections import Counter
@@ -17,17 +17,17 @@ from ..resolutions import Resolution, ascending
 from .exporting import ADVICE, Fit, first_convolution, told_sizes
 from .trace import Step, Trace, trace
 
-CORNERS = {"torchvision": (False, True)}  # by package: antialias, align_corners, as its own function for that has them
-TIMM = (True, False)  # of all others
+CORNERS = {"torchvision": (False, True)}  # by package: antialias and align_corners of its own interpolation function
+TIMM = (True, False)  # for all others
 
 
 def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | None) -> Trace:
-    """A trace at least at these resolutions, if need be with position embeddings that are to be interpolated.
+    """A trace at these resolutions (or more), with position embeddings to interpolate if necessary.
 
-    Of images with so many channels; with None 3, or if it cannot be read with those, as many as the first convolution reads.
+    With None, `channels` is 3, or what the first convolution reads if the model cannot be read with 3.
 
     Raises:
-        ModelError: as `trace`.
+        ModelError: see `trace`.
     """
     if channels is None:
         name = first_convolution(model)
@@ -41,7 +41,7 @@ def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | 
             try:
                 return fitted(model, resolutions, first)
             except ModelError:
-                if f"to have {first} channels, but got 3" in str(error):  # as torch says it
+                if f"to have {first} channels, but got 3" in str(error):  # torch's wording
                     raise
             raise
     try:
@@ -54,7 +54,7 @@ def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | 
         try:
             found = _interpolated(model, own, resolutions)
             why = "has no position embedding that could be interpolated for others"
-        except ModelError as other:  # for instance where an image is smaller than a patch
+        except ModelError as other:  # for example if an image is smaller than a patch
             reason = str(other).partition(ADVICE)[0]
             found, why = None, f"with its position embeddings interpolated: {reason}; give other resolutions"
         if found is None:
@@ -63,8 +63,8 @@ def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | 
 
 
 def _at_its_size(model: nn.Module, resolutions: Sequence[Resolution], channels: int) -> Trace | None:
-    """At a size that its modules tell, or else at the largest at which it can be read."""
-    given = ascending(resolutions)[::-1] if len(resolutions) > 1 else ()  # a single one was tried
+    """A trace at a size stored in its modules, or else at the largest size at which it can be read."""
+    given = ascending(resolutions)[::-1] if len(resolutions) > 1 else ()  # a single one was already tried
     for pixels in dict.fromkeys([*told_sizes(model), *given]):
         try:
             return trace(model, (pixels,), channels=channels)
@@ -74,10 +74,10 @@ def _at_its_size(model: nn.Module, resolutions: Sequence[Resolution], channels: 
 
 
 def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[Resolution]) -> Trace | None:
-    """None where something else than position embeddings stands in the way.
+    """A trace with interpolated position embeddings; None if something else prevents other resolutions.
 
     Raises:
-        ModelError: with their size out of the way, the model still cannot be read at all of the resolutions.
+        ModelError: even with interpolation, the model cannot be read at all resolutions.
     """
     added = _added(own)
     (pixels,) = own.resolutions
@@ -96,7 +96,7 @@ def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[Resolution
 
 
 def _added(own: Trace) -> dict[str, list[str]]:
-    """Tensors that are nothing but added to values of their own size, all images alike, and the steps that do it."""
+    """Tensors that are only added to values of their own size, equally for all images, and the steps that do so."""
     uses = Counter(leaf.name for step in own.steps for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own))
     uses.update(leaf.name for leaf in leaves(own.output) if isinstance(leaf, Own))
     found: dict[str, list[str]] = {}
@@ -110,15 +110,15 @@ def _added(own: Trace) -> dict[str, list[str]]:
 
 
 def _grids(found: Trace, steps: dict[str, Step], use: Step, name: str, own: int, model: nn.Module) -> tuple[Grid, ...] | None:
-    """How a tensor is interpolated at each resolution that is added by a step; () if its size is the same at all, None if unknown.
+    """How a tensor added by a step is interpolated at each resolution; () if its size is the same everywhere, None if unknown.
 
     Args:
         found: the trace at several resolutions.
-        steps: of it, by name.
-        use: the step.
-        name: of the tensor.
-        own: number of the resolution at which the tensor is as it is.
-        model: whose tensor it is.
+        steps: its steps by name.
+        use: the step that adds the tensor.
+        name: name of the tensor.
+        own: index of the resolution at which the tensor is not interpolated.
+        model: the tensor's model.
     """
     count = len(found.resolutions)
     dims = tuple(dim for dim, size in enumerate(use.sizes[0]) if len(set(_numbers(size, count))) > 1)
@@ -149,7 +149,7 @@ def _numbers(size: Size, count: int) -> list[int]:
 
 
 def _last_piece(steps: dict[str, Step], value: Value, dim: int) -> Value | None:
-    """Of a value that is put together along the tokens the last piece, else all of it; None if that is none of the images."""
+    """The last piece of a value concatenated along the tokens, else the whole value; None if it does not come from the images."""
     step = steps.get(value.name)
     if step is None or step.kind not in ("cat", "concat", "concatenate"):
         return value
@@ -159,9 +159,9 @@ def _last_piece(steps: dict[str, Step], value: Value, dim: int) -> Value | None:
 
 
 def _maps(steps: dict[str, Step], tokens: Value, numbers: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Rows and columns of tokens at each resolution: of the convolution before them, else of a square; None if they are none.
+    """Rows and columns of tokens at each resolution, from the preceding convolution or as a square; None if they are no map.
 
-    Tokens of which something between has more than four dimensions may stand in another order than row after row.
+    If a value in between has more than four dimensions, the tokens may not be in row-major order.
     """
     waiting, above = [tokens.name], {tokens.name}
     while waiting:

@@ -1,4 +1,4 @@
-"""Rules for products of matrices, attention among them: heads are found where matrices of several heads are multiplied."""
+"""Rules for matrix products, including attention: heads are found where matrices of several heads are multiplied."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def added_product(labels: Labels, step: Step) -> list[Factors]:
 
 
 def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]) -> Factors:
-    """(…, n, k) times (…, k, m). Where matrices of several heads are multiplied, all in one head stays or goes together."""
+    """(…, n, k) times (…, k, m). If matrices of several heads are multiplied, all labels of a head are tied."""
     ndim = max(len(a_shape), len(b_shape))
     if min(len(a_shape), len(b_shape)) < 2:
         labels.fix([*a, *b], because(step, "a product with a vector"))
@@ -71,7 +71,7 @@ def attention(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("einsum")
 def einsum(labels: Labels, step: Step) -> list[Factors]:
-    """Two operands, each letter at most once in each: as a product of matrices."""
+    """Einsum of two operands, each with distinct letters, as a matrix product."""
     text = step.args[0].replace(" ", "")
     operands = step.args[1]
     if "->" not in text or "." in text or len(operands) != 2:

@@ -1,4 +1,4 @@
-"""`read`: a model becomes a `Graph`."""
+"""`read`: turn a model into a `Graph`."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ from .sizes import sized
 from .trace import Step, Trace
 from .units import OrderError, Units, resolve
 
-LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have more numbers than the network
+LARGEST_KERNEL = 9  # for larger kernels, the matrices that shrink them could be larger than the network
 
 
 def read(
@@ -31,17 +31,17 @@ def read(
     streams: bool = False,
     channels: int | None = None,
 ) -> tuple[Graph, dict[str, Tensor]]:
-    """The graph of a model that takes images (n, channels, height, width), and its tensors by name.
+    """Read the graph of a model for images (n, channels, height, width), and its tensors by name.
 
     Args:
-        model: is left as it is.
+        model: the model, which is not changed.
         resolutions: in pixels, ascending.
-        taken: names that its parts cannot keep; they get a "_".
-        streams: the residual stream of each stage is elastic too.
-        channels: of the images; None for 3, or as many as its first convolution reads.
+        taken: reserved names; parts of the model with such a name get a "_".
+        streams: make the residual stream of each stage elastic, too.
+        channels: channels of the images; None for 3, or what its first convolution reads.
 
     Raises:
-        ModelError: torch.export cannot read it, or it does something else at another resolution.
+        ModelError: torch.export cannot read it, or it behaves differently at another resolution.
     """
     traced = _renamed(fitted(model, resolutions, channels), taken)
     labels = follow(traced)
@@ -60,7 +60,7 @@ def read(
 
 
 def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
-    """The same, parts of tensors' names with a "_" where they cannot be attributes of a network."""
+    """The trace with a "_" added to parts of tensors' names that cannot be attributes of a network."""
 
     def free(name: str) -> str:
         first, *rest = name.split(".")
@@ -119,7 +119,7 @@ def _graph(
 
 
 def _numbered(value: Any, numbers: dict[int, int]) -> Any:
-    """Groups by their numbers in the graph."""
+    """Replace groups by their indices in the graph."""
     if isinstance(value, Size):
         return Size(tuple((times, numbers.get(group, -1)) for times, group in value.terms), value.batch)
     if isinstance(value, tuple):
@@ -142,13 +142,13 @@ def _group(units: Units, group: int) -> Group:
     if group in units.heads:
         return Group(units.sizes[group], "heads")
     single = int((units.group == group).sum())
-    # channels of convolutions and hidden units, not groups of channels that stay together
+    # channels of convolutions and hidden units, not tied groups of channels
     alone = _most_in_a_row(units, group) == 1
     return Group(units.sizes[group], "width", 8 if alone and units.sizes[group] >= 16 and single else 1)
 
 
 def _most_in_a_row(units: Units, group: int) -> int:
-    """Entries of a unit that stand side by side in a weight, at most."""
+    """Maximum number of adjacent entries of a unit in a weight."""
     most = 1
     for factors in units.labels.weights.values():
         for factor in factors:
@@ -161,7 +161,7 @@ def _most_in_a_row(units: Units, group: int) -> int:
 
 
 def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
-    """Sizes of the depthwise kernels that can be cut down to their centre, by weight."""
+    """Sizes of the depthwise kernels that can be cropped to their center, by weight."""
     uses = Counter(leaf.name for step in traced.steps for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own))
     found = {}
     for step in traced.steps:
@@ -180,7 +180,7 @@ def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
 
 
 def _places(traced: Trace, found: list[Stretch]) -> list[tuple[int, int] | None]:
-    """For each part its stage, of blocks of one shape in a row, and its number in it; None of what is fixed between stages."""
+    """For each part its stage (consecutive blocks of one shape) and its index in it; None for fixed parts between stages."""
     sizes = {step.name: step.sizes for step in traced.steps}
     places: list[tuple[int, int] | None] = []
     stage, block, shape = -1, 0, None
@@ -203,7 +203,7 @@ def _named(
     kernels: dict[str, tuple[int, ...]],
     numbers: dict[int, int],
 ) -> list[Piece]:
-    """The pieces with their names."""
+    """Turn the parts into named pieces."""
     order = {step.name: i for i, step in enumerate(traced.steps)}
     steps = {step.name: step for step in traced.steps}
     pieces: list[Piece] = []
@@ -231,7 +231,7 @@ def _named(
 
 
 def _common(modules: list[str]) -> str:
-    """The innermost module that all operations stand in."""
+    """The innermost module that contains all operations."""
     first, *others = [module.split(".") for module in modules if module] or [[]]
     for other in others:
         first = _prefix(first, other)
@@ -244,7 +244,7 @@ def _prefix(first: list[str], second: list[str]) -> list[str]:
 
 
 def _with_free(steps: list[str], chain: Chain) -> set[str]:
-    """Steps, and those that they read which do not depend on the images."""
+    """The steps, and the steps they read that do not depend on the images."""
     needed, waiting = set(steps), list(steps)
     while waiting:
         name = waiting.pop()
@@ -257,14 +257,14 @@ def _with_free(steps: list[str], chain: Chain) -> set[str]:
 
 
 def _computed(step: Step, traced: Trace) -> str:
-    """Why the weight of a layer cannot be cut, which is computed."""
+    """Why a layer with a computed weight cannot be cut."""
     made = next((other for other in traced.steps if isinstance(step.args[1], Value) and other.name == step.args[1].name), None)
     by = f"by {made.kind} in {made.module or 'the model'}" if made else "from others"
     return f"its weight is computed {by}; take weight_norm, spectral_norm and the like off first (remove_parametrizations)"
 
 
 def _reasons(units: Units, found: list[Stretch], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
-    """What is not elastic, and which operation of which module is the reason."""
+    """Lines on what is not elastic, and which operation of which module is the reason."""
     labels = units.labels
     why: dict[int, Reason] = {}
     for array, reason in labels.fixed:

@@ -1,7 +1,7 @@
-"""What each operation ties: one function for each kind. An operation without one is *opaque*: all that touches it stays as it is.
+"""Rules: what each kind of operation ties. An operation without a rule is *opaque*: everything it touches stays fixed.
 
-A rule is given the labels so far and a step; it returns the factors of each of the step's results. To teach an operation to be
-elastic, write its rule, and list it here.
+A rule takes the labels so far and a step, and returns the factors of each of the step's results. To make an operation elastic,
+write its rule and register it here.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule for operations of these names in ATen, without overload."""
+    """Register a rule for operations with these ATen names, without overload."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(kinds, function))
@@ -33,7 +33,7 @@ def rule(*kinds: str) -> Callable[[Rule], Rule]:
 
 
 def factors_of(labels: Labels, argument: Any) -> Factors:
-    """Of an argument that is a tensor."""
+    """The factors of a tensor argument."""
     match argument:
         case Value(name):
             return labels.values[name][0]
@@ -43,7 +43,7 @@ def factors_of(labels: Labels, argument: Any) -> Factors:
 
 
 def shape_of(labels: Labels, argument: Any) -> tuple[int, ...]:
-    """Of an argument; () of a number."""
+    """The shape of an argument; () for a number."""
     match argument:
         case Value(name):
             return labels.shapes[name][0]
@@ -58,7 +58,7 @@ def because(step: Step, text: str = "") -> Reason:
 
 
 def opaque(labels: Labels, step: Step) -> list[Factors]:
-    """What touches it stays as it is."""
+    """Fix everything that the step touches."""
     for leaf in leaves((step.args, dict(step.kwargs))):
         if isinstance(leaf, Value | Own):
             if isinstance(leaf, Value):
@@ -69,56 +69,71 @@ def opaque(labels: Labels, step: Step) -> list[Factors]:
 
 
 def with_ones(array: Array, ndim: int) -> Array:
-    """With leading dimensions of 1, as broadcasting adds them."""
+    """Add leading dimensions of size 1, like broadcasting."""
     return array.reshape((1,) * (ndim - array.ndim) + array.shape)
 
 
 def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int, ...]]]) -> Factors:
-    """Tie tensors that are broadcast against each other, each given with its shape; return the factors of the result."""
+    """Tie tensors that are broadcast against each other, given with their shapes; return the factors of the result."""
     ndim = max(len(shape) for _, shape in several)
     tensors = [([with_ones(f, ndim) for f in factors], (1,) * (ndim - len(shape)) + shape) for factors, shape in several]
+    stay: list[Array] = []
     for i, (own, shape) in enumerate(tensors):
         for other, other_shape in tensors[i + 1 :]:
-            _tie_pair(labels, step, own, other, shape, other_shape)
+            stay += _tie_pair(labels, step, own, other, shape, other_shape)
     found: Factors = []
     for own, _ in tensors:
         for factor in own:
             dims = long_dims(factor)
-            if any(dims <= long_dims(kept) for kept in found):
+            if any(dims <= long_dims(kept) for kept in found) or any(factor is fixed for fixed in stay):
                 continue
             found = [kept for kept in found if not long_dims(kept) <= dims] + [factor]
     return found
 
 
 def long_dims(factor: Array) -> set[int]:
-    """Dimensions that a factor says something about."""
+    """Dimensions along which a factor has labels."""
     return {dim for dim, size in enumerate(factor.shape) if size > 1}
 
 
 def _tie_pair(
     labels: Labels, step: Step, own: Factors, other: Factors, shape: tuple[int, ...], other_shape: tuple[int, ...]
-) -> None:
+) -> list[Array]:
+    """Factors that stay as they are, of which nothing more needs to be known."""
     shared = {dim for dim, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a > 1 and b > 1}
-    for a in own:
-        for b in other:
-            if not long_dims(a) & long_dims(b):
-                continue
-            if min(long_dims(a)) == min(long_dims(b)):
+    (mine, stay), (theirs, more) = _met(labels, step, own, other, shared), _met(labels, step, other, own, shared)
+    for a in mine:
+        for b in theirs:
+            both = long_dims(a) & long_dims(b)
+            if both and min(long_dims(a)) == min(long_dims(b)):
                 labels.tie(a, b)
-            else:  # what all heads share of their channels stays: heads are left out whole
-                labels.fix([max(a, b, key=lambda f: min(long_dims(f)))], because(step, "all heads share it"))
-    for mine, theirs in ((own, other), (other, own)):
-        known = set().union(*map(long_dims, theirs))
-        for factor in mine:
-            whole = long_dims(factor) & shared - known
-            if whole and long_dims(factor) - whole:  # heads, each of which meets all that is fixed
-                labels.tie_along(factor, sorted(whole))
-            elif whole:
-                labels.fix([factor], because(step, "the other operand's size is fixed"))
+            elif both:  # channels shared by all heads stay fixed: heads are only dropped as a whole
+                heads, channels = sorted((a, b), key=lambda f: min(long_dims(f)))
+                labels.tie_along(heads, sorted(both))
+                labels.fix([channels], because(step, "all heads share it"))
+                stay.append(channels)
+    return stay + more
+
+
+def _met(labels: Labels, step: Step, own: Factors, other: Factors, shared: set[int]) -> tuple[Factors, Factors]:
+    """Factors of an operand, whatever meets entries of the other one that have no labels as a whole; and those that stay."""
+    known = set().union(*map(long_dims, other))
+    found: Factors = []
+    stay: Factors = []
+    for factor in own:
+        whole = long_dims(factor) & shared - known
+        if not whole:
+            found.append(factor)
+        elif long_dims(factor) - whole:  # heads, each of which meets all that is fixed
+            found.append(labels.tie_along(factor, sorted(whole)))
+        else:
+            labels.fix([factor], because(step, "the other operand's size is fixed"))
+            stay.append(factor)
+    return found, stay
 
 
 def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, Factors]:
-    """Factors that say something only along dimensions that are kept, and the others."""
+    """Split factors into those with labels only along kept dimensions, and the others."""
     inside = [f for f in factors if all(map(kept, long_dims(f)))]
     return inside, [f for f in factors if not all(map(kept, long_dims(f)))]
 
@@ -127,7 +142,7 @@ def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, F
 
 
 def pointwise(labels: Labels, step: Step) -> list[Factors]:
-    """Operands are broadcast against each other."""
+    """Element-wise operation: operands are broadcast against each other."""
     tensors = [leaf for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Value | Own)]
     if not tensors:
         return [[]]
@@ -210,7 +225,7 @@ RULES.update(dict.fromkeys(ELEMENTWISE, pointwise))
 
 
 def element_by_element(op: str) -> bool:
-    """ATen says of an operation that it works element by element."""
+    """Whether ATen marks an operation as element-wise."""
     kind, _, overload = op.partition(".")
     if "::" in kind:
         return False
@@ -254,7 +269,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _beside(labels: Labels, step: Step, x: Any, single: bool) -> Factors:
-    """What the factors of a convolution's input say of other dimensions than channels, if its window is a single pixel."""
+    """Factors of a convolution's input along other dimensions than channels, which are kept if its window is a single pixel."""
     kept, others = keep_dims(factors_of(labels, x), lambda dim: dim == 0 or (single and dim > 1))
     labels.fix([f for f in others if long_dims(f) != {1}], because(step, "a window over them"))
     return kept
@@ -285,7 +300,7 @@ def linear(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _along(labels: Labels, step: Step, factors: Factors, dim: int) -> Array | None:
-    """The labels along one dimension, if that is all that its factors say; others are fixed."""
+    """The labels along one dimension, from factors that only have labels there; other factors are fixed."""
     found = None
     for factor in factors:
         if long_dims(factor) == {dim} and found is None:
@@ -298,7 +313,7 @@ def _along(labels: Labels, step: Step, factors: Factors, dim: int) -> Array | No
 
 
 def _of_matrix(labels: Labels, step: Step, weight: Any) -> tuple[Array | None, Array | None]:
-    """Labels of a weight's rows and columns; what it has besides is fixed."""
+    """Labels of a weight's rows and columns; all others are fixed."""
     factors = factors_of(labels, weight)
     matrix, rest = keep_dims(factors, lambda dim: dim < 2)
     labels.fix(rest, because(step, "the window of a convolution"))
@@ -306,7 +321,7 @@ def _of_matrix(labels: Labels, step: Step, weight: Any) -> tuple[Array | None, A
 
 
 def contract(labels: Labels, step: Step, read: Array | None, columns: Array | None) -> None:
-    """A sum over a dimension of both."""
+    """Sum over a dimension of both operands."""
     if read is not None and columns is not None:
         labels.tie(read, columns)
     else:
@@ -446,7 +461,7 @@ def _are_dims(argument: Any, ndim: int) -> bool:
 
 @rule("softmax", "_softmax", "log_softmax", "cumsum", "flip", "roll", "sort", "topk")
 def mixed_along(labels: Labels, step: Step) -> list[Factors]:
-    """Entries along a dimension have to do with each other."""
+    """Operation that combines entries along a dimension."""
     x, *rest = step.args
     ndim = len(shape_of(labels, x))
     if step.kind == "topk":
@@ -470,5 +485,5 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("type_as")
 def type_as(labels: Labels, step: Step) -> list[Factors]:
-    """Only the type is the other's."""
+    """The result only takes the other's type."""
     return [factors_of(labels, step.args[0])]

@@ -1,4 +1,4 @@
-"""Arguments of steps that count entries, written as sizes that depend on the sub-network."""
+"""Rewrite step arguments that count entries as sizes that depend on the sub-network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from .units import OrderError, Units
 
 
 def plain(size: Size) -> Any:
-    """A number, where that is all."""
+    """A plain number, if the size is constant."""
     if len(size.terms) == 1 and not size.batch and size.terms[0][1] < 0 and isinstance(size.terms[0][0], int):
         return size.terms[0][0]
     return size
@@ -22,7 +22,7 @@ def sized(
     """The operation, its arguments, and the shapes of its results, for any number of units of the elastic groups.
 
     Raises:
-        OrderError: units of a group stand in an order that cannot be cut.
+        OrderError: units of a group are in an order that cannot be cut.
     """
     labels = units.labels
     shapes = tuple(
@@ -57,11 +57,11 @@ def sized(
                 return op, tuple(args), {}, shapes
         case "select" | "unbind":
             along = line(first, (args[1] if len(args) > 1 else step.kwargs.get("dim", 0)) % len(shape_of(labels, first)))
-            if along is not None:  # units cannot be taken by their numbers
+            if along is not None:  # units cannot be selected by index
                 raise OrderError(int(units.group[along].max()))
         case "squeeze":
             before = shape_of(labels, first)
-            if len(args) == 1:  # only what was 1 long when the model was read
+            if len(args) == 1:  # only dimensions of size 1 when the model was read
                 op = "squeeze.dims"
                 args.append(tuple(dim for dim, size in enumerate(before) if size == 1))
         case "slice" | "narrow":

@@ -1,7 +1,7 @@
-"""The operations of a model as `torch.export` gives them at every resolution; what depends on batch and resolution is marked.
+"""Trace a model's operations with `torch.export` at every resolution, and mark what depends on batch and resolution.
 
-The batch has a size that occurs nowhere else: a number that is a multiple of it is so many for every image. Nothing is computed,
-since model and images are on the meta device.
+The batch has a size that occurs nowhere else, so its multiples are numbers per image. Nothing is computed, since model and images
+are on the meta device.
 """
 
 import math
@@ -25,12 +25,12 @@ Found = TypeVar("Found")
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
 FEW = 11, 13  # images to try a model with
 OTHER_OPERATIONS = "the model does other operations for another number of images: it cannot be read"
-SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # what they return has the same numbers
+SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # their result has the same values
 REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
-COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # whose arguments are written out with their defaults
-TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # where the mode stands among the arguments
+COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # arguments of these are completed with their defaults
+TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # index of the mode among the arguments
 
 
 @dataclass
@@ -38,11 +38,11 @@ class Step:
     """One operation; arguments are marked as in `onceforall.graph.Node`.
 
     Args:
-        op: with its overload.
-        args: numbers are `Size`s where they depend on batch or resolution.
-        shapes: of each result, at the largest resolution, in numbers.
-        sizes: the same as `Size`s.
-        several: the results are a tuple.
+        op: the operation with its overload.
+        args: arguments; numbers that depend on batch or resolution are `Size`s.
+        shapes: shape of each result at the largest resolution, in numbers.
+        sizes: the same shapes as `Size`s.
+        several: whether the results are a tuple.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Step:
 
 @dataclass
 class Trace:
-    """All steps in order, the tensors that they use by name (parameters are `nn.Parameter`), and what comes out.
+    """All steps in order, their tensors by name (parameters are `nn.Parameter`), and the output.
 
-    `grids` are of position embeddings that are interpolated: how, for each resolution.
+    `grids` says how position embeddings are interpolated at each resolution.
     """
 
     steps: list[Step]
@@ -81,14 +81,14 @@ class Trace:
 
 
 def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None = None, channels: int = 3) -> Trace:
-    """What a model in eval mode does with images (batch, channels, resolution, resolution), or its copy that was changed by `fit`.
+    """Trace a model in eval mode, or its copy changed by `fit`, on images (batch, channels, resolution, resolution).
 
     Raises:
-        ModelError: torch.export cannot read it, or it does something else at another resolution or for another number of images.
+        ModelError: torch.export cannot read it, or it behaves differently at another resolution or for another batch size.
     """
     pixels = resolutions[-1]  # a model that cannot be read may loop over the images, for minutes if they are many
     copy = _copied(model, torch.device("meta"), fit, pixels)
-    counts = [operations(copy, pixels, few, channels) for few in FEW]
+    counts = [operations(copy, pixels, few, channels) for few in (*FEW, FEW[0])][1:]  # some things are made in the first run only
     if None in counts:
         _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
     elif len(set(counts)) > 1:
@@ -112,7 +112,7 @@ def _on_either(read: Callable[[torch.device], Found]) -> Found:
 
 
 def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.device, fit: Fit | None, channels: int) -> Trace:
-    """On a device."""
+    """`trace` on one device."""
     read = partial(_read, model, device, fit, channels)
     raw = [read(pixels) for pixels in resolutions]
     last = raw[-1]
@@ -155,7 +155,7 @@ def _read(
     batch: int = BATCH,
     double: bool = False,
 ) -> "_Reading":
-    """A copy of the model, at one resolution."""
+    """Read a copy of the model at one resolution."""
     copy = _copied(model, device, fit, pixels)
     return _Reading(model, export(copy.double() if double else copy, pixels, batch, channels))
 
@@ -168,7 +168,7 @@ def _copied(model: nn.Module, device: torch.device, fit: Fit | None, pixels: Res
 
 
 def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
-    """The same for another number of images and, where the model can, in double precision: what differs then is no constant."""
+    """Read again for another batch size and, if possible, in double precision: whatever differs is not a constant."""
     try:
         reading = read(OTHER_BATCH, double=True)
         if reading.outline() == first.outline():
@@ -183,14 +183,14 @@ def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
 
 @dataclass
 class _Merging:
-    """Numbers of one step at each resolution, and once more for another number of images and in another precision."""
+    """Merges the numbers of one step over all resolutions, another batch size and another precision."""
 
     name: str
     module: str
     dtypes: tuple[torch.dtype, ...]
 
     def size(self, numbers: Sequence[int], check: int) -> Size:
-        """A number at each resolution; `check` is that at the last for another number of images."""
+        """A size from its value at each resolution; `check` is its value at the last one for another batch size."""
         last = numbers[-1]
         batch = last != check and (last % BATCH, check % OTHER_BATCH) == (0, 0) and last // BATCH == check // OTHER_BATCH
         if (last != check and not batch) or (batch and any(number % BATCH for number in numbers)):
@@ -199,7 +199,7 @@ class _Merging:
         return Size(((times[0] if len(set(times)) == 1 else tuple(times), -1),), batch)
 
     def merged(self, values: Sequence[Any], check: Any) -> Any:
-        """Arguments, those that differ or count images as `Size`, types that are the model's as "<dtype>"."""
+        """Merged arguments: `Size` for numbers that differ or count images, "<dtype>" for the model's type."""
         first = values[0]
         if isinstance(first, tuple):
             if any(not isinstance(value, tuple) or len(value) != len(first) for value in (*values, check)):
@@ -212,7 +212,7 @@ class _Merging:
                 return first
             return self.size(values, check)
         if isinstance(first, Value) and isinstance(check, Value) and first.name.partition("_")[0] == "to":
-            return check  # a cast that does nothing in the model's own type, so that it stands for what it casts
+            return check  # a cast that does nothing in the model's own type is replaced by its argument
         if any(value != first for value in values):
             raise self.error("the resolution")
         if check != first and not (isinstance(first, float) and first != first):
@@ -234,7 +234,7 @@ class _Merging:
 
 
 def _limits(dtype: torch.dtype) -> tuple[float, ...]:
-    """Numbers that a model takes from its own type."""
+    """Numbers that a model may read from its own type."""
     found = torch.finfo(dtype)
     return found.max, found.eps, found.tiny, found.smallest_normal
 
@@ -244,7 +244,7 @@ class _NoNumbersError(Exception):
 
 
 class _Reading:
-    """The steps of one exported program, numbers as they are at its resolution."""
+    """The steps of one exported program, with the numbers at its resolution."""
 
     def __init__(self, model: nn.Module, found: ExportedModel) -> None:
         exported = found.program
@@ -308,7 +308,7 @@ class _Reading:
         }
         if kind in REFUSED:
             raise ModelError(f"{kind} in {_module(node) or 'the model'} goes by how numbers lie in memory: it cannot be read")
-        if kind == DECOMPOSED_NORM:  # as it was before
+        if kind == DECOMPOSED_NORM:  # restore the original operation
             op, kind = "batch_norm.default", "batch_norm"
             args = [*args[:5], "<training>", *args[5:], True]
             self._add(node, op, args, {}, [node.meta["val"][0]], False)
@@ -335,7 +335,7 @@ class _Reading:
         several = isinstance(value, tuple | list)
         self._add(node, op, args, kwargs, list(value) if several else [value], several)
         if isinstance(changed, fx.Node):
-            self.names[changed] = Value(node.name)  # whoever reads it from now on finds what it was changed to
+            self.names[changed] = Value(node.name)  # later reads get the new value
 
     def _add(self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool) -> None:
         if any(not isinstance(item, Tensor) for item in found):
@@ -381,7 +381,7 @@ class _Reading:
         flat = [item for item, kind in zip(flat, kinds, strict=True) if kind == "USER_OUTPUT"]
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))
-        except Exception as error:  # of whatever class the model returns
+        except Exception as error:  # from any class that the model returns
             raise ModelError(
                 f"what the model returns cannot be read ({type(error).__name__}): return tensors, tuples or mappings"
             ) from None
@@ -391,7 +391,7 @@ class _Reading:
 
 
 def _value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Tensor:
-    """A constant with its numbers: of the model, where the copy on the meta device has none."""
+    """A constant with its values, from the model if the copy on the meta device has none."""
     tensor = constants[target]
     if tensor.is_meta:
         path, _, leaf = target.rpartition(".")
@@ -403,7 +403,7 @@ def _value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Te
 
 
 def _module(node: fx.Node) -> str:
-    """Path in the model of the innermost module whose code calls the operation."""
+    """Path of the innermost module whose code calls the operation."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 
@@ -419,7 +419,7 @@ def _plain(value: Any) -> Any:
 
 
 def _alive(steps: list[Step], output: Any) -> list[Step]:
-    """Those that the output depends on."""
+    """The steps that the output depends on."""
     needed = {leaf.name for leaf in leaves(output) if isinstance(leaf, Value)}
     kept: list[Step] = []
     for step in reversed(steps):

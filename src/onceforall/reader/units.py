@@ -1,4 +1,4 @@
-"""From tied labels to units and groups, and to the sizes of all dimensions as sums over them."""
+"""Turn tied labels into units and groups, and sizes of all dimensions into sums over them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ FIXED = -1
 
 @dataclass
 class Units:
-    """What the entries of all dimensions belong to.
+    """The units and groups that the entries of all dimensions belong to.
 
     Args:
-        group: for each label the number of its group, or -1.
-        rank: for each label the number of its unit in the group.
-        sizes: units of each group.
+        group: index of each label's group, or -1.
+        rank: index of each label's unit in its group.
+        sizes: number of units of each group.
         heads: groups of attention heads.
         classes: the group of the classifier's outputs, or -1.
-        components: for each label the number of the set of labels that are tied to it; such a set stays or goes as one.
+        components: index of each label's set of tied labels, which can only be removed as a whole.
     """
 
     labels: Labels
@@ -53,7 +53,7 @@ class Units:
         return None
 
     def _facts(self, factor: Array) -> tuple[set[int], int, Array]:
-        """Groups in a factor, the dimension that tells their units apart, and the labels along it."""
+        """Groups in a factor, the dimension that distinguishes their units, and the labels along it."""
         if id(factor) not in self.known:
             group = self.group[factor]
             groups = set(np.unique(group).tolist()) - {FIXED}
@@ -72,7 +72,7 @@ class Units:
         """The runs of units in a line of labels.
 
         Raises:
-            OrderError: the units do not stand in their order.
+            OrderError: the units are not in order.
         """
         group = np.where(np.isin(self.group[line], list(elastic)), self.group[line], FIXED)
         rank = np.where(group == FIXED, 0, self.rank[line])
@@ -122,7 +122,7 @@ class Units:
 
 
 class OrderError(Exception):
-    """Units of a group stand in an order that cannot be cut."""
+    """Units of a group are in an order that cannot be cut."""
 
     def __init__(self, group: int) -> None:
         super().__init__(group)
@@ -130,7 +130,7 @@ class OrderError(Exception):
 
 
 def resolve(trace: Trace, labels: Labels) -> Units:
-    """Units and groups; what cannot be left out on its own is tied or fixed until every tensor stays a block of numbers."""
+    """Find units and groups. Labels that cannot be removed alone are tied or fixed until every tensor stays a full block."""
     classes = None if any(reason.step == "output" for _, reason in labels.fixed) else _outputs(trace, labels)
     for _ in range(20):
         components = labels.components()
@@ -140,12 +140,12 @@ def resolve(trace: Trace, labels: Labels) -> Units:
     units = _groups(labels, components, fixed, classes)
     if classes is None or units.classes != FIXED:
         return units
-    labels.fix([classes], Reason("output", "", "the model returns them"))  # what is returned is no group of its own
+    labels.fix([classes], Reason("output", "", "the model returns them"))  # returned values do not form a group
     return resolve(trace, labels)
 
 
 def _is_read(labels: Labels, group: Array, number: int) -> bool:
-    """A weight's columns belong to the group: its units are not only made, but go into something."""
+    """Whether a weight's columns belong to the group, so that its units are not only made but also read."""
     for factors in labels.weights.values():
         for factor in factors:
             if max(factor.shape[1:], default=1) > 1 and (group[factor] == number).any():
@@ -154,7 +154,7 @@ def _is_read(labels: Labels, group: Array, number: int) -> bool:
 
 
 def _outputs(trace: Trace, labels: Labels) -> Array | None:
-    """What the model returns stays as it is; the classes of a classifier are returned instead."""
+    """Fix what the model returns; if it is a classifier, return the labels of its classes instead."""
     returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
     only = returned[0] if len(returned) == 1 else None
     factors = [] if only is None or only == "x" else [factor for factor in labels.values[only][0] if factor.size > 1]
@@ -170,7 +170,7 @@ def _outputs(trace: Trace, labels: Labels) -> Array | None:
 
 
 def _fixed(labels: Labels, components: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """For each label: it has to stay."""
+    """Which labels are fixed."""
     marked = np.zeros(components.max() + 1 if len(components) else 0, bool)
     for array, _ in labels.fixed:
         marked[components[array]] = True
@@ -195,7 +195,7 @@ def _all_factors(labels: Labels) -> Iterator[tuple[str, Array]]:
 
 
 def _mend(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
-    """Tie what would leave a hole in a tensor; whether there was any."""
+    """Tie labels whose removal would leave a hole in a tensor; return whether there were any."""
     mended = False
     for _, factor in _all_factors(labels):
         own = np.where(fixed[factor], FIXED, components[factor])

@@ -12,7 +12,7 @@ from ..pipeline.run_directory.run import Run
 from ..pipeline.specialising.taken_home import Specialised, specialised_in
 from ..scores import METRICS
 from .charts import FrontSeries
-from .confusion import confusion_part, labels_part
+from .confusion import confusion_part, disagreement, labels_part
 from .html import html
 from .shown import Chosen, Shown, tested, timed
 
@@ -51,7 +51,17 @@ def chosen(runs: Sequence[Shown]) -> Markup:
         for name, one in named
     ]
     drawn = Markup().join(_drawn(name, one) for name, one in named)
-    return Markup(html.soft(words) + html.table("Chosen networks", header, rows, 2) + drawn + lacking)
+    apart = Markup().join(_disagreement(run) for run in runs)
+    return Markup(html.soft(words) + html.table("Chosen networks", header, rows, 2) + apart + drawn + lacking)
+
+
+def _disagreement(run: Shown) -> Markup:
+    """Of the smallest and the largest network, if they are two and were tested on the same images."""
+    known = [one for one in run.chosen if one.made.wrong]
+    small, large = (end(known, key=lambda one: one.plan.macs, default=None) for end in (min, max))
+    if small is None or large is None or small.made.arch == large.made.arch or small.made.test.images != large.made.test.images:
+        return Markup()
+    return disagreement(*((run.label(one.name), one.made) for one in (small, large)))
 
 
 def _latency(made: Specialised) -> tuple[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from ..common.readable import percent
-from ..pipeline.specialising.mistakes import Mistake
-from ..scores import CLASS_HEADER, Confusion
+from ..pipeline.specialising.mistakes import Mistake, from_bits
+from ..pipeline.specialising.taken_home import Specialised
+from ..scores import CLASS_HEADER, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
@@ -31,6 +32,23 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], phot
                             confusion_picture(confusion, classes, places), table)  # fmt: skip
     shown = [(places[i, j], f"{classes[i]} taken for {classes[j]}", group) for (i, j), group in groups.items()]
     return Markup(told + (html.mistakes(f"Mistakes that {name} is surest of", shown, percent) if shown else ""))
+
+
+def disagreement(small: tuple[str, Specialised], large: tuple[str, Specialised]) -> Markup:
+    """Where two networks disagree on the same test images, by their names, and whether one is better by more than chance.
+
+    Photographs are those of mistakes that a network is surest of and the other does not make.
+    """
+    (name, first), (other, second) = small, large
+    wrong, others = (from_bits(made.wrong, made.test.images) for made in (first, second))
+    told = Difference.of(~others, ~wrong).told(other, name)
+    groups = [
+        (f"{alone} is wrong, {better} is right", [one for one in made.mistakes if one.place is not None and not free[one.place]])
+        for alone, better, made, free in ((name, other, first, others), (other, name, second, wrong))
+    ]
+    shown = [(f"disagree-{i}", words, group) for i, (words, group) in enumerate(groups) if group]
+    title = f"Photographs on which {name} and {other} disagree"
+    return Markup(html.soft(f"{told}.") + (html.mistakes(title, shown, percent) if shown else ""))
 
 
 def numbers_of(told: Confusion | LabelScores) -> list[tuple[str, str]]:

@@ -1,9 +1,9 @@
-"""Chains that walk between networks under prices of the limits.
+"""Chains that walk from network to network, with prices in place of the limits.
 
-A limit makes nearly every single change either useless or forbidden. So limits are replaced by prices: a chain follows changes
-whose gain of score is worth more than their price, and each price rises while its limit is broken and falls while it is not.
-Chains come to hover around the limits, where every network that keeps them counts. Noise on what changes are worth lets them leave
-local optima; it falls to nothing. Which changes are tried is decided by what they were worth when last tried.
+Under limits, nearly every single change is either useless or forbidden. So limits are replaced by prices: a chain makes changes
+whose gain in score exceeds their price, and each price rises while its limit is violated and falls while it is met. Chains thus
+hover around the limits, and every network they meet that satisfies them is a candidate. Noise on the worth of changes lets chains
+leave local optima; it decays to zero. Changes are selected by their worth when last tried.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from .problem import Costs
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-PROMISING = 20  # changes tried in each round of each chain, those that seemed to be worth most
-RANDOM = 10  # and others
-MOST = 6  # changes made at once at most
-RESTARTS = (0.3, 0.5, 0.7, 0.85)  # of the way
-SPEED = 6.0  # of prices: change of the logarithm for a limit broken by its whole
+PROMISING = 20  # changes of highest expected worth that each chain tries per round
+RANDOM = 10  # other changes, on average
+MOST = 6  # maximum number of changes made at once
+RESTARTS = (0.3, 0.5, 0.7, 0.85)  # fractions of the evaluations
+SPEED = 6.0  # change of a price's logarithm when its limit is exceeded by 100 %
 HUGE = 1e12
-HEAT = 0.6  # noise at the start, in units of a typical gain
+HEAT = 0.6  # initial noise, in units of a typical gain
 
 
 def anneal(
@@ -36,16 +36,17 @@ def anneal(
     rng: np.random.Generator,
     restart: Callable[[Evaluated, Costs], Evaluated],
 ) -> Evaluated:
-    """Walk from each row of `start`, all chains at once; `evaluator` keeps what was found on the way.
+    """Run one chain from each row of `start`, all in parallel; `evaluator` keeps what is found on the way.
 
     Args:
-        start: where chains begin (chains,).
-        bounds: of each chain's limits (chains, limits).
-        evaluations: that may be used, about.
-        restart: at `RESTARTS` of the way, from where the chains are and their prices (chains, limits), where they continue.
+        start: starting networks (chains,).
+        bounds: bounds of each chain's limits (chains, limits).
+        evaluations: approximate number of evaluations.
+        restart: called at the fractions `RESTARTS` with the chains' networks and prices (chains, limits); returns where they
+            continue.
 
     Returns:
-        Where the chains ended; they need not keep the limits.
+        The final networks of the chains, which need not meet the limits.
     """
     changes, space = changes_of(evaluator.problem.space), evaluator.problem.space
     at, tries, heat, restarts = start, 0, 0.0, list(RESTARTS)
@@ -58,7 +59,7 @@ def anneal(
             break
         tries += len(who)
         near = evaluator(changes.apply(at.genes[who], which))
-        with np.errstate(invalid="ignore"):  # infinite less infinite
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
             view.learn(who, which, near.scores - at.scores[who], near.costs - at.costs[who])
         if not heat:
             heat = HEAT * _typical(view.gains)
@@ -80,7 +81,7 @@ def anneal(
 
 
 class _View:
-    """What each chain knows of its changes: gains (chains, changes), rises (chains, changes, limits), and its prices."""
+    """What each chain knows of its changes: gains in score (chains, changes), rises in cost (chains, changes, limits); prices."""
 
     def __init__(self, changes: Changes, at: Evaluated) -> None:
         shape, limits, columns = (len(at), len(changes)), at.costs.shape[1], changes.space.columns
@@ -90,12 +91,12 @@ class _View:
         self.of_blocks = np.array([columns[group].kind == "kernel" for group in changes.groups])
 
     def worth(self, who: Ints, which: Ints) -> Floats:
-        """Gain less price."""
+        """Gain minus price."""
         result: Floats = self.gains[who, which] - (self.rises[who, which] * self.prices[who]).sum(1)
         return result
 
     def tried(self, possible: Bools, heat: float, rng: np.random.Generator) -> Bools:
-        """The changes that a round evaluates: the most promising, some others, and those about which nothing is known."""
+        """The changes to evaluate in this round: the most promising ones, some others, and all unknown ones."""
         worth = self.gains - (self.rises * self.prices[:, None]).sum(2) + heat * rng.gumbel(size=self.gains.shape)
         worth[~possible] = -np.inf
         most = min(PROMISING, worth.shape[1] - 1)
@@ -104,13 +105,13 @@ class _View:
         return chosen
 
     def learn(self, who: Ints, which: Ints, gains: Floats, rises: Costs) -> None:
-        """What changes do; infinities become numbers that can be reckoned with."""
+        """Record the effects of changes; infinities become large finite numbers."""
         for known, new in ((self.gains, gains), (self.rises, rises)):
             known[who, which] = np.nan_to_num(new, nan=0.0, posinf=HUGE, neginf=-HUGE)
         self.unknown[who, which] = False
 
     def price(self, bounds: Costs) -> None:
-        """Prices at which half of the useful changes are worth their rise."""
+        """Set the prices such that half of the useful changes are worth their rise in cost."""
         for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
             for k, bound in enumerate(bounds[c]):
                 up = (gains > 0) & (rises[:, k] > 0)
@@ -118,7 +119,7 @@ class _View:
                 self.prices[c, k] = price / bounds.shape[1]
 
     def move(self, chain: int, made: Ints) -> None:
-        """Take the chain's changes as made: the others of their groups are seen from there; what is new is unknown."""
+        """Update a chain after it made changes: others of their groups are relative to the new choice; new blocks are unknown."""
         for m in made:
             same = self.changes.groups == self.changes.groups[m]
             self.gains[chain, same] -= self.gains[chain, m]
@@ -128,7 +129,7 @@ class _View:
 
 
 def _picked(worth: Floats, groups: Ints, most: int) -> Ints:
-    """The changes that are worth most, more than nothing, one of a group; a change of the resolution only alone."""
+    """The changes of highest positive worth, at most one per group; a change of the resolution is only made alone."""
     picked: list[int] = []
     for i in np.argsort(-worth, kind="stable"):
         if worth[i] <= 0 or len(picked) == most:

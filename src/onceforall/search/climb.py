@@ -1,7 +1,7 @@
-"""Local search: from one network to one that no change of one choice, or of two choices, makes better.
+"""Local search: improve a network until no change of one choice, or of two choices, makes it better.
 
-Steps are picked by a first-order model: the score and cost of a combined change are guessed from those of its single
-changes, the most promising are evaluated. Whether a network is a local optimum is always decided by real evaluations.
+Steps are proposed by a first-order model: it estimates the score and cost of a combined change from its single changes, and the
+most promising ones are evaluated. Whether a network is a local optimum is always decided by real evaluations.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ TRIES = 192  # pairs evaluated per step
 
 
 def climb(evaluator: Evaluator, start: Evaluated) -> Evaluated:
-    """The best network reached from the first row of `start`: at the end no one-choice change of it is better.
+    """The best network reached from the first row of `start`; no change of one choice improves it.
 
-    Better means: breaks the limits less, then scores higher.
+    Better means violating the limits less, then scoring higher.
     """
     at, space = start.rows(np.array([0])), evaluator.problem.space
     while not evaluator.spent:
@@ -34,9 +34,9 @@ def climb(evaluator: Evaluator, start: Evaluated) -> Evaluated:
 
 
 def two_step_optimum(evaluator: Evaluator, start: Evaluated) -> tuple[Evaluated, int]:
-    """Climb until no change of two choices is better either.
+    """Climb until no change of two choices improves the network either.
 
-    Returns the network and the number of choices (2, 1 or 0, if the budget ran out) within which nothing better exists.
+    Returns the network and the number of choices within which nothing better exists: 2, or 1 or 0 if the budget ran out.
     """
     at = start
     while True:
@@ -58,7 +58,7 @@ def two_step_optimum(evaluator: Evaluator, start: Evaluated) -> tuple[Evaluated,
 
 
 def _leaps(evaluator: Evaluator, at: Evaluated, around: Evaluated, columns: Ints) -> Evaluated:
-    """Pairs of changes of a feasible network that the first-order model likes; those that keep the limits, evaluated."""
+    """The pairs of changes to a feasible network that the first-order model rates highest, evaluated; only feasible results."""
     space, row, moves = evaluator.problem.space, at.genes[0], around.genes
     gain = around.scores - at.scores[0]
     rise = around.costs - at.costs[0]

@@ -1,6 +1,6 @@
-"""The search that all goals share: random networks, evolution, then chains that walk under prices of the limits (`anneal.py`).
+"""The search shared by all goals: random networks, evolution, then chains under prices of the limits (`anneal.py`).
 
-What is kept of it, local search at the end, and proofs are up to `maximise` and `pareto`.
+What to keep, the final local search and proofs are up to `maximise` and `pareto`.
 """
 
 import time
@@ -18,23 +18,23 @@ from .feasible import feasible_row
 from .moves import every
 from .problem import Costs, SearchProblem
 
-SMALL = 20_000  # networks of a space that is tried out entirely
-RANDOM = 1024  # networks drawn to begin with
+SMALL = 20_000  # spaces up to this size are enumerated
+RANDOM = 1024  # initial random networks
 
 
 class _Goal(Protocol):
-    """What a search is after, and how its evaluations are spent. It sees what was found in the evaluator, or watches it."""
+    """The goal of a search and how it spends its evaluations. It reads results from the evaluator, or watches them."""
 
-    mixes: int  # how many times each of the first networks is crossed with one that keeps the limits
+    mixes: int  # how often each of the first networks is crossed with a feasible one
     evolution: float  # share of the evaluations after which evolution ends
     generations: int  # at most
     chains: int  # at most
-    per_chain: int  # evaluations at least; a chain tries every change of its first network
-    walks: int  # of all chains, one after the other
+    per_chain: int  # minimum evaluations; a chain tries every change of its first network
+    walks: int  # consecutive walks of all chains
     walking: float  # share of the evaluations
 
     def watch(self, rows: Evaluated) -> None:
-        """Called with everything that was evaluated and keeps the limits."""
+        """Called with all evaluated networks that meet the limits."""
         ...
 
     def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
@@ -42,21 +42,21 @@ class _Goal(Protocol):
         ...
 
     def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
-        """Where chains begin (chains,) and the bounds of their limits (chains, limits). `first`: the best random networks."""
+        """Starting networks (chains,) and bounds of the limits (chains, limits). `first` holds the best random networks."""
         ...
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Where the chains continue from at some points; see `anneal`."""
+        """Where the chains continue after a restart; see `anneal`."""
         ...
 
 
 def begin(
     problem: SearchProblem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
-    """An evaluator, and rows to search from; None in place of these where all networks of a small space have been evaluated.
+    """An evaluator and rows to search from, or None for the rows if the space is small and has been evaluated entirely.
 
     Raises:
-        NothingFeasibleError: no network keeps the limits.
+        NothingFeasibleError: no network meets the limits.
         ArchError: a network of `start` lies outside the space.
         ValueError: `evaluations` is below 1.
     """
@@ -72,12 +72,12 @@ def begin(
 
 
 def explore(evaluator: Evaluator, goal: _Goal, seeds: Genes, rng: np.random.Generator) -> Evaluated:
-    """Random networks, also mixed with seeds so that many keep the limits; evolution; walks.
+    """Evaluate random networks (also crossed with seeds, so that many meet the limits), then run evolution, then walks.
 
-    Afterwards `evaluator.budget` is nine tenths of what it was: the last tenth is for a local search or a proof.
+    Afterwards `evaluator.budget` is reduced by a tenth, which is reserved for a local search or a proof.
 
     Returns:
-        Where the chains of the last walk ended; they need not keep the limits.
+        The final networks of the last walk's chains, which need not meet the limits.
     """
     budget, columns = evaluator.budget, evaluator.problem.space.columns
     drawn, mates = [sample(columns, rng, RANDOM)], seeds[rng.integers(len(seeds), size=RANDOM)]
@@ -102,14 +102,14 @@ def evolve(
     evaluations: int,
     generations: int,
 ) -> Evaluated:
-    """Generation after generation; networks that break a limit are not scored.
+    """Run evolution; networks that violate a limit are not scored.
 
     Args:
-        evaluator: knows, and hands on, what is evaluated.
-        offspring: makes the next generation of what the evaluator, or who watches it, knows.
+        evaluator: scores networks, and passes the feasible ones to its watcher.
+        offspring: makes the next generation from what the evaluator or its watcher has seen.
         rows: the first generation (n, columns).
-        evaluations: after which it ends.
-        generations: after the first, at most.
+        evaluations: number of evaluations after which it ends.
+        generations: maximum number of generations after the first.
 
     Returns:
         The best of the first generation.
@@ -124,5 +124,5 @@ def evolve(
 
 
 def chains_of(goal: _Goal, budget: int) -> int:
-    """How many chains a budget is enough for."""
+    """How many chains the budget allows."""
     return min(max(budget // goal.per_chain, 1), goal.chains)

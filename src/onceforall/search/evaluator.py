@@ -1,4 +1,4 @@
-"""Keeps count of what was evaluated, remembers it, and keeps the best networks found."""
+"""Evaluation of networks: caches and counts evaluations, and keeps the best networks found."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from .problem import Bools, Costs, Floats, Limit, SearchProblem
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Networks with their scores and costs, row by row. `excess` is 0 where every limit is kept."""
+    """Networks with their scores and costs, row by row. `excess` is 0 where every limit is met."""
 
     genes: Genes
     scores: Floats
@@ -28,20 +28,20 @@ class Evaluated:
         return np.asarray(self.excess == 0)
 
     def rows(self, index: np.ndarray[tuple[int], np.dtype[np.int64]] | Bools) -> "Evaluated":
-        """Some of the networks."""
+        """The selected networks."""
         return Evaluated(self.genes[index], self.scores[index], self.costs[index], self.excess[index])
 
     def joined(self, other: "Evaluated") -> "Evaluated":
-        """These and the others."""
+        """These networks followed by the others."""
         genes, costs = np.concatenate([self.genes, other.genes]), np.concatenate([self.costs, other.costs])
         return Evaluated(genes, np.concatenate([self.scores, other.scores]), costs, np.concatenate([self.excess, other.excess]))
 
     def different(self) -> "Evaluated":
-        """Each network once."""
+        """The networks without duplicates."""
         return self.rows(np.unique(keys(self.genes), return_index=True)[1])
 
     def best(self, n: int) -> "Evaluated":
-        """The n best different networks, best first: those that keep the limits, then by score, ties by genes."""
+        """The n best distinct networks, best first: feasible ones first, then by score; ties by genes."""
         part = self.different()
         order = np.lexsort((*part.genes.T[::-1], -part.scores, part.excess))
         return part.rows(order[:n])
@@ -49,13 +49,13 @@ class Evaluated:
 
 @dataclass
 class Evaluator:
-    """Evaluates networks of a problem. A network's score and costs are computed once.
+    """Evaluates the networks of a problem. Each network's score and costs are computed only once.
 
     Args:
         budget: evaluations of the score after which `spent` is true.
         deadline: `time.monotonic()` after which `spent` is true, or None.
-        keep: number of best feasible networks to keep.
-        watch: called with everything that was evaluated and keeps the limits.
+        keep: how many of the best feasible networks to keep.
+        watch: called with all evaluated networks that meet the limits.
     """
 
     problem: SearchProblem
@@ -76,7 +76,7 @@ class Evaluator:
         return self.evaluations >= self.budget or (self.deadline is not None and time.monotonic() > self.deadline)
 
     def __call__(self, genes: Genes, *, only_feasible: bool = False) -> Evaluated:
-        """Score and costs of the rows; with `only_feasible`, rows that break a limit are dropped before they are scored."""
+        """Score and costs of the rows; with `only_feasible`, rows that violate a limit are dropped before scoring."""
         costs = self.problem.costs(genes)
         excess = self.problem.excess(costs)
         if only_feasible:
@@ -88,7 +88,7 @@ class Evaluator:
         return result
 
     def within(self, bounds: Sequence[float]) -> "Evaluator":
-        """The same with other bounds of the limits; what is known stays known. Its evaluations count from this one's on."""
+        """The same evaluator with other bounds of the limits. It keeps the cache and the count of evaluations so far."""
         limits = tuple(Limit(limit.measure, bound) for limit, bound in zip(self.problem.limits, bounds, strict=True))
         return replace(self, problem=replace(self.problem, limits=limits))
 

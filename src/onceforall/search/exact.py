@@ -1,8 +1,8 @@
-"""How much better than the best network found can any network be? An answer where score and limits are sums of terms.
+"""An upper bound on the score of any network, where score and limits are sums of terms.
 
-For each resolution the search is an integer program: one binary variable for each choice, one variable for each combination of
-choices that a term depends on, tied together by sums ("marginals"). HiGHS (in SciPy) solves it, or bounds it if time runs out.
-Limits of which nothing is known are left out, which keeps the bound a bound.
+For each resolution the search is an integer program: one binary variable per choice and one variable per combination of choices
+that a term depends on, tied together by sums ("marginals"). HiGHS (in SciPy) solves it, or bounds it if time runs out. Limits
+without a known structure are dropped, which keeps the bound valid.
 """
 
 import inspect
@@ -19,25 +19,25 @@ from ..space import Space
 from ..structure import Factor, Quadratic, Structured, Terms
 from .problem import Floats, Limit, Measure, SearchProblem
 
-CHECKED = 500  # random networks on which declared terms must give what the function gives
+CHECKED = 500  # random networks on which declared terms must agree with the function
 TOLERANCE = 2e-6  # of HiGHS, absolute
 RTOL = 1e-5  # predictors compute in float32
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """No network that keeps the limits scores more than `value`; `genes` are networks (n, columns) that may attain it."""
+    """No feasible network scores more than `value`; `genes` are networks (n, columns) that may attain it."""
 
     value: float
     genes: Genes
 
 
 def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> _Bound | None:
-    """An upper bound of the score among networks that keep the limits; None where the score is not known to be made of terms.
+    """An upper bound on the score of feasible networks; None if the score is not known to be a sum of terms.
 
     Args:
-        reached: a score that is attained; what cannot be better is not looked at.
-        seconds: to spend at most, about; the bound is looser if they do not suffice.
+        reached: a score already attained; whatever cannot beat it is skipped.
+        seconds: approximate time limit; the bound is looser if it runs out.
     """
     space, deadline = problem.space, time.monotonic() + seconds
     if seconds <= 0:
@@ -52,7 +52,7 @@ def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> _B
         program = _Program(space, r, score[0], [(limit, terms[0], _rounding(terms)) for limit, terms in known])
         relaxed, _ = program.solve(integer=False, seconds=max(0.1, deadline - time.monotonic()))
         if relaxed == math.inf:
-            return None  # out of time: without a bound at one resolution there is none
+            return None  # out of time: without a bound at every resolution there is none
         programs.append((relaxed, program))
     value, rows = reached, [np.zeros((0, len(space.columns)), np.int16)]
     for relaxed, program in sorted(programs, key=lambda pair: -pair[0]):
@@ -70,7 +70,7 @@ Known = tuple[Terms, Floats, Genes]
 
 
 def _terms(space: Space, measured: Measure) -> Known | None:
-    """What an object that declares its structure is made of, if its method gives the same numbers; with samples of both."""
+    """The terms that an object declares, if its method agrees with them; with the samples used to check."""
     function = measured.function
     if not inspect.ismethod(function) or not isinstance(function.__self__, Structured):
         return None
@@ -96,17 +96,17 @@ def _some(space: Space) -> Genes:
 
 @dataclass
 class _Program:
-    """The integer program of one resolution: maximise the score's terms subject to the limits' terms.
+    """The integer program of one resolution: maximize the score's terms subject to the limits' terms.
 
     Args:
-        limits: limits, what they are made of, and how far that may be off.
+        limits: the limits, their terms, and the rounding error of these.
     """
 
     space: Space
     resolution: int
     score: Terms
     limits: list[tuple[Limit, Terms, float]]
-    states: dict[int, list[int]] = field(default_factory=dict)  # by column, the genes that it can have
+    states: dict[int, list[int]] = field(default_factory=dict)  # possible genes of each column
     at: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)  # variable of (columns, their genes)
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)  # constraints: coefficients, least, most
     highs: dict[int, float] = field(default_factory=dict)  # upper bounds of variables that are forbidden
@@ -140,7 +140,7 @@ class _Program:
                         self.highs[variable] = 0.0
 
     def solve(self, *, integer: bool, seconds: float) -> tuple[float, Genes | None]:
-        """An upper bound, -inf if no network keeps the limits, and the best network found, if one was."""
+        """An upper bound (-inf if no network is feasible) and the best network found, if any."""
         from scipy.optimize import Bounds, LinearConstraint, milp  # slow to load, and needed only here
         from scipy.sparse import csr_array
 
@@ -148,7 +148,7 @@ class _Program:
         cost, high, whole = np.zeros(n), np.ones(n), np.zeros(n)
         for variable, weight in self.objective.items():
             cost[variable] = -weight
-        unit = 1e-4 * float(np.abs(cost).max()) or 1.0  # HiGHS's tolerances are absolute, a score may be of any size
+        unit = 1e-4 * float(np.abs(cost).max()) or 1.0  # HiGHS's tolerances are absolute, but a score can have any scale
         for variable, most in self.highs.items():
             high[variable] = most
         for (columns, _), variable in self.at.items():
@@ -166,7 +166,7 @@ class _Program:
         if found.status == 2:
             return -math.inf, None
         bound = found.mip_dual_bound if integer else (found.fun if found.status == 0 else None)
-        solved = integer and found.status == 0  # what it holds when time is up would depend on the machine
+        solved = integer and found.status == 0  # at a timeout, the solution would depend on the machine
         row = self._row(found.x) if solved else None
         if bound is None or not math.isfinite(bound):
             return math.inf, row
@@ -183,19 +183,19 @@ class _Program:
         return weights
 
     def _values(self, factor: Factor) -> Iterator[tuple[int, float]]:
-        """The variables of a factor, made where they are missing, and its values."""
+        """The variables of a factor, created if missing, with its values."""
         free = tuple(c for c in factor.columns if len(self.states[c]) > 1)
         new = len(free) > 1 and (free, tuple(self.states[c][-1] for c in free)) not in self.at
         for genes in product(*(self.states[c] for c in factor.columns)):
             if self._possible(factor.columns, genes):
                 kept = tuple(gene for c, gene in zip(factor.columns, genes, strict=True) if c in free)
-                own = (free, kept) if free else ((0,), (self.resolution,))  # a constant hangs on the resolution, which is 1
+                own = (free, kept) if free else ((0,), (self.resolution,))  # a constant multiplies the resolution, which is 1
                 yield self._variable(*own), float(factor.values[tuple(gene + 1 for gene in genes)])
         if new:
             self._tie(free)
 
     def _possible(self, columns: tuple[int, ...], genes: tuple[int, ...]) -> bool:
-        """Whether the choices of each block are all there or all absent."""
+        """Whether the choices of each block are all present or all absent."""
         absent: dict[tuple[int, int], bool] = {}
         for c, gene in zip(columns, genes, strict=True):
             column = self.space.columns[c]
@@ -204,7 +204,7 @@ class _Program:
         return True
 
     def _tie(self, columns: tuple[int, ...]) -> None:
-        """The combinations of some columns add up to each choice of each of them."""
+        """Constrain the combinations of some columns to sum to each choice of each column."""
         combinations = [(genes, v) for (of, genes), v in self.at.items() if of == columns]
         for i, c in enumerate(columns):
             for gene in self.states[c]:

@@ -1,4 +1,4 @@
-"""Is there a network within the limits at all? Answered before any score is computed."""
+"""Check that some network meets the limits, before any score is computed."""
 
 import math
 
@@ -16,10 +16,10 @@ BUDGET = 1_000_000  # ends a descent on a landscape without end; the descents be
 
 
 def feasible_row(problem: SearchProblem) -> Genes:
-    """One row (1, columns) that keeps every limit: the smallest architecture if it does.
+    """One row (1, columns) that meets every limit: the smallest architecture if it does.
 
     Raises:
-        NothingFeasibleError: none was found; names for each limit the smallest reachable value.
+        NothingFeasibleError: none was found; states the smallest reachable value of each limit.
     """
     problem = SearchProblem(problem.space, problem.score, tuple(limit for limit in problem.limits if limit.bound < math.inf))
     start = problem.space.genes([problem.space.smallest()])
@@ -37,16 +37,16 @@ def feasible_row(problem: SearchProblem) -> Genes:
 
 
 def smallest_value(problem: SearchProblem, measured: Measure) -> tuple[float, Arch]:
-    """The smallest value of a measure and who attains it.
+    """The smallest value of a measure and the network that attains it.
 
-    Exact for sums over segments of one width per stage; otherwise the best of a descent from every resolution.
+    Exact for sums over segments with one width per stage; otherwise the best result of descents from every resolution.
     """
     found = _descend(problem, measured)
     return float(-found.scores[0]), problem.space.archs(found.genes)[0]
 
 
 def _descend(problem: SearchProblem, measured: Measure) -> Evaluated:
-    """The network of the smallest value: steps of one and two choices from the smallest one of every resolution."""
+    """The network with the smallest value, by steps of one and two choices from the smallest network at every resolution."""
     negative = Measure(measured.name, lambda genes: -measured(genes), False, problem.space)
     evaluator = Evaluator(SearchProblem(problem.space, negative, ()), BUDGET)
     starts = evaluator(problem.space.genes([problem.space.smallest(r) for r in problem.space.resolutions]))

@@ -1,4 +1,4 @@
-"""Sets of networks of which none is better than another in every objective."""
+"""Pareto fronts: sets of networks that do not dominate each other."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Front:
-    """Networks that do not dominate each other, with their objectives (n, objectives), more is better; by the first one."""
+    """Networks that do not dominate each other, with their objectives (n, objectives), higher is better; sorted by the first."""
 
     genes: Genes
     values: Values
@@ -23,7 +23,7 @@ class Front:
         return len(self.genes)
 
     def merged(self, genes: Genes, values: Values, most: int) -> "Front":
-        """The front of these and the others, thinned to `most`."""
+        """The front of these and other networks, thinned to `most`."""
         new = ~_dominated(values, self.values)
         if not new.any():
             return self
@@ -32,7 +32,7 @@ class Front:
         return Front(genes[keep], values[keep]).thinned(most)
 
     def thinned(self, most: int) -> "Front":
-        """The `most` members that are furthest from their neighbours; the extremes stay."""
+        """The `most` members that are farthest from their neighbors; the extremes are kept."""
         if len(self) <= most:
             return self
         keep = np.sort(np.argsort(-crowding(self.values), kind="stable")[:most])
@@ -40,12 +40,12 @@ class Front:
 
 
 def nondominated(values: Values, genes: Genes) -> Ints:
-    """Indices of the rows that no other row dominates, by the first objective; of rows with equal values one, by genes."""
+    """Indices of rows that no other row dominates, sorted by the first objective; of equal rows, the first by genes."""
     order = np.lexsort((keys(genes), *(-values).T[::-1]))
     ranked = values[order]
     repeated = np.concatenate([[False], (ranked[1:] == ranked[:-1]).all(1)])
     order, ranked = order[~repeated], ranked[~repeated]
-    if values.shape[1] == 2:  # sorted by the first: whoever beats all before in the second is on the front
+    if values.shape[1] == 2:  # sorted by the first: a row that beats all earlier ones in the second is on the front
         before = np.concatenate([[-np.inf], np.maximum.accumulate(ranked[:-1, 1])]) if len(ranked) else ranked[:, 1]
         front: Ints = order[ranked[:, 1] > before][::-1]
         return front
@@ -58,7 +58,7 @@ def nondominated(values: Values, genes: Genes) -> Ints:
 
 
 def crowding(values: Values) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Distance of each row's neighbours, summed over the objectives, as in NSGA-II (Deb et al. 2002); inf at extremes."""
+    """Distance between each row's neighbors, summed over the objectives, as in NSGA-II (Deb et al. 2002); inf at extremes."""
     total = np.zeros(len(values))
     for column in values.T:
         order = np.argsort(column, kind="stable")

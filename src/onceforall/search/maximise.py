@@ -1,4 +1,4 @@
-"""The best network within limits: the shared search, local search from where its chains ended, and a proof at the end."""
+"""The best network within limits: the shared search, then local search from the ends of its chains, then a proof."""
 
 import time
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from .exact import upper_bound
 from .problem import Costs, FoundNetwork, Function, Limits, SearchProblem, limits_of, measure_of
 
 FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
-SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
+SLOW_EVALUATIONS = 8_000  # for functions that take one Arch at a time
 POPULATION = 256
 EXACT = 1e-6  # of the score: a smaller gap is rounding
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What `maximise` found.
+    """Result of `maximise`.
 
     Args:
-        finalists: the best different networks that keep the limits, best first.
-        gap: what a better network could score more at most: 0 where every network was tried, some 1e-7 where an exact solver found
-            nothing better (rounding of the score), more where it ran out of time; None where no bound is known.
+        finalists: the best distinct networks that meet the limits, best first.
+        gap: bound on how much more any network can score: 0 if every network was tried, about 1e-7 (rounding of the score) if an
+            exact solver found nothing better, more if it ran out of time; None if no bound is known.
         optimal_within: no network within the limits that differs from the best in at most this many choices scores higher.
     """
 
@@ -52,12 +52,12 @@ class SearchResult:
         return self.finalists[0].values
 
     def __str__(self) -> str:
-        """For people: the best network's numbers and the effort."""
+        """Readable text: the best network's numbers and the effort."""
         costs = "".join(f", {name} {value:.6g}" for name, value in self.estimates.items())
         return f"score {self.score:.6g}{costs} ({self.evaluations:,} networks scored in {self.seconds:.1f} s)"
 
     def top(self, k: int) -> tuple[FoundNetwork, ...]:
-        """The k best different networks, best first; fewer if fewer were found. Measure them before you choose."""
+        """The k best distinct networks, best first; fewer if fewer were found. Measure them before you choose."""
         return self.finalists[:k]
 
 
@@ -74,25 +74,25 @@ def maximise(
     finalists: int = 64,
     proof_s: float = 10.0,
 ) -> SearchResult:
-    """The network with the highest score among those that keep every limit.
+    """Find the network with the highest score among those that meet every limit.
 
     Args:
-        score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers, or one `Arch` to a number. Which one it takes
-            is tried out once.
-        limits: by name, an estimate (a function like `score`) and the largest value allowed, e.g.
+        score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers, or one `Arch` to a number. Which of these it
+            takes is found out by calling it.
+        limits: by name, a pair of an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
         seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
-        evaluations: networks scored at most, about; the default takes about a second with a fast score. A space of fewer
-            networks is tried out entirely.
-        time_s: end after this many seconds, with what was found by then.
+        evaluations: approximate maximum of networks scored; the default takes about a second with a fast score. A space with
+            fewer networks is searched exhaustively, up to 20,000.
+        time_s: stop after this many seconds with the best found by then.
         start: networks to start from, such as the result for another limit.
-        finalists: number of networks that `SearchResult.top` can give.
-        proof_s: seconds at most for `SearchResult.gap`, where score and limits are methods of objects that know what they are
-            made of (`onceforall.structure`): latency and cost tables, linear and pairwise predictors.
+        finalists: maximum number of networks that `SearchResult.top` can return.
+        proof_s: maximum seconds for `SearchResult.gap`, where score and limits are methods of objects that declare their structure
+            (`onceforall.structure`): latency and cost tables, linear and pairwise predictors.
 
     Raises:
-        InfeasibleError: no network keeps the limits; names for each limit the smallest reachable value and who attains it.
-        ValueError: a limit that is no positive number, a score or estimate that is NaN or of the wrong shape.
+        InfeasibleError: no network meets the limits; states each limit's smallest reachable value and a network that attains it.
+        ValueError: a limit that is not a positive number, a score or estimate that is NaN or of the wrong shape.
         ArchError: a network of `start` lies outside the space.
     """
     began = time.monotonic()
@@ -113,7 +113,7 @@ def maximise(
 
 
 def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_s: float) -> tuple[float | None, int]:
-    """Explore, climb from the best and from where the chains ended, prove the best: the gap and the number of choices."""
+    """Explore, climb from the best network and from the ends of the chains, then prove; returns gap and `optimal_within`."""
     budget, space = evaluator.budget, evaluator.problem.space
     ends = explore(evaluator, _Best(), seeds, rng)
     for from_here in (evaluator.found, *(ends.rows(np.array([i])) for i in range(len(ends)))):
@@ -135,14 +135,14 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
 
 
 class _Best:
-    """The goal of one network: parents are the best, and the worse half of the chains continues from where the better half is."""
+    """The goal of a single best network: the best are parents, and the worse half of the chains restarts from the better half."""
 
     mixes, evolution, generations = 4, 1 / 16, 24
     chains, per_chain = 16, 3000
     walks, walking = 1, 0.85
 
     def watch(self, rows: Evaluated) -> None:
-        """The evaluator keeps the best."""
+        """Do nothing: the evaluator keeps the best."""
 
     def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
         """Children by mutation, and by crossover with a lighter mutation."""
@@ -153,7 +153,7 @@ class _Best:
         return np.concatenate([mutants, mutate(columns, crossed, rng, 0.02)])
 
     def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
-        """Half of the better networks as they come, half taking turns among the resolutions; all chains have the same bounds."""
+        """Good networks, half by score and half alternating between resolutions; all chains have the same bounds."""
         rows = evaluator.found.best(4 * self.chains).joined(first)
         order = np.argsort(-rows.scores, kind="stable")
         of_each = [order[rows.genes[order, 0] == resolution] for resolution in np.unique(rows.genes[:, 0])]
@@ -163,7 +163,7 @@ class _Best:
         return start, np.tile([limit.bound for limit in evaluator.problem.limits], (len(start), 1))
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Move the worse half to where the better half is, by score less the price of broken limits."""
+        """Move the worse half to the better half's networks, by score minus the price of violated limits."""
         merit = at.scores - (prices * np.maximum(at.costs - bounds, 0)).sum(1)
         order, half = np.argsort(-merit, kind="stable"), len(at) // 2
         kept = np.arange(len(at))

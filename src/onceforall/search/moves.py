@@ -1,6 +1,6 @@
-"""Changes of networks, as arrays: all of one choice that a space knows, which rows are one or two away, and a small space entirely.
+"""Changes of networks as arrays: all changes of a space, rows one or two steps away, and all rows of a small space.
 
-Thousands of rows are changed by a few numpy calls.
+A few numpy calls change thousands of rows.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ KINDS = ("kernel", "expand_ratio", "heads")  # choices of a block, in the order 
 
 
 def keys(genes: Genes) -> Ints:
-    """One int64 per row, equal for equal rows; different rows collide with odds of 2^-64."""
+    """One int64 per row, equal for equal rows; different rows collide with probability 2^-64."""
     weights: Ints = np.random.default_rng(genes.shape[1]).integers(-(2**63), 2**63 - 1, genes.shape[1], np.int64)
     names: Ints = (genes.astype(np.int64) + 1) @ (weights | 1)
     return names
@@ -28,12 +28,12 @@ def keys(genes: Genes) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """A list of changes: of the resolution, of a width, of a block's choices at once, of a depth by one step.
+    """A list of changes: to the resolution, to a width, to a block's choices (all at once), or to a depth by one step.
 
     Args:
-        groups: for each change a number; of one group only one change can be made at a time.
-        columns: that are set (changes, 3), the first one again where they are fewer; of a depth, its column.
-        values: what these columns are set to (changes, 3); for a depth, the choices of the blocks that appear.
+        groups: group of each change; only one change per group can be made at a time.
+        columns: columns that a change sets (changes, 3), the first one repeated if there are fewer; for a depth, its column.
+        values: new values of these columns (changes, 3); for a depth, the choices of the blocks that appear.
         steps: +1 or -1 for depths, else 0.
     """
 
@@ -48,19 +48,19 @@ class Changes:
 
     @cached_property
     def sizes(self) -> Ints:
-        """How many choices each column has."""
+        """Number of choices of each column."""
         return np.array([len(column.choices) for column in self.space.columns])
 
     @cached_property
     def kinds(self) -> Ints:
-        """Which of the values of a new block goes into each column, where that is of a block."""
+        """For each column of a block, the index in `KINDS` of its kind; 0 for other columns."""
         return np.array([KINDS.index(column.kind) if column.kind in KINDS else 0 for column in self.space.columns])
 
     def possible(self, rows: Genes) -> Bools:
-        """Which changes make another network of which row (rows, changes)."""
+        """Which changes actually change which rows (rows, changes)."""
         first = rows[:, self.columns[:, 0]]
         differs = rows[:, self.columns[:, 0]] != self.values[:, 0]
-        for i in (1, 2):  # a loop is three times as fast as one array with one more dimension
+        for i in (1, 2):  # a loop is three times faster than an array with one more dimension
             differs |= rows[:, self.columns[:, i]] != self.values[:, i]
         differs &= first >= 0
         deeper = (first + self.steps >= 0) & (first + self.steps < self.sizes[self.columns[:, 0]])
@@ -99,12 +99,12 @@ def changes_of(space: Space) -> Changes:
 
 
 def near(space: Space, row: Row) -> tuple[Genes, Ints]:
-    """All rows that differ from one row in one choice, as `Space.neighbours`, and which column was changed."""
+    """All rows that differ from a row in one choice, as in `Space.neighbours`, and the column that was changed."""
     changes = changes_of(space)
     which = np.flatnonzero(changes.possible(row[None])[0])
     rows = changes.apply(np.repeat(row[None], len(which), 0), which)
     deeper, differs = changes.steps[which] != 0, rows != row
-    one = deeper | (differs.sum(1) == 1)  # the list also has changes of all choices of a block at once
+    one = deeper | (differs.sum(1) == 1)  # some changes set all choices of a block at once
     columns: Ints = np.where(deeper, changes.groups[which], differs.argmax(1))
     return rows[one], columns[one]
 
@@ -125,20 +125,20 @@ def combine(space: Space, row: Row, moves: Genes, *chosen: Ints) -> Genes:
 
 
 def settle(space: Space, totals: Genes) -> Genes:
-    """Make sums of a row and several moves canonical: what the moves did to blocks that are gone is dropped."""
+    """Make sums of a row and several moves canonical: changes to blocks that no longer exist are dropped."""
     sizes = np.array([len(column.choices) for column in space.columns], np.int16)
     return canonical(space.columns, np.clip(totals, -1, sizes - 1))
 
 
 def second_steps(space: Space, row: Row, moves: Genes) -> Genes:
-    """Neighbours of those neighbours that have other blocks than the row: two-step changes that `pairs` leaves out."""
+    """Neighbors of the neighbors with another depth than the row: two-step changes that `pairs` does not cover."""
     depths = [c for c, column in enumerate(space.columns) if column.kind == "depth"]
     rows = [near(space, move)[0] for move in moves[(moves[:, depths] != row[depths]).any(1)]]
     return np.concatenate([moves[:0], *rows])
 
 
 def every(space: Space) -> Genes:
-    """All rows of a space. Call it only where `space.count()` is small."""
+    """All rows of a space. Call it only if `space.count()` is small."""
     parts = [np.arange(len(space.resolutions), dtype=np.int16)[:, None]]
     for stage in space.stages:
         blocks = _grid(*(_arange(len(values)) for _, values in stage.of_block))
@@ -156,7 +156,7 @@ def _arange(n: int) -> Genes:
 
 
 def _grid(*parts: Genes) -> Genes:
-    """Every combination of a row of each part, side by side."""
+    """Every combination of one row from each part, concatenated."""
     result = parts[0]
     for part in parts[1:]:
         result = np.concatenate([np.repeat(result, len(part), 0), np.tile(part, (len(result), 1))], 1)

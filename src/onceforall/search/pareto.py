@@ -1,4 +1,4 @@
-"""The trade-off between several objectives: the shared search along a front, then local search from targets on it."""
+"""The trade-off between several objectives: the shared search along a front, then local search from targets on the front."""
 
 import math
 import time
@@ -21,15 +21,15 @@ from .problem import Costs, FoundNetwork, Function, Limit, Limits, Measure, Sear
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
 FAST_EVALUATIONS = 900_000
-SLOW_EVALUATIONS = 20_000  # of functions that take one Arch after the other
+SLOW_EVALUATIONS = 20_000  # for functions that take one Arch at a time
 POPULATION = 512
-PATIENCE = 3  # rounds of local search that leave the front as it is, after which it is taken to be found
-ARCHIVE = 3000  # members of the front kept on the way
+PATIENCE = 3  # rounds of local search without a change of the front, after which the search ends
+ARCHIVE = 3000  # members of the front kept during the search
 
 
 @dataclass(frozen=True)
 class ParetoResult:
-    """What `pareto` found: networks of which none is better than another in every objective.
+    """Result of `pareto`: networks that do not dominate each other.
 
     Args:
         points: sorted by the first objective, ascending; no two with equal objectives.
@@ -54,22 +54,22 @@ def pareto(
     time_s: float | None = None,
     start: Sequence[Arch] = (),
 ) -> ParetoResult:
-    """The front of two or more objectives.
+    """Find the Pareto front of two or more objectives.
 
     Args:
-        objectives: by name, a function as in `maximise` and "max" or "min", e.g.
+        objectives: by name, a pair of a function as in `maximise` and "max" or "min", e.g.
             `{"accuracy": (predictor.predict, "max"), "latency_ms": (table.estimate, "min")}`.
         limits: as in `maximise`.
         seed: same seed and arguments, same result (unless `time_s` ends the search).
-        size: points of the result at most, spread over the front; by default all that were found.
-        evaluations: networks evaluated at most, about. A space of fewer networks is tried out entirely.
-        time_s: end after this many seconds, with what was found by then.
+        size: maximum number of points, spread over the front; by default all that were found.
+        evaluations: approximate maximum of networks evaluated. A space with fewer networks is searched exhaustively, up to 20,000.
+        time_s: stop after this many seconds with the front found by then.
         start: networks to start from.
 
     Raises:
-        InfeasibleError: no network keeps the limits.
-        ValueError: fewer than two objectives, a direction that is neither "max" nor "min", a limit that is no positive
-            number, a function that gives NaN or the wrong shape.
+        InfeasibleError: no network meets the limits.
+        ValueError: fewer than two objectives, a direction that is neither "max" nor "min", a limit that is not a positive
+            number, a function that returns NaN or the wrong shape.
         ArchError: a network of `start` lies outside the space.
     """
     began = time.monotonic()
@@ -97,7 +97,7 @@ def pareto(
 
 
 def _measures(space: Space, objectives: Objectives) -> tuple[Measure, list[Measure]]:
-    """The first objective as a measure of which more is better, the others as measures of which less is better."""
+    """The first objective as a measure to maximize, the others as measures to minimize."""
     if len(objectives) < 2:
         raise ValueError(f"{len(objectives)} objectives: a front needs at least 2; for one use maximise")
     result: list[Measure] = []
@@ -114,7 +114,7 @@ def _negative(measured: Measure) -> Measure:
 
 
 def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.Generator) -> None:
-    """Explore, then local search from targets along the front, until some rounds of it find nothing."""
+    """Explore, then run local search from targets along the front until `PATIENCE` rounds find nothing."""
     budget, chains = evaluator.budget, chains_of(goal, evaluator.budget)
     others = [limit.bound for limit in evaluator.problem.limits[goal.costs :]]
     explore(evaluator, goal, seeds, rng)
@@ -132,9 +132,9 @@ def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.G
 
 @dataclass
 class _Along:
-    """The goal of a front: each chain has a target, bounds of the costs, and every other one continues from the best within it.
+    """The goal of a front: each chain has a target (bounds of the costs), and half of them restart from the best within theirs.
 
-    It watches all that is evaluated. Objectives are the score, then minus the first `costs` costs.
+    It watches all evaluations. Objectives are the score, then minus the first `costs` costs.
     """
 
     costs: int
@@ -144,12 +144,12 @@ class _Along:
     walks, walking = 3, 0.8
 
     def watch(self, rows: Evaluated) -> None:
-        """Keep what belongs to the front."""
+        """Add new members to the front."""
         values = np.concatenate([rows.scores[:, None], -rows.costs[:, : self.costs]], 1)
         self.front = self.front.merged(rows.genes, values, ARCHIVE)
 
     def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
-        """Mutants and crossed neighbours of front members, preferring the lonely ones."""
+        """Mutants and crossed neighbors of front members, preferring members in sparse regions."""
         columns, front = evaluator.problem.space.columns, self.front
         distance = crowding(front.values)
         pair = rng.integers(len(front), size=(2, POPULATION))
@@ -159,18 +159,18 @@ class _Along:
         return mutate(columns, np.where(rng.random((POPULATION, 1)) < 0.5, crossed, front.genes[first]), rng, 0.05)
 
     def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
-        """Move chains to the best within each target."""
+        """Start each chain from the best network within its target."""
         targets = self.targets(chains, rng)
         others = [limit.bound for limit in evaluator.problem.limits[self.costs :]]
         return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Every other chain continues from the best that any has found within its target; the rest keep to their own paths."""
+        """Every other chain continues from the best network that any found within its target; the rest stay where they are."""
         best = self.best_within(evaluator, bounds[:, : self.costs])
         return evaluator(np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes))
 
     def targets(self, n: int, rng: np.random.Generator) -> Costs:
-        """Bounds of the costs (n, costs): evenly spaced over the front's range if there is one cost, else front members."""
+        """Bounds of the costs (n, costs): evenly spaced over the front's range for one cost, else those of front members."""
         costs = -self.front.values[:, 1:]
         if self.costs > 1:
             return costs[rng.permutation(len(costs))[:n]]
@@ -179,6 +179,6 @@ class _Along:
         return targets
 
     def best_within(self, evaluator: Evaluator, targets: Costs) -> Evaluated:
-        """The front's member of the highest score whose costs are within each target."""
+        """For each target, the front member with the highest score among those within it."""
         inside = (-self.front.values[:, 1:][None] <= targets[:, None] + 1e-12).all(2)
         return evaluator(self.front.genes[np.where(inside, self.front.values[:, 0], -np.inf).argmax(1)])

@@ -1,4 +1,4 @@
-"""What is searched: measures of networks (scores and estimates), checked once, then called on gene matrices only."""
+"""The search problem: measures of networks (scores and estimates), checked once, then only called on gene matrices."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,15 +18,15 @@ Costs = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers; or one Arch -> one number
 Limits = Mapping[str, tuple[Function, float]]
 
-SLACK = 1e-9  # relative: sums in another order must not turn a network that meets a limit exactly into one that breaks it
+SLACK = 1e-9  # relative: summing in another order must not make a network that exactly meets a limit violate it
 
 
 class NothingFeasibleError(InfeasibleError):
-    """No network keeps the limits.
+    """No network meets the limits.
 
     Args:
         message: one line for the user.
-        smallest: by limit, the smallest value that a network reaches and the network that attains it.
+        smallest: for each limit, the smallest reachable value and the network that attains it.
     """
 
     def __init__(self, message: str, smallest: dict[str, tuple[float, Arch]]) -> None:
@@ -36,7 +36,7 @@ class NothingFeasibleError(InfeasibleError):
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network that a search found: the score that was maximised (the first objective), and all other numbers by name."""
+    """A network found by a search: the maximized score (the first objective) and all other values by name."""
 
     arch: Arch
     score: float
@@ -45,13 +45,13 @@ class FoundNetwork:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number for every network. Called with a gene matrix, whatever the function behind it takes.
+    """A number for every network, called with a gene matrix whatever the wrapped function takes.
 
     Args:
-        function: the user's.
-        takes_archs: whether the function wants a list of `Arch`; else it wants a gene matrix.
-        space: gives the architectures of a gene matrix.
-        one_by_one: it wants one `Arch` at a time.
+        function: the user's function.
+        takes_archs: whether the function takes a list of `Arch` instead of a gene matrix.
+        space: decodes a gene matrix to architectures.
+        one_by_one: whether the function takes one `Arch` at a time.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Measure:
         """float64 (n,).
 
         Raises:
-            ValueError: the function gave another shape, or NaN.
+            ValueError: the function returned another shape, or NaN.
         """
         if not len(genes):
             return np.zeros(0)
@@ -91,22 +91,22 @@ class Limit:
     bound: float
 
     def excess(self, values: Floats) -> Floats:
-        """By how much the values break the limit, in units of the bound; 0 where they keep it."""
+        """How far the values exceed the limit, in units of the bound; 0 where they meet it."""
         excess = (values - self.bound) / (abs(self.bound) or 1.0) if self.bound < math.inf else np.zeros(len(values))
         return np.where(excess <= SLACK, 0.0, excess)
 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Maximise the score among the networks of the space that keep every limit."""
+    """Maximize the score among the networks of the space that meet every limit."""
 
     space: Space
     score: Measure
     limits: tuple[Limit, ...]
 
     def costs(self, genes: Genes) -> Costs:
-        """Every limited measure: (n, limits)."""
-        known: dict[Function, Floats] = {}  # an objective may be limited as well
+        """Values of all limited measures (n, limits)."""
+        known: dict[Function, Floats] = {}  # an objective can also be limited
         columns = []
         for limit in self.limits:
             function = limit.measure.function
@@ -116,7 +116,7 @@ class SearchProblem:
         return np.stack(columns, 1) if columns else np.zeros((len(genes), 0))
 
     def excess(self, costs: Costs) -> Floats:
-        """Sum over the limits of how far each is broken; 0 where all are kept."""
+        """Sum of how far each limit is exceeded; 0 where all are met."""
         total = np.zeros(len(costs))
         for column, limit in enumerate(self.limits):
             total += limit.excess(costs[:, column])
@@ -124,16 +124,16 @@ class SearchProblem:
 
     @property
     def takes_archs(self) -> bool:
-        """Whether any function takes architectures one by one, which is slow."""
+        """Whether any function takes lists of `Arch`, which is slow."""
         return self.score.takes_archs or any(limit.measure.takes_archs for limit in self.limits)
 
 
 def measure_of(space: Space, name: str, function: Function) -> Measure:
-    """Find out by trying whether the function takes a gene matrix, a list of architectures or one architecture.
+    """Find out by calling it whether the function takes a gene matrix, a list of architectures or one architecture.
 
     Raises:
-        ValueError: not callable, it takes none of them (the cause is chained), or it was made for another space.
-        OnceForAllError: that it raises itself, such as a latency table with a missing entry.
+        ValueError: it is not callable, takes none of them (the cause is chained), or was made for another space.
+        OnceForAllError: raised by the function itself, such as a latency table with a missing entry.
     """
     if not callable(function):
         raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix, a sequence of Arch or one Arch")
@@ -144,7 +144,7 @@ def measure_of(space: Space, name: str, function: Function) -> Measure:
     for measure in (by_genes, by_archs, by_arch):
         try:
             values = measure(probe)
-        except Exception as error:  # user code: anything may come out of a function that expects something else
+        except Exception as error:  # user code: a function that expects something else may raise anything
             failures.append(error)
             continue
         if measure is by_genes:
@@ -162,12 +162,12 @@ def measure_of(space: Space, name: str, function: Function) -> Measure:
 
 
 def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None:
-    """A gene matrix means other networks in another space; a function that takes both forms shows whether it has another one."""
+    """Check the space of a function that takes both forms: in another space, the gene matrix means other networks."""
     try:
         same = np.allclose(by_archs(probe), values, rtol=1e-5, atol=1e-9)
     except OnceForAllError:
         same = False
-    except Exception:  # it takes gene matrices only
+    except Exception:  # it only takes gene matrices
         return
     if not same:
         raise ValueError(
@@ -177,7 +177,7 @@ def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None
 
 
 def limits_of(space: Space, limits: Limits) -> tuple[Limit, ...]:
-    """The limits, checked.
+    """Check the limits.
 
     Raises:
         ValueError: not pairs of a function and a positive number.

@@ -19,9 +19,9 @@ FAMILIES: dict[str, Callable[..., Space]] = {"mobilenet_v3": mobilenet_v3, "prox
 
 
 def space(family: str, **arguments: Any) -> Space:
-    """The search space of a family, e.g. `space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128))`.
+    """Create the search space of a family, e.g. `space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128))`.
 
-    The arguments are those of the function in `FAMILIES`.
+    The arguments are passed to the family's function in `FAMILIES`.
 
     Raises:
         SpaceError: an unknown family or argument, or a value that does not describe a space.
@@ -30,7 +30,7 @@ def space(family: str, **arguments: Any) -> Space:
 
 
 def from_json(text: str) -> Space:
-    """Read what `Space.to_json` wrote.
+    """Read a space written by `Space.to_json`.
 
     Raises:
         SpaceError: not JSON, another format, arguments that do not describe a space, or choices that are not in that space.
@@ -54,7 +54,7 @@ def from_json(text: str) -> Space:
 
 
 def _make(family: str, arguments: dict[str, Any]) -> Space:
-    made: dict[str, Callable[..., Space]] = {**FAMILIES, "graph": graph_space}  # of which there is none without a network
+    made: dict[str, Callable[..., Space]] = {**FAMILIES, "graph": graph_space}  # not a public family: it needs a network
     if not isinstance(family, str) or family not in made:
         raise SpaceError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)}")
     known = list(inspect.signature(made[family]).parameters)
@@ -65,7 +65,7 @@ def _make(family: str, arguments: dict[str, Any]) -> Space:
 
 
 def _part(full: Space, choices: Any) -> Space:
-    """The part of a space with exactly these choices, as `Space.restrict` may have left it."""
+    """The part of a space with exactly these choices, such as `Space.restrict` makes."""
     stages = tuple(
         replace(
             own,

@@ -1,4 +1,4 @@
-"""Segments that several families share, as lists of plan operations.
+"""Segments shared by several families, as lists of plan operations.
 
 Widths are channel counts; `shape` is (channels, height, width) without the batch.
 """
@@ -30,7 +30,7 @@ def conv_norm_act(
     activation: ActivationName | None,
     eps: float = 1e-5,
 ) -> list[Op]:
-    """Convolution without bias, batch norm, and the activation if there is one."""
+    """Convolution without bias, batch norm, and an optional activation."""
     _, height, width = in_shape
     shape = (channels, -(-height // stride), -(-width // stride))
     ops: list[Op] = [
@@ -57,7 +57,7 @@ def mobile_block(
 ) -> Segment:
     """Inverted residual block (MobileNetV2/V3): 1×1 expand, depthwise, squeeze-and-excitation, 1×1 project, shortcut.
 
-    Without expansion (middle == input channels) the first convolution is left out. The shortcut is there only where
+    Without expansion (middle == input channels) the first convolution is omitted. There is a shortcut only if the
     stride is 1 and input and output widths are equal.
     """
     ops: list[Op] = []
@@ -102,7 +102,7 @@ def mobile_stages(
     squeeze_excite: Sequence[bool],
     eps: float = 1e-5,
 ) -> list[Segment]:
-    """The elastic stages of a network of inverted residual blocks, "stages.S.I"; strides, activations and gates are by stage."""
+    """Elastic stages of inverted residual blocks, named "stages.S.I"; strides, activations and gates are given per stage."""
     segments: list[Segment] = []
     shape = in_shape
     for s, stage in enumerate(arch.stages):
@@ -128,9 +128,9 @@ def mobile_stages(
 def bottleneck_block(
     name: str, in_shape: Shape, channels: int, *, middle: int, stride: int, project: bool, eps: float = 1e-5
 ) -> Segment:
-    """Bottleneck of ResNet-D: 1×1 reduce, 3×3 (which has the stride), 1×1 expand, shortcut, relu.
+    """Bottleneck of ResNet-D: 1×1 reduce, 3×3 (with the stride), 1×1 expand, shortcut, relu.
 
-    With `project` the shortcut is a mean over stride × stride pixels and a 1×1 convolution, else it is the input.
+    With `project`, the shortcut averages over stride × stride pixels and applies a 1×1 convolution; otherwise it is the input.
     """
     ops = conv_norm_act("reduce", "in", in_shape, middle, activation="relu", eps=eps)
     ops += conv_norm_act("spatial", ops[-1].name, ops[-1].shape, middle, kernel=3, stride=stride, activation="relu", eps=eps)

@@ -8,7 +8,7 @@ from ..resolutions import Resolution, ascending, height_width, read_resolution
 
 
 def none_of(values: Sequence[float]) -> bool:
-    """Whether a choice is switched off, by (). What is no sequence at all is left to `choices` to refuse."""
+    """Whether a choice is switched off with (). Values that are not sequences are left for `choices` to reject."""
     return isinstance(values, Sized) and len(values) == 0
 
 
@@ -19,10 +19,10 @@ def positive(name: str, value: float) -> None:
 
 
 def input_channels(channels: int) -> dict[str, int]:
-    """The argument of that name, which spaces for images of 3 channels are written without, as before there were others.
+    """The argument `channels`, omitted for 3 channels as in files written before other numbers were supported.
 
     Raises:
-        SpaceError: no whole number from 1 to 1,024.
+        SpaceError: not a whole number from 1 to 1,024.
     """
     if type(channels) is not int or not 1 <= channels <= 1024:
         raise SpaceError(f"channels is {channels!r}: it must be a whole number from 1 to 1024, such as 3 for colours or 1 for gray")
@@ -40,7 +40,7 @@ def mobile_arguments(
     strided: int,
     channels: int = 3,
 ) -> dict[str, Any]:
-    """The arguments of a family of inverted residual blocks, checked; `strided` parts have a stride.
+    """Check the arguments of a family of inverted residual blocks; `strided` parts have a stride.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -58,7 +58,7 @@ def mobile_arguments(
 
 
 def sizes(values: Sequence[Resolution], *, at_least: int) -> tuple[Resolution, ...]:
-    """Resolutions as a tuple, ascending; what is no square is "HEIGHTxWIDTH".
+    """Resolutions as an ascending tuple; "HEIGHTxWIDTH" if not square.
 
     Raises:
         SpaceError: see `choices`.
@@ -89,7 +89,7 @@ def choices(
     """The values as a tuple, ascending if `ordered`; whole numbers become int.
 
     Raises:
-        SpaceError: no sequence, empty, a repeat, a value of the wrong kind or too small, or not `length` values.
+        SpaceError: not a sequence, empty, a repeated value, one of the wrong kind or too small, or not `length` values.
     """
     try:
         if isinstance(values, str | bytes | dict) or any(isinstance(v, str | bytes | bool) for v in values):

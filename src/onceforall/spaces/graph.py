@@ -1,7 +1,7 @@
-"""The space of a network that someone brought: shares of each block's own widths and heads, depths, kernel caps, resolutions.
+"""The space of a user's own network: shares of each block's widths and heads, depths, kernel caps, resolutions.
 
-Choices are relative, so that unequal blocks share a stage: an expand ratio is the share of a block's own hidden widths, `heads` the
-share of its attention heads, a kernel the largest size that its convolutions may have.
+Choices are relative, so that unequal blocks can share a stage: an expand ratio is a share of the block's own hidden widths, `heads`
+a share of its attention heads, and a kernel the maximum size of its convolutions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from .checks import choices, none_of, sizes
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
-DEPTHS = 4  # at most so many choices of a stage's depth by default
-ROUNDED = 8  # channels of convolutions, which processors take together
+DEPTHS = 4  # maximum number of depth choices of a stage by default
+ROUNDED = 8  # channels of convolutions are rounded to this, as processors handle them together
 
 
 def graph_space(
@@ -39,15 +39,15 @@ def graph_space(
     """The space of a network that `onceforall.elastic` read.
 
     Args:
-        graph: what `onceforall.graph.Graph.to_json` gave.
-        resolutions: input sizes in pixels, of those that the network was read at; by default all.
-        widths: shares of a block's own hidden widths, over 0 to 1. The whole width is always a choice; none else: ().
-        heads: shares of a block's attention heads; by default as `widths`.
-        depths: blocks that a stage may have; a stage keeps those that it can have, and the whole depth is always a choice. By
-            default up to 4 from a third of the blocks to all; none else: ().
-        kernels: odd sizes to which depthwise kernels may be cut down; the whole kernel is always a choice; none else: ().
-        stage_widths: shares of the width of the residual stream, which all blocks of a stage read and hand on, over 0 to 1; the
-            whole width is always a choice. Only of a network that was read for it.
+        graph: result of `onceforall.graph.Graph.to_json`.
+        resolutions: input sizes in pixels, out of those that the network was read at; by default all.
+        widths: shares in (0, 1] of a block's own hidden widths. The full width is always a choice; () for no others.
+        heads: shares of a block's attention heads; by default the same as `widths`.
+        depths: numbers of blocks that a stage may have; a stage keeps the possible ones, and its full depth is always a choice. By
+            default up to 4, from a third of the blocks to all; () for no others.
+        kernels: odd sizes to which depthwise kernels may be cropped. The full kernel is always a choice; () for no others.
+        stage_widths: shares in (0, 1] of the width of the residual stream, which all blocks of a stage read and write. The full
+            width is always a choice. Only for a network that was read with elastic streams.
 
     Raises:
         SpaceError: an argument that does not describe a space, or a damaged graph.
@@ -91,7 +91,7 @@ def graph_space(
 
 
 def _interpolated(graph: Graph, resolution: int) -> tuple[str, ...]:
-    """Position embeddings that are interpolated at the resolution of this number."""
+    """Position embeddings that are interpolated at the resolution with this index."""
     return tuple(name for name, spec in graph.weights.items() if spec.grids and not spec.grids[resolution].same)
 
 
@@ -127,9 +127,9 @@ def _stage(
 
 
 def _stream_shares(graph: Graph, number: int, pieces: Sequence[Piece], shares: Sequence[float]) -> dict[int, float]:
-    """By each width that the residual stream of a stage can have the share of its groups that makes it.
+    """For each possible width of a stage's residual stream, the share of its groups that gives it.
 
-    A stream may also have channels that are always there, so that a width is not its share of the whole width.
+    A stream may also contain fixed channels, so the width is not simply that share of the full width.
     """
     own = graph.streams[number] if graph.streams else ()
     shape = graph.nodes[pieces[-1].result].shape[1:]
@@ -154,7 +154,7 @@ def _values(name: str, values: Sequence[int], odd: bool = False) -> tuple[int, .
 
 
 def units_kept(group: Group, share: float) -> int:
-    """How many units a share of a group is, rounded to `step` and at least one step; all of it for the share 1."""
+    """Number of units in a share of a group, rounded to `step` and at least one step; all units for a share of 1."""
     if share >= 1:
         return group.units
     step = group.step
@@ -162,7 +162,7 @@ def units_kept(group: Group, share: float) -> int:
 
 
 def graph_of(space: Space) -> Graph:
-    """The network that a space of this family was made of."""
+    """The network that a space of this family was made from."""
     return _lowering_of(space).graph
 
 
@@ -172,7 +172,7 @@ def _lowering_of(space: Space) -> "_Lowering":
 
 
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
-    """By group how many units the so many largest shares of its stage keep."""
+    """For each group, the units kept at each of the `largest` largest shares of its stage."""
     lowering = _lowering_of(space)
     graph = lowering.graph
     kept: dict[int, list[int]] = {}
@@ -189,7 +189,7 @@ def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
 
 
 def classifier_weights(space: Space) -> set[str]:
-    """Names of the tensors that have an entry for every class; none where no classifier was found."""
+    """Names of the tensors that have an entry for every class; empty if no classifier was found."""
     graph = graph_of(space)
     return {
         name
@@ -200,7 +200,7 @@ def classifier_weights(space: Space) -> set[str]:
 
 @dataclass
 class _Lowering:
-    """(arch, num_classes) → Plan, each segment made once for each of its choices."""
+    """(arch, num_classes) → Plan; each segment is made only once per combination of its choices."""
 
     graph: Graph
     streams: tuple[Mapping[int, float], ...]  # of each stage, see `_stream_shares`
@@ -241,7 +241,7 @@ class _Lowering:
 
     @cached_property
     def _stages_of(self) -> dict[str, list[int]]:
-        """By piece the stages whose streams it reads or makes."""
+        """For each piece, the stages whose residual streams it reads or writes."""
         stage_of = {group: stage for stage, groups in enumerate(self.graph.streams) for group in groups}
         found = {}
         for piece in self.graph.pieces:
@@ -259,7 +259,7 @@ class _Lowering:
 
     @cached_property
     def _first_uses(self) -> Mapping[str, str]:
-        """By the name of a weight the piece that counts its numbers: the first that is always there, else the first of all."""
+        """For each weight, the piece that counts its parameters: the first that is always present, else the first of all."""
         found: dict[str, str] = {}
         always = [piece for piece in self.graph.pieces if not piece.name.startswith("stages.") or piece.name.endswith(".0")]
         for piece in (*always, *self.graph.pieces):
@@ -273,7 +273,7 @@ class _Lowering:
 
 @dataclass
 class _Making:
-    """One segment, with so many units of each group."""
+    """Makes one segment, for given numbers of units kept of each group."""
 
     graph: Graph
     kept: Sequence[int]
@@ -303,7 +303,7 @@ class _Making:
         else:
             in_shape = self.shape(self.graph.nodes[piece.source])
         shapes = {"in": in_shape}
-        if self.rows(piece.source) != 1:  # several rows for each image, which stand apart between segments
+        if self.rows(piece.source) != 1:  # several rows per image, a separate dimension between segments
             shape = tuple(size.of(self.kept, self.resolution) for size in self.graph.nodes[piece.source].shape)
             names[piece.source] = "rows"
             ops.append(Call("rows", ("in",), shape, "reshape.default", (Input("in"), (Batch(shape[0]), *shape[1:])), fused=True))
@@ -332,12 +332,12 @@ class _Making:
         return Segment(piece.name, in_shape, tuple(ops))
 
     def rows(self, name: str) -> int:
-        """Of a value that is handed on: how many rows there are for each image."""
+        """Rows per image of a value passed between segments."""
         node = self.graph.nodes.get(name)
         return node.shape[0].of(self.kept, self.resolution) if node is not None and node.shape and node.shape[0].batch else 1
 
     def shape(self, node: Node) -> Shape:
-        """Of one image: without the batch where that is the first dimension."""
+        """Shape for one image, without the batch if that is the first dimension."""
         sizes = tuple(size.of(self.kept, self.resolution) for size in node.shape)
         first = node.shape[0] if node.shape else None
         return sizes[1:] if first is not None and first.batch and sizes[0] == 1 else sizes
@@ -361,7 +361,7 @@ class _Making:
         return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels, grid)
 
     def smaller_kernel(self, op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of a convolution, its padding less by what a smaller kernel lacks at each edge."""
+        """The arguments of a convolution, with its padding reduced by what a smaller kernel lacks at each edge."""
         if not (op.startswith("conv2d") and isinstance(args[1], Weight) and args[1].kernels):
             return args
         less = (args[1].kernels[0] - args[1].kernels[-1]) // 2
@@ -369,14 +369,14 @@ class _Making:
 
 
 def _hashable(value: Any) -> Any:
-    """A nest with `Fields` for mappings."""
+    """The same nested value with `Fields` in place of mappings."""
     if isinstance(value, Mapping):
         return Fields(tuple((key, _hashable(item)) for key, item in value.items()))
     return tuple(map(_hashable, value)) if isinstance(value, tuple) else value
 
 
 def _ranges(parts: tuple[DimPart, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-    """Entries that stay, neighbouring ranges joined; None: all."""
+    """Ranges of entries that are kept, adjacent ones merged; None: all."""
     found: list[tuple[int, int]] = []
     at, whole = 0, True
     for part in parts:
@@ -421,7 +421,7 @@ def _work(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Sh
 
 
 def _einsum(args: tuple[Any, ...], dims: Any) -> int:
-    """Of two operands: the sizes of all letters, but for the batch's, multiplied."""
+    """Multiply-accumulates for two operands: the product of all letters' sizes except the batch's."""
     letters = args[0].replace(" ", "").split("->")[0].split(",")
     if len(letters) != 2:
         return 0
@@ -435,7 +435,7 @@ def _einsum(args: tuple[Any, ...], dims: Any) -> int:
 
 
 def _fused(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Shape) -> bool:
-    """A call that a runtime folds into what it reads: views, norms and element-wise functions of one tensor."""
+    """Whether runtimes fold a call into its input: views, norms and element-wise functions of one tensor."""
     kind = op.split(".")[0]
     one = sum(isinstance(leaf, Input) for leaf in leaves(args)) == 1
     read = shapes[next(leaf.name for leaf in leaves(args) if isinstance(leaf, Input))] if one else None

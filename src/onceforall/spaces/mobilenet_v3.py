@@ -34,14 +34,14 @@ def mobilenet_v3(
     """MobileNetV3 with elastic resolution, depth, kernel size and expand ratio.
 
     Args:
-        width: multiplies every width; results are rounded to multiples of 8.
-        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
+        width: multiplier of every width; results are rounded to multiples of 8.
+        resolutions: input sizes in pixels; "HEIGHTxWIDTH" if not square.
         depths: blocks per stage.
         kernels: odd sizes of the depthwise convolutions.
-        expand_ratios: middle width of a block over its input width, more than 1.
+        expand_ratios: middle width of a block over its input width, above 1.
         strides: of the first convolution, the fixed block and the five stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 2, 2, 1, 1, 2).
-        channels: of the images: 3 for colours, 1 for gray.
+        channels: channels of the images: 3 for color, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.

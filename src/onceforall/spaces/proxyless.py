@@ -1,4 +1,4 @@
-"""The ProxylessNAS family of Once-for-All (ICLR 2020): six stages of inverted residual blocks with relu6, the last of depth 1.
+"""The ProxylessNAS family of Once-for-All (ICLR 2020): six stages of inverted residual blocks with relu6, the last with depth 1.
 
 Stem: 3×3 convolution and one fixed block without shortcut. Head: 1×1 feature mix, average pool, linear classifier.
 """
@@ -34,14 +34,14 @@ def proxyless(
     """ProxylessNAS with elastic resolution, depth, kernel size and expand ratio.
 
     Args:
-        width: multiplies every width; results are rounded to multiples of 8. The published weights have 1.3.
-        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
-        depths: blocks per stage; the sixth stage has one block always.
+        width: multiplier of every width; results are rounded to multiples of 8. The published weights use 1.3.
+        resolutions: input sizes in pixels; "HEIGHTxWIDTH" if not square.
+        depths: blocks per stage; the sixth stage always has one block.
         kernels: odd sizes of the depthwise convolutions.
-        expand_ratios: middle width of a block over its input width, more than 1.
+        expand_ratios: middle width of a block over its input width, above 1.
         strides: of the first convolution, the fixed block and the six stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 2, 2, 1, 1, 2, 1).
-        channels: of the images: 3 for colours, 1 for gray.
+        channels: channels of the images: 3 for color, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.

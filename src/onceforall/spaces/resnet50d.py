@@ -1,7 +1,7 @@
-"""The ResNet-50-D family of Once-for-All: elastic width, depth and bottleneck ratio, and a stem convolution that may be left out.
+"""The ResNet-50-D family of Once-for-All: elastic width, depth and bottleneck ratio, and an optional stem convolution.
 
-Stages 0 and 1 are the stem: 3×3 convolutions to its middle width (a second one, with a shortcut, is the elastic depth), then one to
-its output width and a max pool. Stages 2 to 5 are bottlenecks. Head: average pool, linear classifier.
+Stages 0 and 1 are the stem: 3×3 convolutions to its middle width (an optional second one, with a shortcut, is the elastic depth),
+then one to its output width and a max pool. Stages 2 to 5 are bottlenecks. Head: average pool, linear classifier.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ def resnet50d(
     """ResNet-50-D with elastic resolution, width, depth and bottleneck ratio.
 
     Args:
-        width: multiplies every width, for networks smaller or larger than the original; results are rounded to multiples of 8.
-        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
-        width_multipliers: choices for the width of every stage, as multiples of its full width. Two that round to one width
+        width: multiplier of every width, for networks smaller or larger than the original; results are rounded to multiples of 8.
+        resolutions: input sizes in pixels; "HEIGHTxWIDTH" if not square.
+        width_multipliers: choices for the width of every stage, as multiples of its full width. Two that round to the same width
             count once.
-        depths: bottlenecks of a stage beyond its least number, which is 2, 2, 4 and 2.
+        depths: bottlenecks of a stage beyond its minimum of 2, 2, 4 and 2.
         expand_ratios: middle width of a bottleneck over its output width.
-        strides: of the first convolution, the max pool (1 leaves it out) and the four stages. The default divides the resolution by
+        strides: of the first convolution, the max pool (1 omits it) and the four stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 1, 2, 2, 2).
-        channels: of the images: 3 for colours, 1 for gray.
+        channels: channels of the images: 3 for color, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -67,7 +67,7 @@ def resnet50d(
 
 
 def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """For each stage its width at each of the space's `width_multipliers`; small ones may round to the same width."""
+    """The width of each stage at each of the space's `width_multipliers`; small ones may round to the same width."""
     multipliers = [m * arguments["width"] for m in arguments["width_multipliers"]]
     outs = tuple(make_divisible(STEM_WIDTH * m) for m in multipliers)
     middles = tuple(make_divisible(out // 2) for out in outs)

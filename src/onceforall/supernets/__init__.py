@@ -1,1 +1,1 @@
-"""Supernets: shared weights, what is taken out of them, and how a model of someone's own becomes one."""
+"""Supernets: shared weights, extracting sub-networks, and converting a user's own model to a supernet."""

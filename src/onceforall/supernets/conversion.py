@@ -1,4 +1,4 @@
-"""`elastic`: a trained model becomes a supernet whose largest sub-network is that model."""
+"""`elastic`: convert a trained model to a supernet whose largest sub-network is that model."""
 
 from collections.abc import Iterable, Sequence
 from functools import reduce
@@ -16,7 +16,7 @@ from ..spaces.graph import KERNELS, WIDTHS
 from .importance import chosen_importance, rank_units
 from .supernet import Supernet
 
-# what a supernet or an extracted network calls its own
+# attribute names of a supernet or an extracted network
 TAKEN = {*dir(Supernet), *dir(fx.GraphModule), "space", "num_classes", "graph", "meta", "_graph", "_code", "_layers", "_own"}
 TAKEN |= {"_statistics", "_steps", "supernet", "arch"}
 
@@ -34,28 +34,27 @@ def elastic(
     importance: str | None = None,
     images: Tensor | Iterable[Tensor] | None = None,
 ) -> Supernet:
-    """Make a trained model elastic: depth, width, heads, kernel size and resolution, all on the model's own weights.
+    """Make a trained model elastic in depth, width, heads, kernel size and resolution, keeping its weights.
 
-    The largest sub-network computes what the model computes, with the weights and the running statistics that came with it. The
-    model itself is left as it is. The supernet is on the model's device and in its mode; half precision becomes float32.
+    The largest sub-network computes the same as the model, with its weights and running statistics. The model itself is not
+    changed. The supernet is on the model's device and in its mode; half precision becomes float32.
 
     Args:
         model: takes one batch of images (n, c, height, width) and returns a tensor, or tuples, lists and mappings of tensors.
-        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
-        widths: shares of each block's own hidden widths; () leaves them as they are.
-        heads: shares of each block's attention heads; by default as `widths`.
-        depths: blocks that a stage may have; () leaves them; by default from a third to all.
-        kernels: odd sizes that larger depthwise kernels may be cut down to; () leaves them.
-        stage_widths: shares of the width of each stage's residual stream, which all its blocks read and hand on; by default it
-            stays as it is.
-        channels: of the images; by default 3, or if the model cannot be read with those, as many as its first convolution reads.
-        importance: how channels, hidden units and heads are ranked, of which narrower networks keep the first: "l1", "norm",
-            "activation", "taylor" or "none", see `onceforall.supernets.importance.rank_units`; by default the best one:
+        resolutions: input sizes in pixels; "HEIGHTxWIDTH" if not square.
+        widths: shares of each block's own hidden widths; () keeps them fixed.
+        heads: shares of each block's attention heads; by default the same as `widths`.
+        depths: numbers of blocks that a stage may have; () keeps them fixed; by default from a third to all.
+        kernels: odd sizes to which larger depthwise kernels may be cropped; () keeps them fixed.
+        stage_widths: shares of the width of each stage's residual stream, which all its blocks read and write; fixed by default.
+        channels: channels of the images; by default 3, or the first convolution's if the model does not accept 3.
+        importance: how channels, hidden units and heads are ranked, as narrower networks keep the most important ones: "l1",
+            "norm", "activation", "taylor" or "none", see `onceforall.supernets.importance.rank_units`; by default the best one:
             "activation" with images, "l1" without.
-        images: a batch (n, c, height, width) or several, preprocessed as the model wants them, for "activation" and "taylor".
+        images: one or several batches (n, c, height, width), preprocessed for the model, for "activation" and "taylor".
 
     Raises:
-        ModelError: the model cannot be read, or an importance that is unknown or lacks images.
+        ModelError: the model cannot be read, or the importance is unknown or lacks images.
         SpaceError: values that do not describe a space.
     """
     if not isinstance(model, nn.Module):
@@ -80,7 +79,7 @@ def elastic(
     if empty := next((name for name, tensor in tensors.items() if tensor.is_meta), None):
         raise ModelError(f"the model's {empty} is on the meta device, where it has no numbers: move it with to_empty and load some")
     types = (torch.float32, *(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()))
-    supernet.to(device=like.device, dtype=reduce(torch.promote_types, types))  # half precision is no type to train in
+    supernet.to(device=like.device, dtype=reduce(torch.promote_types, types))  # half precision is unfit for training
     own = supernet._own
     with torch.no_grad():
         for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""A new classifier on the features of a trained network: a regression of the labels, with the rest of the network as it is."""
+"""Fit a new classifier to the features of a trained network by regression, without changing the rest of the network."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from ..calibrate import recalibrate
 from .supernet import Supernet
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of the squared weights, on features of unit variance
-FOLDS = 5  # one of which tells which penalty is best
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # on the squared weights, for features of unit variance
+FOLDS = 5  # one of which selects the penalty
 ITERATIONS = 60
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -25,18 +25,18 @@ def fit_classifier(
 ) -> bool:
     """Fit the classifier of the largest network, a linear layer or pointwise convolution, in place.
 
-    A logistic regression, multinomial by default, on the features that the network computes in eval mode; its penalty is the one
-    that predicts a fifth of the images best. Costs a forward pass of all the images and a few seconds.
+    It runs a logistic regression, multinomial by default, on the network's features in eval mode; the penalty is chosen on a fifth
+    of the images that is held out. Costs a forward pass over all images and a few seconds.
 
     Args:
         supernet: with running statistics; its classifier is overwritten.
         batches: images (n, c, r, r), preprocessed for evaluation, in random order, and labels (n,) int64.
-        calibration: images that the statistics of batch norms are measured on first, as they are of every network that is taken
-            home. Features with the statistics of other images are others: a classifier for one kind is of no use for the other.
-        loss: of logits (n, classes) and labels, a mean over the images.
+        calibration: images on which to recalibrate batch norms first, as is done for every exported network. Other statistics give
+            other features, on which the classifier would be useless.
+        loss: mean loss over images, from logits (n, classes) and labels.
 
     Returns:
-        False where the network does not end in one such layer, which is then left alone.
+        False if the network does not end in such a layer; it is then unchanged.
     """
     graph = supernet.extract(supernet.space.largest()).eval()
     name = _classifier(graph, supernet.num_classes)
@@ -63,7 +63,7 @@ def fit_classifier(
 
 
 def _classifier(network: fx.GraphModule, classes: int) -> str | None:
-    """The layer whose outputs the network returns, if that is a linear function of one vector an image."""
+    """Name of the layer whose outputs the network returns, if it is a linear function of one vector per image."""
     (output,) = (node for node in network.graph.nodes if node.op == "output")
     node = output.args[0]
     while isinstance(node, fx.Node) and node.op != "call_module":
@@ -81,13 +81,13 @@ def _classifier(network: fx.GraphModule, classes: int) -> str | None:
 
 
 def _is_view(node: fx.Node) -> bool:
-    """The same numbers in another shape."""
-    name = node.target if isinstance(node.target, str) else node.target.__name__  # of an overload "flatten.using_ints"
+    """Whether a node only changes the shape."""
+    name = node.target if isinstance(node.target, str) else node.target.__name__  # overloads are named "flatten.using_ints"
     return name.partition(".")[0] in ("reshape", "view", "flatten", "squeeze")
 
 
 def _regression(x: Tensor, y: Tensor, classes: int, *, bias: bool, loss: Loss) -> tuple[Tensor, Tensor | None]:
-    """Weights (classes, features) and bias (classes,) of the best penalty, for features as they are."""
+    """Weights (classes, features) and bias (classes,) for the best penalty, in terms of the original features."""
     mean = x.mean(0) if bias else torch.zeros_like(x[0])
     scale = (x - mean).square().mean(0).sqrt().clamp_min(1e-6 * float(x.abs().max()) + 1e-12)
     z = ((x - mean) / scale).double()

@@ -1,7 +1,7 @@
-"""Which channels, hidden units and heads of a network matter most: they are ranked, and weights permuted so that these come first.
+"""Rank channels, hidden units and heads by importance, and permute the weights so that the most important ones come first.
 
-Narrower networks keep the first units of every group. The largest network computes what it did before, since the entries of a unit
-move together in all tensors. Everything goes by what `Graph.weights` says about the dimensions of tensors, not by types of layers.
+Narrower networks keep the first units of every group. The largest network computes the same as before, since the entries of a unit
+move together in all tensors. Everything is based on the dimensions of tensors in `Graph.weights`, not on types of layers.
 """
 
 import itertools
@@ -24,17 +24,17 @@ from .supernet import Supernet
 IMPORTANCES = ("l1", "norm", "activation", "taylor", "none")
 BEST, BEST_WITH_IMAGES = "l1", "activation"  # docs/results/importance.md
 WITH_IMAGES = ("activation", "taylor")
-NORMS = {"batch_norm": 1, "layer_norm": 2, "group_norm": 2, "instance_norm": 1}  # by operation: which argument is the scale
-FROM_THE_RIGHT = ("matmul", "mm", "bmm", "addmm", "baddbmm")  # x @ weight, whose last dimension but one reads
+NORMS = {"batch_norm": 1, "layer_norm": 2, "group_norm": 2, "instance_norm": 1}  # index of the scale argument of each operation
+FROM_THE_RIGHT = ("matmul", "mm", "bmm", "addmm", "baddbmm")  # x @ weight, whose second-to-last dimension is the input
 
-Scores = dict[int, Tensor]  # by number of the group: one for each unit
+Scores = dict[int, Tensor]  # by group index: one score per unit
 
 
 def chosen_importance(importance: str | None, images: Sequence[Tensor] | None) -> str:
-    """The name of an importance that can be measured; None is the best one.
+    """Check the name of an importance; None selects the best one.
 
     Raises:
-        ModelError: an unknown importance, or one that needs images and was given none.
+        ModelError: an unknown importance, or one that needs images but got none.
     """
     if importance is None:
         return BEST_WITH_IMAGES if images else BEST
@@ -48,19 +48,19 @@ def chosen_importance(importance: str | None, images: Sequence[Tensor] | None) -
 
 
 def rank_units(supernet: Supernet, importance: str | None = None, images: Sequence[Tensor] | None = None) -> None:
-    """Permute the units of all elastic groups of a network that was read as a graph, the most important first.
+    """Permute the units of all elastic groups of a network that was read as a graph, the most important ones first.
 
     Args:
         supernet: of family "graph", changed in place.
-        importance: "l1": absolute weights that read the unit; "norm": scales of the norms that it passes, "l1" where it passes
-            none; "activation": the square of what it adds to the outputs of the layers that read it; "taylor": absolute products
-            of the weights that read it with their gradients, of the loss of predicting what the network itself predicts; "none"
-            leaves the order as it is. By default the best one: "activation" with images, else "l1".
+        importance: "l1": absolute weights that read the unit; "norm": scales of the norms it passes through, "l1" if there are
+            none; "activation": squared contribution to the outputs of the layers that read it; "taylor": absolute products of the
+            weights that read it and their gradients, for the loss of predicting the network's own predictions; "none": keep the
+            order. By default the best one: "activation" with images, else "l1".
         images: batches (n, c, r, r) for "activation" and "taylor".
 
     Raises:
-        ModelError: an unknown importance, one that needs images and was given none, or images of another size.
-        StatisticsError: "taylor" of a network that has no running statistics; "activation" then goes by those of the batches.
+        ModelError: an unknown importance, one that needs images but got none, or images of another size.
+        StatisticsError: "taylor" for a network without running statistics; "activation" uses batch statistics in this case.
     """
     reorder_units(supernet, unit_scores(supernet, importance, images))
 
@@ -96,13 +96,13 @@ def reorder_units(
     edges: Mapping[int, Sequence[int]] = MappingProxyType({}),
     along: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Permute the units of each group by descending score; equal ones keep their order.
+    """Permute the units of each group by descending score; ties keep their order.
 
     Args:
         supernet: of family "graph", changed in place.
-        scores: by number of the group.
-        edges: numbers of units that units of a group do not cross.
-        along: tensors by the names of the parameters that they belong to, whose entries move along.
+        scores: scores by group index.
+        edges: for each group, unit indices that no unit may cross.
+        along: tensors by parameter name, whose entries are permuted with those of the parameter.
     """
     graph = graph_of(supernet.space)
     orders = {}
@@ -124,7 +124,7 @@ def reorder_units(
 
 
 def _places(parts: Sequence[DimPart], orders: Mapping[int, Tensor]) -> Tensor:
-    """Along a dimension: where each entry comes from."""
+    """The source index of each entry along a dimension."""
     found, at = [], 0
     for part in parts:
         size = part.units * part.each
@@ -137,7 +137,7 @@ def _places(parts: Sequence[DimPart], orders: Mapping[int, Tensor]) -> Tensor:
 
 
 def _by_unit(values: Tensor, parts: Sequence[DimPart], groups: set[int]) -> Iterator[tuple[int, Tensor]]:
-    """Sums over the entries of each unit, for values along a dimension."""
+    """Sum values along a dimension over the entries of each unit."""
     at = 0
     for part in parts:
         if part.group in groups:
@@ -146,7 +146,7 @@ def _by_unit(values: Tensor, parts: Sequence[DimPart], groups: set[int]) -> Iter
 
 
 def _reading(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Dimensions of the matrices and kernels that go along what is read."""
+    """The input dimensions of each matrix and kernel."""
     found = {name: tuple(range(1, len(spec.shape))) for name, spec in graph.weights.items() if len(spec.shape) > 1 and spec.trained}
     for node in graph.nodes.values():
         kind = node.op.split(".")[0]
@@ -163,14 +163,14 @@ def _reading(graph: Graph) -> dict[str, tuple[int, ...]]:
 def _summed(
     graph: Graph, values: Mapping[str, Tensor], groups: set[int], dims: Mapping[str, tuple[int, ...]] | None = None
 ) -> Scores:
-    """Sums over all entries of the tensors that belong to a unit, or over those along certain dimensions."""
+    """Sum the entries of all tensors that belong to each unit, or only those along given dimensions."""
     scores: Scores = {}
     for name, tensor in values.items():
         spec = graph.weights[name]
         for dim, parts in enumerate(spec.dims):
             if (dims is not None and dim not in dims[name]) or not any(part.group in groups for part in parts):
                 continue
-            # float32 sums of nearly equal units would fall as the processor adds
+            # with float32 sums, the order of nearly equal units would depend on the processor
             line = tensor.double().sum([d for d in range(tensor.ndim) if d != dim]) if tensor.ndim > 1 else tensor.double()
             for group, own in _by_unit(line, parts, groups):
                 scores[group] = scores[group] + own if group in scores else own
@@ -178,10 +178,10 @@ def _summed(
 
 
 def _checked(supernet: Supernet, images: Tensor) -> Tensor:
-    """Images that the network takes, where it is.
+    """Check that the network accepts the images, and move them to its device.
 
     Raises:
-        ModelError: they are none.
+        ModelError: it does not.
     """
     sizes = supernet.space.resolutions
     if (
@@ -204,7 +204,7 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
 def _activations(
     supernet: Supernet, graph: Graph, batches: Sequence[Tensor], groups: set[int], reading: Mapping[str, tuple[int, ...]]
 ) -> Scores:
-    """The mean square of what each unit adds to the outputs of the convolutions and linear layers that read it."""
+    """The mean square of each unit's contribution to the outputs of the convolutions and linear layers that read it."""
     scores: Scores = {}
     with torch.no_grad():
         for batch in batches:
@@ -221,7 +221,7 @@ def _activations(
 
 
 def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, int]]:
-    """While the largest network computes, without dropout: weights, what they are applied to, and its dimension of the channels."""
+    """Run the largest network without dropout; yield weights, the tensors they are applied to, and these tensors' channel dim."""
     tensors = supernet._own
     mode = Mode(training=False, batch_statistics=supernet.forgotten)
     x: Any = images
@@ -241,7 +241,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
 def _taylor(
     supernet: Supernet, graph: Graph, batches: Sequence[Tensor], groups: set[int], reading: Mapping[str, tuple[int, ...]]
 ) -> Scores:
-    """|weight · gradient| of the weights that read each unit, summed over the batches."""
+    """|weight · gradient| for the weights that read each unit, summed over the batches."""
     parameters = {name: supernet.get_parameter(name) for name in reading}
     found = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
     mode = supernet.training
@@ -260,7 +260,7 @@ def _taylor(
 
 
 def _own_prediction(output: Any) -> Tensor:
-    """The loss of predicting what is predicted; of outputs that are no scores of classes, half their mean square."""
+    """The loss of predicting the network's own prediction; for outputs that are not class scores, half their mean square."""
     total = torch.zeros(())
     for value in leaves(output):
         if isinstance(value, Tensor) and value.is_floating_point():

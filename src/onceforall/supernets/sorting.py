@@ -1,6 +1,6 @@
-"""Channel sorting by importance: before narrower widths are trained, the channels that matter most move to the front.
+"""Channel sorting by importance: before narrower widths are trained, the most important channels move to the front.
 
-The largest network computes the same as before; only narrower ones, which use the first channels, get better ones. Source:
+The largest network computes the same as before; narrower networks, which use the first channels, get better ones. Source:
 Once-for-All, section 3.3 (elastic width).
 """
 
@@ -21,10 +21,10 @@ from .supernet import Supernet
 
 @dataclass
 class _Group:
-    """Operations of one segment whose channels are tied together because they pass from one to the next unmixed."""
+    """Operations of one segment with tied channels, since these pass from one operation to the next unmixed."""
 
-    rows: list[Op] = field(default_factory=list)  # with weights, and output channels that belong to the group
-    columns: list[str] = field(default_factory=list)  # that read the group and mix its channels
+    rows: list[Op] = field(default_factory=list)  # have weights whose output channels belong to the group
+    columns: list[str] = field(default_factory=list)  # read the group and mix its channels
     fixed: bool = False  # part of the segment's input or output
 
 
@@ -38,18 +38,18 @@ def sort_channels(
 ) -> None:
     """Sort every middle width of every segment by the L1 norm of the weights that read each channel, descending.
 
-    Only channels within a segment are sorted; they may be permuted without changing what the largest network computes. Of a
-    network that was read as a graph these are the units of all elastic groups, heads too, and with images they are sorted by what
-    they add to the layers that read them, which is better (docs/results/importance.md).
+    Only channels within a segment are sorted, as permuting them does not change what the largest network computes. In a network
+    that was read as a graph, these are the units of all elastic groups, including heads; with images, they are sorted by their
+    contribution to the layers that read them, which is better (docs/results/importance.md).
 
     Args:
         supernet: changed in place.
-        trained: how many of the largest expand ratios (and shares of heads) are trained already. Channels do not cross the
-            widths that belong to these ratios, so that sub-networks trained before keep their channels.
-        along: tensors by the names of the parameters that they belong to, such as a running mean of the weights, whose channels
-            move along.
-        images: gives a batch (n, c, r, r), for networks that were read as graphs.
-        mean: of the scores over processes that must sort alike.
+        trained: how many of the largest expand ratios (and shares of heads) are already trained. Channels do not cross the
+            widths of these ratios, so that sub-networks trained before keep their channels.
+        along: tensors by parameter name, such as a moving average of the weights, whose channels are permuted with those of the
+            parameter.
+        images: returns a batch (n, c, r, r), for networks that were read as graphs.
+        mean: averages the scores over processes, which must sort alike.
     """
     space = supernet.space
     if space.family == "graph":
@@ -94,7 +94,7 @@ def _groups(segment: Segment) -> list[_Group]:
 
 def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int], along: Mapping[str, Tensor]) -> None:
     readers = [supernet.get_submodule(f"{segment}.{name}").get_parameter("weight") for name in group.columns]
-    projecting = readers[-1].double()  # the others gate; float32 sums of near-equal channels would fall as the processor adds
+    projecting = readers[-1].double()  # the others gate; float64: near-equal float32 sums would depend on the processor
     importance = projecting.abs().transpose(0, 1).flatten(1).sum(1)
     edges = sorted({0, *boundaries, len(importance)})
     parts = [start + importance[start:end].argsort(descending=True, stable=True) for start, end in itertools.pairwise(edges)]

@@ -1,7 +1,7 @@
 """`Supernet`: the shared weights of every network in a space.
 
-The layers are those of the space's largest plan; `supernet(x, arch)` runs the plan of any architecture on the first
-channels and the inner kernels of the same weights. A family needs no code here: whatever its plans use is elastic.
+Its layers are those of the space's largest plan; `supernet(x, arch)` runs the plan of any architecture on the first
+channels and the inner kernels of these weights. A family needs no code here: everything in its plans is elastic.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,10 +24,11 @@ from ..space import Space
 
 
 class Supernet(nn.Module):
-    """One elastic network.
+    """An elastic network: the shared weights of all networks in a space.
 
     Args:
-        num_classes: outputs of the classifier; by default those that the space says (`Space.classes`).
+        space: the space of its sub-networks.
+        num_classes: outputs of the classifier; by default `Space.classes`.
 
     Example:
         >>> supernet = Supernet(space, num_classes=10)
@@ -64,15 +65,15 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, drop_path: float = 0.0, sync_norm: bool = False) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, channels, height, width).
 
-        In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not be
-        `arch.resolution`, which only says at which size the network is meant to run.
+        In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not match
+        `arch.resolution`, which is only the size that the network is meant for.
 
         Args:
-            dropout: rate before the classifier, in train mode. Of a network that was read from a model it takes the place of the
-                model's own there, if that is 0.
-            drop_path: rate at which an image loses the last residual branch, in train mode; from the first one on it rises to that.
-                Of a network that was read from a model, branches with rates of their own keep them.
-            sync_norm: in train mode, take batch statistics over the images of all processes of torch.distributed's default group.
+            dropout: rate before the classifier, in train mode. In a network read from a model, it replaces the model's own rate
+                there if that is 0.
+            drop_path: rate at which the last residual branch is dropped for an image, in train mode; it rises to this value from
+                the first branch on. In a network read from a model, branches with their own rates keep them.
+            sync_norm: in train mode, compute batch statistics over all processes of torch.distributed's default group.
 
         Raises:
             ArchError: the architecture lies outside the space.
@@ -97,10 +98,10 @@ class Supernet(nn.Module):
         return x
 
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
-        """The sub-network as a plain torch module with its own copy of the weights and running statistics.
+        """Extract a sub-network as a plain torch module with its own copy of the weights and running statistics.
 
-        The module is in channels-last format and has the supernet's mode (train or eval), device and type. Its running statistics
-        are those of the supernet: measure them again with `onceforall.calibrate.recalibrate` before evaluating a trained network.
+        The module is in channels-last format, with the supernet's mode (train or eval), device and dtype. Its running statistics
+        are the supernet's: recalibrate them with `onceforall.calibrate.recalibrate` before evaluating a trained network.
 
         Raises:
             ArchError: the architecture lies outside the space.
@@ -108,7 +109,7 @@ class Supernet(nn.Module):
         return self.cut(self.space.lower(arch, self.num_classes), dropout=dropout)
 
     def at(self, arch: Arch) -> "Subnet":
-        """The sub-network as a module that shares the weights: use it in any training loop, as part of any model.
+        """A sub-network as a module that shares the supernet's weights, for use in any training loop or as part of any model.
 
         Raises:
             ArchError: the architecture lies outside the space.
@@ -117,11 +118,11 @@ class Supernet(nn.Module):
         return Subnet(self, arch)
 
     def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
-        """As `extract`, of a plan that the space lowers to or a piece of one: segments can be run, and shared, on their own."""
+        """Like `extract`, for a lowered plan or a piece of one, so that segments can be run and shared on their own."""
         like = next((t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point()), torch.zeros(()))
         if dropout and any(isinstance(op, Call) for op in plan.segments[-1].ops):
             plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
-        with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
+        with torch.device("meta"):  # skips the initialization, which is overwritten below
             network = build(plan, dropout=dropout)
         own: dict[str, Tensor] = {}
         with torch.no_grad():
@@ -134,26 +135,26 @@ class Supernet(nn.Module):
                         own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
             _allocate(network, like)
             for name, tensor in network.state_dict().items():
-                tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is not ours
+                tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is missing in the supernet
         return network.train(self.training)
 
     def forget_statistics(self) -> None:
-        """Drop the running statistics of every batch norm, because the weights change now. Call it before a training of your own.
+        """Drop the running statistics of every batch norm, since the weights will change. Call it before your own training.
 
-        From then on eval mode refuses to run, and networks extracted give NaN in eval mode until recalibrated.
+        From then on, eval mode raises an error, and extracted networks return NaN in eval mode until recalibrated.
         """
         for name in self._statistics:
             self._own[name].fill_(torch.nan)
 
     def norms(self) -> list[ElasticNorm]:
-        """Every batch norm, in the order of the network. A network that was read from a model has none of this kind."""
+        """All elastic batch norms in network order; a network that was read from a model has none."""
         return [layer for layer in self._layers.values() if isinstance(layer, ElasticNorm)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_steps": {}}  # functions, which cannot be copied or sent, and are soon made again
+        return {**self.__dict__, "_steps": {}}  # functions cannot be copied or pickled, and are quickly recreated
 
     def _prepared(self, segment: Segment, dropout: float, *, drops: bool) -> list[tuple[str, Step]]:
-        """What computes the calls of a segment, by their names. `drops`: residual branches, at the rate of the mode."""
+        """The steps that compute a segment's calls, by name. `drops`: drop residual branches at the mode's rate."""
         key = id(segment), dropout, drops
         if key not in self._steps:
             made = with_dropout(segment, dropout) if dropout else segment
@@ -163,7 +164,7 @@ class Supernet(nn.Module):
 
     @property
     def forgotten(self) -> bool:
-        """Whether there are batch norms, and their running statistics were dropped."""
+        """Whether there are batch norms whose running statistics were dropped."""
         return bool(self._statistics) and bool(self._own[self._statistics[0]][0].isnan())
 
     def _require_statistics(self) -> None:
@@ -174,7 +175,7 @@ class Supernet(nn.Module):
             )
 
     def _run(self, segment: Segment, x: Tensor, mode: Mode) -> Tensor:
-        """One segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
+        """Run one segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
         values = {"in": x}
         for op in segment.ops:
             inputs = [values[source] for source in op.inputs]
@@ -195,9 +196,9 @@ class Supernet(nn.Module):
 
 
 def _allocate(network: nn.Module, like: Tensor) -> None:
-    """Memory for tensors that have none yet, on the device and of the type of another; what is one tensor stays one.
+    """Allocate memory for meta tensors, with the device and dtype of `like`; shared tensors stay shared.
 
-    As `Module.to_empty` does, which would load sympy for half a second.
+    Like `Module.to_empty`, which would import sympy for half a second.
     """
     made: dict[int, Tensor] = {}
     for module in network.modules():
@@ -223,7 +224,7 @@ def _names_of_statistics(plan: Plan) -> list[str]:
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """Parameters and buffers of a supernet by name, always the present ones, even while they are replaced for a call."""
+    """A supernet's current parameters and buffers by name, even while they are replaced for a call."""
 
     def __init__(self, root: nn.Module) -> None:
         names = [name for name, _ in (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False))]
@@ -241,7 +242,7 @@ class _Tensors(Mapping[str, Tensor]):
 
 
 class Subnet(nn.Module):
-    """One sub-network on the weights of its supernet, see `Supernet.at`. Its parameters are the supernet's, its mode too."""
+    """One sub-network on the weights of its supernet, see `Supernet.at`. It shares the supernet's parameters and mode."""
 
     def __init__(self, supernet: Supernet, arch: Arch) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Tasks: one class an image, or any number of labels; what differs between them."""
+"""Tasks: one class per image, or any number of labels, and everything that differs between them."""

@@ -1,7 +1,7 @@
-"""What can be said of a network that tells several labels an image: average precision, thresholds, and each label at its threshold.
+"""Scores of a network that predicts several labels per image: average precision, thresholds, and each label at its threshold.
 
-Labels are (n, classes), 1 where an image has one; scores or probabilities (n, classes), of any order-preserving kind where only the
-order counts.
+Labels are (n, classes), 1 where an image has the label. Scores are (n, classes), probabilities or any monotonic function of them
+where only the order counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ Floats = NDArray[np.float64]
 LABEL_HEADER = ("label", "images", "average precision", "chance", "threshold", "recall", "precision", "F1")
 UNSURE = 0.5  # threshold of a label that no held-out image has
 DRAWS = 200  # of the bootstrap
-MOST_DRAWN = 20_000_000  # numbers of a draw: more of them take minutes
+MOST_DRAWN = 20_000_000  # numbers per draw: more would take minutes
 
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """Of each label the images in the order of its scores, the highest first.
+    """For each label, the images ranked by score, highest first.
 
     Attributes:
-        order: (n, classes) places of the images.
+        order: (n, classes) indices of the images.
         labels: (n, classes) float64, in that order.
         scores: (n, classes), in that order.
-        ends: (n, classes) where the images with the same score end, which no threshold tells apart.
+        ends: (n, classes) last position with the same score, since no threshold separates ties.
     """
 
     order: NDArray[np.int64]
@@ -50,14 +50,14 @@ class _Ranked:
         return cls(order, np.take_along_axis(labels, order, 0).astype(np.float64), ranked, ends)
 
     def right(self) -> Floats:
-        """(n, classes) of the images down to each, ties included, those with the label."""
+        """(n, classes) number of images with the label down to each position, including ties."""
         return np.asarray(np.take_along_axis(self.labels.cumsum(0), self.ends, 0))
 
 
 def average_precision(labels: Numbers, scores: Numbers) -> Floats:
-    """Of each label Σ (R_k - R_(k-1)) P_k over its thresholds k, with recall R and precision P; NaN of one that no image has.
+    """Per label Σ (R_k - R_(k-1)) P_k over its thresholds k, with recall R and precision P; NaN if no image has the label.
 
-    Without interpolation, as scikit-learn's `average_precision_score`.
+    Without interpolation, like scikit-learn's `average_precision_score`.
     """
     ranked = _Ranked.of(labels, scores)
     precision = ranked.right() / (ranked.ends + 1)
@@ -67,15 +67,15 @@ def average_precision(labels: Numbers, scores: Numbers) -> Floats:
 
 
 def mean_average_precision(labels: Numbers, scores: Numbers) -> float:
-    """The mean of the labels' average precisions, of those that occur; 0 where none does."""
+    """Mean average precision over the labels that occur; 0 if none does."""
     found = average_precision(labels, scores)
     return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
 
 
 def best_thresholds(labels: Numbers, probabilities: Numbers) -> Floats:
-    """Of each label the probability from which on saying it gives the highest F1 on these images.
+    """For each label, the probability threshold with the highest F1 on these images.
 
-    It lies in the middle between two images, so that rounding in another runtime turns none. 0.5 for a label that no image has.
+    It lies midway between two images, so that rounding in another runtime flips none. 0.5 for a label that no image has.
     """
     ranked = _Ranked.of(labels, probabilities)
     images, n = ranked.labels.sum(0), len(labels)
@@ -89,15 +89,15 @@ def best_thresholds(labels: Numbers, probabilities: Numbers) -> Floats:
 def bootstrap(
     labels: Numbers, scores: Numbers, less: Numbers | None = None, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % interval of mean average precision, by drawing the images again with replacement (percentiles; Efron 1979).
+    """95 % interval of mean average precision by bootstrap over images (percentiles; Efron 1979).
 
     Args:
-        labels: of the images.
-        scores: of a network.
-        less: of another network on the same images: then of the difference between both.
+        labels: labels of the images.
+        scores: scores of a network.
+        less: scores of another network on the same images; the interval is then that of the difference.
 
     Returns:
-        None where it would take minutes, or nothing occurs.
+        None if it would take minutes, or no label occurs.
     """
     if labels.size > MOST_DRAWN or not labels.any():
         return None
@@ -123,16 +123,16 @@ def _weighted(ranked: _Ranked, weights: Floats) -> float:
 
 @dataclass(frozen=True)
 class _OneLabel:
-    """One label.
+    """Scores of one label.
 
     Args:
-        images: that have it.
+        images: images with the label.
         average_precision: None without images.
-        prevalence: the share of the images that have it: the average precision of a network that knows nothing.
-        threshold: probability from which on it is said.
-        recall: the share of its images of which it is said; None without images.
-        precision: of the images of which it is said, the share that have it; None where it is said of none.
-        f1: the harmonic mean of both; 0 where one is 0 or None.
+        prevalence: share of images with the label, which is the average precision of an untrained network.
+        threshold: probability from which the label is predicted.
+        recall: share of the label's images for which it is predicted; None without images.
+        precision: share of the images for which it is predicted that have it; None without predictions.
+        f1: harmonic mean of both; 0 where either is 0 or None.
     """
 
     name: str
@@ -147,13 +147,13 @@ class _OneLabel:
 
 @dataclass(frozen=True, eq=False)
 class LabelScores:
-    """What a network tells of images that have any number of labels.
+    """Scores of a network on images with any number of labels.
 
     Args:
-        counts: (3, classes): images with each label, images of which it is said, and of these those that have it.
-        precisions: (classes,) average precisions; NaN of labels that no image has.
-        thresholds: (classes,) probabilities from which on labels are said.
-        interval: 95 % interval of the mean average precision; None where it was not computed.
+        counts: (3, classes): images with each label, images for which it is predicted, and those where both are true.
+        precisions: (classes,) average precisions; NaN for labels that no image has.
+        thresholds: (classes,) probabilities from which labels are predicted.
+        interval: 95 % interval of the mean average precision; None if it was not computed.
     """
 
     images: int
@@ -170,19 +170,19 @@ class LabelScores:
 
     @property
     def chance(self) -> float:
-        """Mean average precision of a network that knows nothing: the mean of the prevalences of the labels that occur."""
+        """Mean average precision at chance: the mean prevalence of the labels that occur."""
         here = self.counts[0] > 0
         return float((self.counts[0][here] / self.images).mean()) if here.any() else 0.0
 
     @property
     def macro_f1(self) -> float:
-        """The mean of the labels' F1 at their thresholds, of those that have images or are said of some."""
+        """Mean F1 at the thresholds, over labels with images or predictions."""
         images, said, right = self.counts
         total = images + said
         return float((2 * right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
     def by_label(self, names: Sequence[str]) -> list[_OneLabel]:
-        """One for each label, in their order."""
+        """Scores of each label, in order."""
         found = []
         for i, name in enumerate(names):
             images, said, right = (int(x) for x in self.counts[:, i])
@@ -218,10 +218,10 @@ class LabelScores:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "LabelScores":
-        """What `to_json` gave.
+        """Read the result of `to_json`.
 
         Raises:
-            DataError: it is something else.
+            DataError: not scores of labels.
         """
         try:
             precisions = np.array([np.nan if x is None else x for x in data["average_precision"]], np.float64)
@@ -237,7 +237,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class LabelDifference:
-    """Two networks on the same images: the mAP of the first less that of the second; its 95 % interval, None if not computed."""
+    """Comparison of two networks on the same images: mAP of the first minus mAP of the second, and its 95 % interval or None."""
 
     map: float
     interval: tuple[float, float] | None
@@ -245,13 +245,13 @@ class LabelDifference:
 
     @classmethod
     def of(cls, first: "LabelAnswers", second: "LabelAnswers") -> "LabelDifference":
-        """Compare what both say of the same images, in the same order."""
+        """Compare both networks' predictions on the same images, in the same order."""
         labels, own, other = first.wanted, first.said, second.said
         difference = mean_average_precision(labels, own) - mean_average_precision(labels, other)
         return cls(difference, bootstrap(labels, own, other), len(labels))
 
     def told(self, first: str, second: str) -> str:
-        """Whether one of two networks of these names is better, or that may be chance."""
+        """A sentence on whether one of the two named networks is better, or the difference may be chance."""
         points = f"{100 * self.map:+.2f} points of mAP"
         if self.interval is None:
             return f"{first} and {second}: {points}; no interval is given for so many images and labels"
@@ -262,7 +262,7 @@ class LabelDifference:
 
 @dataclass(frozen=True, eq=False)
 class LabelAnswers:
-    """What a network says of images, and what they have: labels and probabilities (n, classes). They can be added up."""
+    """Labels and predicted probabilities of images, (n, classes) each. Instances can be added."""
 
     labels: tuple[Numbers, ...]
     probabilities: tuple[Numbers, ...]
@@ -281,11 +281,11 @@ class LabelAnswers:
         return np.concatenate(self.probabilities)
 
     def thresholds(self) -> Floats:
-        """The best ones for these images, see `best_thresholds`."""
+        """The best thresholds for these images, see `best_thresholds`."""
         return best_thresholds(self.wanted, self.said)
 
     def scores(self, thresholds: Numbers, *, interval: bool = True) -> LabelScores:
-        """At these thresholds, chosen on other images; `interval` as by `bootstrap`, which takes seconds."""
+        """Scores at thresholds chosen on other images; `interval` adds the one of `bootstrap`, which takes seconds."""
         labels, said = self.wanted, self.said
         above, own = said >= np.asarray(thresholds), labels > 0
         counts = np.stack([own.sum(0), above.sum(0), (above & own).sum(0)]).astype(np.int64)

@@ -1,5 +1,5 @@
-"""What a network learns to tell of an image: one of several classes, or any number of labels. Whatever differs between the two
-stands here: the loss, probabilities, metrics, and what is counted. torch is loaded where it is needed only."""
+"""The task of a network: predict one of several classes, or any number of labels, per image. Everything that differs is defined
+here: the loss, probabilities, metrics and tallies. torch is only imported where needed."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 Labels = NDArray[Any]  # (n,) int64, or (n, classes) float32 of 0 and 1
 Weights = tuple[float, ...]
-TINY = 1e-38  # of float32, in which files give probabilities
-HALF_ULP = 2.0**-25  # by so much a probability below 1 may have been rounded to 1
+TINY = 1e-38  # about the smallest normal float32, the dtype of files' probabilities
+HALF_ULP = 2.0**-25  # probabilities closer to 1 than this may have been rounded to 1
 
 
 @dataclass(frozen=True)
 class Task:
-    """What differs between tasks. Logits are (n, classes); labels as in `Labels`, or shares of classes where images are mixed.
+    """Everything that differs between tasks. Logits are (n, classes); labels as in `Labels`, or shares of classes in mixed images.
 
     Args:
-        name: as `--task` takes it.
-        metrics: that it can be judged by, names in `scores.METRICS`; the first is what results are reported in.
-        activation: of the logits, "softmax" or "sigmoid": what makes probabilities of them.
-        loss: of logits and labels, with label smoothing and weights of classes: a mean over the images, in nats.
-        rows: logits as those of distributions (rows, outcomes), and how many rows an image has, for divergences between networks.
-        probabilities: of logits.
-        logits: of probabilities, up to a constant for each image.
-        loss_at_first: of a network that has learnt nothing, given the number of classes.
-        chance: the score of a network that has learnt nothing, by the labels of training images, given the number of classes.
-        default_metric: for training images with these labels.
-        weights: of classes, given the labels of training images, the number of classes and `Recipe.balance`; see each.
-        tally: what counts what networks get right.
-        answers: labels and probabilities of some images, to be added up.
+        name: value of `--task`.
+        metrics: its metrics, names in `scores.METRICS`; results are reported in the first.
+        activation: "softmax" or "sigmoid", which turns logits into probabilities.
+        loss: mean loss over images in nats, from logits and labels, with label smoothing and class weights.
+        rows: reshapes logits to distributions (rows, outcomes) for divergences; also returns the number of rows per image.
+        probabilities: turns logits into probabilities.
+        logits: turns probabilities into logits, up to a constant for each image.
+        loss_at_first: loss of an untrained network, from the number of classes.
+        chance: score of an untrained network, from the labels of training images and the number of classes.
+        default_metric: default metric, from the labels of training images.
+        weights: class weights, from the labels of training images, the number of classes and `Recipe.balance`.
+        tally: creates a tally of correct predictions.
+        answers: combines labels and probabilities of some images into an object that can be added to others.
     """
 
     name: str
@@ -62,15 +62,15 @@ class Task:
 
     @property
     def several(self) -> bool:
-        """An image may have any number of labels."""
+        """Whether an image may have any number of labels."""
         return self.activation == "sigmoid"
 
 
 def task_of(name: str | None) -> Task:
-    """The task of a name; None is one class an image.
+    """The task with this name; None is one class per image.
 
     Raises:
-        DataError: there is none of that name.
+        DataError: an unknown name.
     """
     if name is not None and name not in TASKS:
         raise DataError(f"--task {name}: choose from {', '.join(TASKS)}")
@@ -78,10 +78,10 @@ def task_of(name: str | None) -> Task:
 
 
 def require_metric(name: str | None, task: str | None = None) -> None:
-    """Do nothing if this is a metric of the task, or None.
+    """Check that this is a metric of the task, or None.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not.
     """
     known = task_of(task).metrics
     if name is not None and name not in known:
@@ -91,17 +91,17 @@ def require_metric(name: str | None, task: str | None = None) -> None:
 
 
 def require_multiclass(task: Task, what: str, instead: str) -> None:
-    """Do nothing if an image has one class.
+    """Check that images have one class.
 
     Raises:
-        DataError: it may have several labels, which `what` cannot do yet.
+        DataError: they may have several labels, which `what` does not support yet.
     """
     if task.several:
         raise DataError(f"{what} does not take runs of --task {task.name} yet: {instead}")
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
-    """Cross-entropy; images count by their class. Torch's own weights would also weigh what smoothing gives to other classes."""
+    """Cross-entropy with images weighted by class. Torch's weights would also weight the smoothing mass of other classes."""
     from torch.nn import functional as F
 
     if not weights:
@@ -113,9 +113,9 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weigh
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
-    """Summed over the labels, so that each logit has gradients as large as a class's in cross-entropy, and learning rates hold.
+    """Summed over labels, so that gradients per logit are as large as in cross-entropy and the same learning rates work.
 
-    Smoothing moves 0 and 1 towards ½ by half of it. Weights are of the images that have a label.
+    Smoothing moves 0 and 1 toward ½ by half its value. Weights apply to the images with a label.
     """
     from torch.nn import functional as F
 
@@ -126,14 +126,14 @@ def _binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0
 
 
 def _pairs(logits: Tensor) -> tuple[Tensor, int]:
-    """Each label as a distribution of two outcomes, whose softmax is the sigmoid: (n · classes, 2)."""
+    """Turn each label into a distribution over two outcomes, whose softmax is the sigmoid: (n · classes, 2)."""
     import torch
 
     return torch.stack([torch.zeros_like(logits), logits], -1).flatten(0, 1), logits.shape[1]
 
 
 def class_weights(labels: Labels, classes: int, balance: float) -> Weights:
-    """Factors of the loss by class, for the training images' labels (n,): n^-balance, one in the mean over all images.
+    """Factors of the loss by class, from training labels (n,): class size to the power of -balance, with mean 1 over all images.
 
     Classes without images count as if they had one.
     """
@@ -145,9 +145,9 @@ def class_weights(labels: Labels, classes: int, balance: float) -> Weights:
 
 
 def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
-    """Factors of the loss on the images that have a label, (n, classes): (images without it / images with it)^balance.
+    """Factors of the loss on images with a label, from labels (n, classes): (images without it / images with it)^balance.
 
-    With a balance of 1 those with and those without count alike.
+    With a balance of 1, images with and without the label count equally.
     """
     if not balance:
         return ()

@@ -1,4 +1,4 @@
-"""Checkpoints: whole, verified, the last two kept."""
+"""Checkpoints: written atomically, verified by checksum; the last two are kept."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..common.files import make_folder, reading_or_writing, replace_file, text_s
 from ..common.places import plain_path
 from ..errors import CheckpointError
 
-if TYPE_CHECKING:  # `digest_of` does without torch
+if TYPE_CHECKING:  # `digest_of` works without torch
     from torch import Tensor
 
 KEEP = 2
-GOOD = "good.safetensors"  # another name of the last good checkpoint
-BEST = "best.safetensors"  # of the best one
+GOOD = "good.safetensors"  # hard link to the last good checkpoint
+BEST = "best.safetensors"  # hard link to the best one
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` optimiser steps: tensors by name, and facts in JSON types."""
+    """State after `step` optimizer steps: tensors by name, and facts in JSON types."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -36,21 +36,21 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False, best: bool = False) -> None:
-    """Write a checkpoint, then remove those of later steps, all but the last two, and what a kill left half written.
+    """Write a checkpoint, then delete checkpoints of later steps, all but the last two, and files left incomplete by a kill.
 
     Args:
-        folder: of the checkpoints.
-        checkpoint: the present state; what lies after it was given up.
-        good: keep it, until another one is good, as the one to go back to.
-        best: of good ones: keep it, until another one is the best, as the one to end with.
+        folder: folder of the checkpoints.
+        checkpoint: the current state; later checkpoints were abandoned.
+        good: keep it as the one to roll back to, until another one is good.
+        best: also keep it as the final result, until another one is best; only for good ones.
 
     Raises:
-        FileError: it cannot be written (for instance a full disk); the earlier ones are still there.
+        FileError: it cannot be written (for example because the disk is full); earlier ones are intact.
     """
     make_folder(folder)
     path = folder / f"step-{checkpoint.step:09d}.safetensors"
     facts = {**checkpoint.facts, "step": checkpoint.step}
-    if good:  # before the checkpoint itself: who resumes from one has the good one that belongs to it, or a later one
+    if good:  # first, so that whoever resumes from this checkpoint finds its good one, or a later one
         save_tensors(folder / GOOD, checkpoint.tensors, facts)
         if best:
             replace_file(folder / BEST, lambda temporary: _link(folder / GOOD, temporary))
@@ -65,10 +65,10 @@ def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False, best: bool
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if there is no checkpoint at all.
+    """The newest intact checkpoint; None if there are no checkpoints.
 
     Raises:
-        CheckpointError: there are checkpoints, but each is damaged.
+        CheckpointError: there are checkpoints, but all are damaged.
     """
     damaged = []
     for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
@@ -97,7 +97,7 @@ def last_good(folder: Path) -> Checkpoint:
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The one that was saved as the best; None if there is none.
+    """The checkpoint that was saved as the best; None if there is none.
 
     Raises:
         CheckpointError: it is damaged.
@@ -137,12 +137,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same file with sorted metadata: the library has another order each time, and equal files are to be equal."""
+    """The same file with sorted metadata: the library's order is random, and equal contents must give equal files."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
     return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[8 + length :]))
 
 

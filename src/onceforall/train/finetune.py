@@ -1,4 +1,4 @@
-"""Fine-tuning: one network on its own weights, for some epochs, with a learning rate that falls along a cosine to zero."""
+"""Fine-tuning: train a single network for a few epochs, with a learning rate that decays to zero along a cosine."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 
 def finetuning(steps: int, *, rate: float, recipe: Recipe, distil: bool = True) -> Schedule:
-    """A schedule of one phase without warm-up: the weights are good already."""
+    """A one-phase schedule without warm-up, since the weights are already trained."""
     return Schedule((Phase("fine-tune", {}, steps, 0, rate, distil=distil, teacher="external"),), recipe)
 
 
@@ -36,26 +36,26 @@ def finetune(
     plan: Plan | None = None,
     progress: Progress = QUIET,
 ) -> None:
-    """Train a network in place, from the newest checkpoint in `folder` or from its present weights, to the end of the schedule.
+    """Train a network in place to the end of the schedule, from the newest checkpoint in `folder` or from its current weights.
 
-    A step costs one forward and backward pass, and the teacher's forward pass. The network is left in train mode with BatchNorm
+    A step costs one forward and backward pass plus the teacher's forward pass. The network is left in train mode with BatchNorm
     statistics of augmented images: recalibrate it.
 
     Args:
-        network: such as `Supernet.extract` gives, on any device; its dropout layers are those it was made with.
-        schedule: of one phase, such as `finetuning` makes.
-        batches: training images (n, c, r, r) and labels (n,) of a step, a pure function.
-        folder: gets checkpoints, one after every epoch and every two minutes.
-        settings: `validate_every` is the steps of an epoch.
-        teacher: gives logits (n, num_classes) for the step's images, in eval mode; needed if the phase distils.
-        plan: of the network, for a recipe whose rates differ from segment to segment.
-        progress: its `event` gets "phase" at the start, "train" records with the loss, the share that is done and the seconds that
-            remain, and "epoch" records after each epoch.
+        network: a network such as `Supernet.extract` returns, on any device; it keeps its own dropout layers.
+        schedule: a schedule of one phase, such as `finetuning` returns.
+        batches: pure function from a step to its training images (n, c, r, r) and labels (n,).
+        folder: receives checkpoints, after every epoch and every two minutes.
+        settings: `validate_every` is the number of steps per epoch.
+        teacher: returns logits (n, num_classes) for the step's images, in eval mode; required if the phase distills.
+        plan: the network's plan, for a recipe whose learning rates differ between segments.
+        progress: its `event` receives "phase" at the start, "train" records with the loss, the completed share and the remaining
+            seconds, and "epoch" records after each epoch.
 
     Raises:
-        StoppedError: on request.
-        TrainingError: the training diverges.
-        CheckpointError: the checkpoints are damaged or of another schedule or network.
+        StoppedError: stopped on request.
+        TrainingError: training diverges.
+        CheckpointError: the checkpoints are damaged or belong to another schedule or network.
         FileError: a checkpoint cannot be written.
     """
     (phase,), per_epoch, left = schedule.phases, settings.validate_every, Remaining(schedule.steps)

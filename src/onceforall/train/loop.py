@@ -1,7 +1,7 @@
-"""The training loop: follows a schedule step by step, and can be stopped and resumed at any of them.
+"""The training loop: follows a schedule step by step, and can be stopped and resumed at any step.
 
-Everything random in step s comes from (seed, s): the images, the resolution, the sub-networks, dropout. So the weights after
-a resume are those of an uninterrupted run.
+All randomness in step s derives from (seed, s): the images, the resolution, the sub-networks, dropout. So a resumed run ends with
+the same weights as an uninterrupted one.
 """
 
 import math
@@ -34,38 +34,38 @@ from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
 Event = dict[str, Any]
-Batches = Callable[[int, Resolution], Batch]  # of a step at a resolution
+Batches = Callable[[int, Resolution], Batch]  # (step, resolution) -> batch
 LOG_EVERY = 20
-ROLLBACKS = 3  # of one training, before it gives up
-ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
-COLLAPSE = 0.2  # of what the largest network had learnt beyond chance, below which it counts as collapsed
-HIGH_LOSS = 20.0  # times what chance gives, above which training has diverged
+ROLLBACKS = 3  # per training, before it gives up
+ROLLBACK_RATE = 0.5  # factor of the learning rate at each rollback
+COLLAPSE = 0.2  # below this share of its best score beyond chance, the largest network has collapsed
+HIGH_LOSS = 20.0  # above this multiple of the loss at chance, training has diverged
 
 
 @dataclass(eq=False)
 class Trainer:
-    """A training in place, of a supernet or of one network alone, that follows a schedule to its end.
+    """Trains a supernet, or a single network, in place and follows a schedule to its end.
 
-    When the loss is far above what chance gives, the loss, a weight or a statistic is no longer finite, or the largest network
-    collapses, the training of a supernet goes back to the last good checkpoint with half the learning rate, up to three times.
+    If the loss is far above chance, if the loss, a weight or a statistic is no longer finite, or if the largest network collapses,
+    the training of a supernet returns to the last good checkpoint with half the learning rate, up to three times.
 
     Args:
-        network: fresh, or of the same space as the checkpoint; it is trained on the device that it is on. One that is no supernet
-            is trained at one resolution, without validations, and does not go back.
-        schedule: the same as that of the checkpoint.
-        batches: training images of a step at a resolution, a pure function, on any device; those of this process, if there are
-            several.
-        folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher; of a network alone, the checkpoints.
-        validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
-            they return is put together in turns. The first record whose "subnet" is "largest" and its "top1", or what else the
-            task's results are reported in, shows whether training has collapsed.
-        progress: its `event` gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation
-            ("train"), of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end
-            ("note").
-        teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
+        network: new, or of the same space as the checkpoint; it is trained on its current device. A network that is not a supernet
+            is trained at one resolution, without validations and without rollbacks.
+        schedule: must equal the checkpoint's.
+        batches: pure function from (step, resolution) to training images on any device; with several processes, the images of this
+            one.
+        folder: receives checkpoints/, and teacher.safetensors once there is a frozen teacher; for a single network, checkpoints.
+        validate: measures a few sub-networks. It is called with the phase's space in every process; each may measure some, and all
+            records are interleaved. The first record whose "subnet" is "largest" shows, by its "top1" or the task's other reported
+            score, whether training has collapsed.
+        progress: its `event` receives records of every phase start ("phase"), of the loss every 20 steps and before a validation
+            ("train"), of every validated sub-network ("validation"), of every return to a checkpoint ("rollback") and of an early
+            end ("note").
+        teacher: for phases with an external teacher: returns logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.
-        num_classes: of a network alone.
-        plan: of a network alone, for rates that differ from segment to segment.
+        num_classes: for a single network.
+        plan: for a single network with learning rates that differ between segments.
     """
 
     network: nn.Module
@@ -90,11 +90,11 @@ class Trainer:
         """Train from a checkpoint, or from the beginning, to the end of the schedule.
 
         Args:
-            start: such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
+            start: such as `checkpoint.latest(folder / "checkpoints")`; None to start from the beginning.
 
         Raises:
-            StoppedError: on request.
-            TrainingError: training diverges again and again; checkpoints hold finite weights only.
+            StoppedError: stopped on request.
+            TrainingError: training keeps diverging; checkpoints only hold finite weights.
             CheckpointError: the checkpoint belongs to another space or schedule, or the teacher's file is damaged.
             FileError: a checkpoint cannot be written.
         """
@@ -123,12 +123,12 @@ class Trainer:
 
     @property
     def supernet(self) -> Supernet | None:
-        """The network, if it is one."""
+        """The network if it is a supernet, else None."""
         return self.network if isinstance(self.network, Supernet) else None
 
     @property
     def checkpoints(self) -> Path:
-        """Their folder."""
+        """Folder of the checkpoints."""
         return self.folder / "checkpoints" if self.supernet else self.folder
 
     def _begin(self, start: checkpoint.Checkpoint | None) -> None:
@@ -170,13 +170,13 @@ class Trainer:
             self.state.renew_optimizer()
 
     def rehearse(self, frozen: nn.Module) -> None:
-        """Get ready for steps that change no weights, to time them, with a network in place of the frozen teacher."""
+        """Prepare for timing steps that change no weights, with a stand-in for the frozen teacher."""
         self.network.train()
         self.state, self._frozen = State(self.network, self.schedule), frozen
         self.state.rate_factor = 0.0
 
     def step(self, phase: Phase, within: int, groups: Groups | None) -> float:
-        """One step on some of these sub-networks; its learning rate. The loss stays on the device."""
+        """Take one step on some of these sub-networks and return its learning rate. The loss stays on the device."""
         state, settings, world, supernet = self.state, self.settings, self.world, self.supernet
         guide = self._guide(phase)
         device = next(self.network.parameters()).device
@@ -199,7 +199,7 @@ class Trainer:
         return rate
 
     def draw(self, phase: Phase) -> Groups | None:
-        """The sub-networks of this process in the next step; None of a network alone."""
+        """The sub-networks of this process in the next step; None for a single network."""
         if self.supernet is None:
             return None
         space, seeds = self.supernet.space.keep_largest(**phase.keep), [self.settings.seed, self.state.step]
@@ -210,7 +210,7 @@ class Trainer:
         return groups
 
     def _guide(self, phase: Phase) -> nn.Module | None:
-        """The teacher of a phase; None if it has none, or one of its own sub-networks."""
+        """The teacher of a phase; None if there is none or it is one of the sub-networks."""
         if not phase.distil or phase.teacher == "largest":
             return None
         if phase.teacher == "external":
@@ -222,13 +222,13 @@ class Trainer:
         return self._frozen
 
     def loss(self) -> float:
-        """The mean since the last time, read from the device here only."""
+        """Mean loss since the last call. This is the only place that reads it from the device."""
         loss = float(self.world.mean(torch.stack(self._recent).mean()))
         self._recent.clear()
         return loss
 
     def _logged(self, phase: Phase, rate: float) -> str:
-        """Report the loss; why the state is not worth keeping, "" if it is."""
+        """Report the loss. Return why the state should not be kept, or ""."""
         loss = self.loss()
         chance = self.settings.task.loss_at_first(self.num_classes) * (1 + self.schedule.recipe.distil_weight)
         if not math.isfinite(loss):
@@ -241,7 +241,7 @@ class Trainer:
         return ""
 
     def _validated(self, phase: Phase) -> str:
-        """Measure some sub-networks; why the state is not worth keeping, "" if it is."""
+        """Measure some sub-networks. Return why the state should not be kept, or ""."""
         state, supernet = self.state, self.supernet
         if supernet is None:
             return ""
@@ -272,7 +272,7 @@ class Trainer:
         return ""
 
     def _go_back(self, phase: Phase, reason: str) -> None:
-        """To the last state that was validated, with a lower rate."""
+        """Return to the last validated state, with a lower learning rate."""
         state = self.state
         if self.supernet is None:
             raise TrainingError(f"fine-tuning diverged near step {state.step}: {reason}")
@@ -292,7 +292,7 @@ class Trainer:
         self._report("rollback", phase, reason=reason, lost_step=lost, rate_factor=factor)
 
     def _finish(self, begun: int) -> None:
-        """Give the network the weights to keep: with patience, those of the best validation."""
+        """Load the final weights into the network; with patience, those of the best validation."""
         state = self.state
         if self.schedule.recipe.patience and (best := checkpoint.best(self.checkpoints)):
             if begun < state.step > best.step:
@@ -317,7 +317,7 @@ class Trainer:
 
 
 def _zero_residuals(supernet: Supernet, plan: Plan) -> None:
-    """Batch norms that end the branch around which a shortcut goes start at zero (Goyal et al., 2017)."""
+    """Zero-initialize the batch norm at the end of every residual branch (Goyal et al., 2017)."""
     for segment in plan.segments:
         norms = {op.name for op in segment.ops if isinstance(op, Norm)}
         for op in segment.ops:

@@ -1,6 +1,6 @@
-"""What a sub-network learns from a teacher: losses between two rows of logits (batch, classes), averaged over the batch.
+"""Distillation losses between a student's and a teacher's logits (batch, classes), averaged over the batch.
 
-Each returns the loss whose gradient is followed, and the number to report, which for the adaptive divergence is another.
+Each returns the loss to differentiate and the value to report; the two differ for the adaptive divergence.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..tasks.task import Task
 
-if TYPE_CHECKING:  # schedules, which know these by name, do without torch
+if TYPE_CHECKING:  # schedules refer to these by name, without torch
     from torch import Tensor
 
 CLIP = 5.0  # of q / p in the adaptive divergence
@@ -20,7 +20,7 @@ Divergence = Callable[[Any, Any], tuple[Any, Any]]  # of tensors
 
 
 def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the student's softmax with the teacher's (OFA, section 3.3), at temperature 1.
+    """Cross-entropy between the student's and the teacher's softmax at temperature 1 (OFA, section 3.3).
 
     Args:
         student: logits (batch, classes), of any precision.
@@ -62,12 +62,12 @@ DIVERGENCES: dict[str, Divergence] = {"cross_entropy": cross_entropy, "adaptive_
 
 
 def divergence_of(name: str, task: Task, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """A divergence by its name between what two networks say; of several labels an image summed over the labels' two outcomes."""
+    """The named divergence between two networks' logits; with several labels per image, summed over the labels."""
     (own, times), (wanted, _) = task.rows(student), task.rows(teacher)
     loss, reported = DIVERGENCES[name](own, wanted)
     return times * loss, times * reported
 
 
 def _precise(logits: Tensor) -> Tensor:
-    """At least float32: differences of logits overflow in half precision."""
+    """Convert to at least float32, since differences of logits overflow in half precision."""
     return logits.float() if logits.dtype.itemsize < 4 else logits

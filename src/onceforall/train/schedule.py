@@ -1,4 +1,4 @@
-"""`Schedule`: what is trained when. A schedule is data; the loop in `loop.py` follows any of them."""
+"""`Schedule`: what is trained when. A schedule is plain data; the loop in `loop.py` follows it."""
 
 import json
 import math
@@ -17,30 +17,30 @@ FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")
 LABELS = ("all", "largest")
-LATER = ("layer_decay", "drop_path", "patience", "balance")  # fields of a recipe that the first version of the format had not
+LATER = ("layer_decay", "drop_path", "patience", "balance")  # fields of a recipe that the first version of the format did not have
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one set of choices.
+    """A part of the training that trains one subset of the choices.
 
     Args:
         keep: how many of the largest choices are trained, as arguments of `Space.keep_largest`; {} trains the whole space.
-        steps: optimiser steps; 0 where only the first networks are made.
-        warmup_steps: of these, with linearly rising learning rate; the others follow a cosine to zero.
+        steps: optimizer steps; 0 to only create the initial networks.
+        warmup_steps: steps of linear warm-up; the learning rate of the remaining steps follows a cosine to zero.
         rate: peak learning rate.
-        subnets: sub-networks per step; their gradients are added up for one optimiser step.
+        subnets: sub-networks per step; their gradients are summed for one optimizer step.
         strategy: name in `STRATEGIES`.
-        distil: learn also from a teacher.
+        distil: whether to also learn from a teacher.
         teacher: "frozen" is the largest network as it was before the first phase with this teacher, "largest" is the largest
-            network of the same step (in-place distillation), "external" another model, given to `Trainer`.
-        labels: "all" sub-networks learn from the labels, or only the "largest", the first of the step.
-        divergence: how far from the teacher a sub-network is, a name in `DIVERGENCES`.
-        ramp: factor of the loss of all but the largest at the beginning of the phase; it rises linearly to 1 at its end.
-        cosine: which part of a cosine from the peak rate to zero the phase follows after its warm-up, so that two phases can share
-            one. A phase that does not begin at 0 keeps the optimiser's state of the one before.
-        sort: before the phase, sort channels by importance within the widths of this many largest expand ratios, the ones
-            trained so far. None: no sorting.
+            network of the same step (in-place distillation), "external" is another model passed to `Trainer`.
+        labels: "all" sub-networks learn from the labels, or only the "largest", which is the first of the step.
+        divergence: loss between teacher and sub-network, a name in `DIVERGENCES`.
+        ramp: factor of the loss of all sub-networks but the largest at the start of the phase; it rises linearly to 1 at the end.
+        cosine: the part of a cosine from the peak rate to zero that the phase follows after warm-up, so that two phases can share
+            one cosine. A phase that does not start at 0 keeps the optimizer state of the previous phase.
+        sort: before the phase, sort channels by importance within the widths of this many of the largest expand ratios (those
+            trained so far). None: no sorting.
     """
 
     name: str
@@ -93,28 +93,28 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each step is made, the same for all phases.
+    """Settings of every step, shared by all phases.
 
     Args:
         optimizer: "sgd" (Nesterov) or "adamw".
-        momentum: of SGD.
-        weight_decay: of convolution and linear weights and kernel matrices; batch norm and biases have none.
-        label_smoothing: of the loss on labels.
-        dropout: before the classifier.
-        distil_weight: factor of the loss on the teacher's softmax.
-        zero_residual: start the last batch norm of every block with a shortcut at zero, so that blocks start as identities.
-        clip: largest norm of the step's gradient; 0 does not clip.
-        clip_value: largest value of any entry of the step's gradient; 0 does not clip.
-        ema: decay per step of a running mean of the weights, which is what is validated and kept in the end; 0 for none. After t
-            steps it is at most (1 + t) / (10 + t).
-        layer_decay: factor of the learning rate from each segment of the network to the one before it: of the classifier it is
-            the schedule's, of the stem the smallest; 1 for the same rate everywhere.
-        drop_path: rate at which the last residual branch is left out for an image (stochastic depth); from the first branch on it
-            rises to that. Where a network that was brought has rates of its own, these stay.
-        patience: end when the mean accuracy has not risen in this many validations of the last phase, and keep the weights of the
-            best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
-        balance: how far the loss on labels makes up for uneven classes: an image counts in proportion to its class's number of
-            images to the power of minus this. 0: all images alike; 1: all classes alike.
+        momentum: momentum of SGD.
+        weight_decay: for convolution and linear weights and kernel matrices, not for batch norms and biases.
+        label_smoothing: smoothing of the loss on labels.
+        dropout: dropout rate before the classifier.
+        distil_weight: factor of the distillation loss.
+        zero_residual: initialize the last batch norm of every block with a shortcut to zero, so that blocks start as identities.
+        clip: maximum norm of the step's gradient; 0: no clipping.
+        clip_value: maximum absolute value of the gradient's entries; 0: no clipping.
+        ema: decay per step of a moving average of the weights, which is validated and kept as the result; 0: none. After t steps
+            the decay is at most (1 + t) / (10 + t).
+        layer_decay: factor of the learning rate from each segment to the one before it: the classifier trains at the schedule's
+            rate, the stem at the lowest; 1: the same rate everywhere.
+        drop_path: rate at which the last residual branch is dropped for an image (stochastic depth); the rate rises to this value
+            from the first branch on. A user's own network that has such rates keeps them.
+        patience: stop when the mean accuracy has not risen in this many validations of the last phase, and keep the best weights;
+            0: train to the end of the schedule and keep the last weights. Not for fine-tuning a single network.
+        balance: how strongly the loss on labels compensates for uneven classes: an image's weight is proportional to its class's
+            number of images to the power of -balance. 0: all images count equally; 1: all classes do.
     """
 
     batch_size: int = 64
@@ -187,7 +187,7 @@ class Schedule:
         raise IndexError("step lies beyond the schedule")
 
     def steps_done(self, steps: int) -> list[int]:
-        """Steps completed in each phase after `steps` steps in all."""
+        """Steps completed in each phase after `steps` total steps."""
         done = []
         for phase in self.phases:
             done.append(min(steps, phase.steps))
@@ -195,7 +195,7 @@ class Schedule:
         return done
 
     def to_json(self) -> str:
-        """The schedule as JSON text, as versions write it that know nothing of what is at its default."""
+        """The schedule as JSON text. Later fields are omitted at their defaults, so that older versions can read it."""
         data = {"format": FORMAT, **asdict(self)}
         data["recipe"] = {k: v for k, v in data["recipe"].items() if k not in LATER or v != getattr(Recipe, k)}
         return json.dumps(data, indent=1)
@@ -205,7 +205,7 @@ class Schedule:
         """Read what `to_json` wrote.
 
         Raises:
-            TrainingError: another format, fields that are missing or unknown, or values that they cannot have.
+            TrainingError: another format, missing or unknown fields, or invalid values.
         """
         try:
             data: dict[str, Any] = json.loads(text)
@@ -220,7 +220,7 @@ class Schedule:
 
 
 def learning_rate(phase: Phase, step: int) -> float:
-    """Learning rate of a step within its phase: linear warm-up, then its part of a cosine to zero, both per step."""
+    """Learning rate of a step within its phase: linear warm-up, then the phase's part of a cosine to zero."""
     if step < phase.warmup_steps:
         return phase.rate * (step + 1) / phase.warmup_steps
     begin, end = phase.cosine
@@ -229,7 +229,7 @@ def learning_rate(phase: Phase, step: int) -> float:
 
 
 def whole(what: str, value: int, least: int) -> None:
-    """Do nothing if this is a whole number that is large enough.
+    """Check that the value is a whole number of at least `least`.
 
     Raises:
         TrainingError: it is not.

@@ -1,8 +1,8 @@
-"""Ways to train all sub-networks, as schedules: how the budget is shared out, what is drawn, and what teaches.
+"""Schemes for training all sub-networks, as schedules: how the budget is divided, what is sampled, and what teaches.
 
-Every scheme is a function that returns a `Schedule`; `SCHEMES` has them by name. All take the space that is trained in the end, the
-optimizer steps of all phases together, the peak learning rate of the first phase, and the recipe that the phases share; most take
-`warmup`, the share of the steps with rising rate, and `subnets`, how many sub-networks are trained per step.
+Each scheme is a function that returns a `Schedule`; `SCHEMES` lists them by name. All take the full space, the total number of
+optimizer steps, the peak learning rate of the first phase, and the recipe shared by all phases. Most also take `warmup`, the share
+of warm-up steps, and `subnets`, the number of sub-networks trained per step.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from ..errors import TrainingError
 from ..space import Space
 from .schedule import Phase, Recipe, Schedule
 
-# Epochs, warm-up share, learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
+# The paper's epochs, warm-up shares, learning rates relative to the first phase, and sub-networks per step (appendix B):
 # the largest network, elastic kernel, elastic depth in two steps, elastic expand ratio in two steps.
 PAPER_EPOCHS = {"largest": 180.0, "kernel": 125.0, "depth": 150.0, "expand": 150.0}
 PAPER_RATES = {"largest": 1.0, "kernel": 0.96 / 2.6, "first": 0.08 / 2.6, "depth": 0.24 / 2.6, "expand": 0.24 / 2.6}
@@ -37,18 +37,18 @@ def progressive_shrinking(
     subnets: Mapping[str, int] = PAPER_SUBNETS,
     strategy: str = "uniform",
 ) -> Schedule:
-    """The paper's schedule scaled to a number of steps: the largest network first, then each dimension narrowed step by step.
+    """The paper's schedule scaled to a number of steps: the largest network first, then each dimension is narrowed step by step.
 
-    Resolution is elastic throughout. A dimension with one choice has no phase; with three choices it is opened in two. Widths
-    of stages, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand". Attention heads
+    Resolution is elastic throughout. A dimension with one choice has no phase; one with three choices is opened in two. Stage
+    widths, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand". Attention heads
     are opened together with the expand ratios.
 
     Args:
-        epochs: relative length of "largest", "kernel", "depth" and "expand".
-        rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
-        warmups: shares of the phases in which the rate rises, with the names of `rates`.
+        epochs: relative lengths of "largest", "kernel", "depth" and "expand".
+        rates: peak learning rates relative to `rate`; "first" is for the first of a dimension's two phases.
+        warmups: warm-up share of each phase, with the same names as `rates`.
         subnets: sub-networks per step, by dimension.
-        strategy: how they are drawn where they are several; a phase with one draws it uniformly.
+        strategy: how they are sampled in phases with several; a phase with one samples it uniformly.
 
     Raises:
         TrainingError: fewer steps than phases.
@@ -85,12 +85,12 @@ def progressive_shrinking(
 
 
 def single_path(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
-    """One uniformly drawn sub-network a step, from the labels alone: the simplest baseline (SPOS, 2020)."""
+    """One uniformly sampled sub-network per step, trained on the labels alone: the simplest baseline (SPOS, 2020)."""
     return Schedule((_whole("single-path", steps, rate, warmup, subnets=1, distil=False),), recipe)
 
 
 def all_sizes(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
-    """One sub-network a step, from the labels alone, small and large ones as often: best where weights are trained already."""
+    """One sub-network of any size per step, trained on the labels alone: best where the weights are already trained."""
     phase = _whole("all-sizes", steps, rate, warmup, subnets=1, strategy="all_sizes", distil=False)
     return Schedule((phase,), recipe)
 
@@ -106,7 +106,7 @@ def sandwich(
     strategy: str = "sandwich",
     divergence: str = "cross_entropy",
 ) -> Schedule:
-    """One phase: the largest network learns from the labels, the smallest and random ones from it, in the same step (BigNAS, 2020).
+    """One phase; in each step the largest network learns from the labels, the smallest and random ones from it (BigNAS, 2020).
 
     Args:
         strategy: "sandwich" or "best_up".
@@ -122,9 +122,9 @@ def sandwich(
 def coupled(
     space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05, subnets: int = 4, alone: float = 180 / 330
 ) -> Schedule:
-    """The largest network alone, for a share of the steps, then networks whose depths and ratios go together, distilled from it.
+    """The largest network alone for a share of the steps, then networks with coupled depths and ratios, distilled from it.
 
-    The rates of the phases have the paper's proportions (CompOFA, 2021).
+    The learning rates of the phases have the paper's proportions (CompOFA, 2021).
     """
     if steps < 3:
         raise TrainingError(f"{steps} steps for 3 phases: train for more epochs, or use more images or a smaller batch")
@@ -156,8 +156,8 @@ def delayed_shrinking(
     """The largest network alone for half of the steps, then the sandwich; one cosine over both (DεpS, 2024).
 
     Args:
-        delay: share of the steps before shrinking begins.
-        ramp: what the smaller networks' loss is multiplied by when shrinking begins; it rises to 1.
+        delay: share of the steps before shrinking starts.
+        ramp: factor of the smaller networks' loss when shrinking starts; it rises to 1.
     """
     if steps < 2:
         raise TrainingError(f"{steps} steps for 2 phases: train for more epochs, or use more images or a smaller batch")

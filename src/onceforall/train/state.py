@@ -1,4 +1,4 @@
-"""What a training is made of at one moment, saved as a checkpoint and restored bit by bit."""
+"""The full state of a training, which is saved as a checkpoint and restored bit for bit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,20 +24,20 @@ FACTS = {"seconds": 0.0, "rate_factor": 1.0, "rollbacks": 0, "best_top1": 0.0, "
 
 
 class State:
-    """Weights of a supernet or another network, optimiser, running mean of the weights, and counters.
+    """Weights of a supernet or another network, the optimizer, the moving average of the weights, and counters.
 
     Attributes:
-        step: optimiser steps done.
-        seconds: spent on them.
-        rate_factor: of the schedule's learning rate; less than 1 after a rollback.
-        rollbacks: number of times that training went back to a checkpoint because it diverged.
-        best_top1: of the largest network in any validation.
-        best_mean: mean top-1 of the networks of a validation, of the best one.
+        step: optimizer steps completed.
+        seconds: time spent on them.
+        rate_factor: factor of the schedule's learning rate; below 1 after a rollback.
+        rollbacks: how often training returned to a checkpoint because it diverged.
+        best_top1: best top-1 of the largest network in any validation.
+        best_mean: best mean top-1 of a validation's networks.
         stale: validations since the best one.
     """
 
     def __init__(self, network: nn.Module, schedule: Schedule, plan: Plan | None = None) -> None:
-        """A state before the first step; `plan` is the network's, for rates that differ from segment to segment."""
+        """The state before the first step; `plan` is the network's, for learning rates that differ between segments."""
         self.network, self.schedule = network, schedule
         self.step, self.seconds, self.rate_factor, self.rollbacks, self.best_top1 = 0, 0.0, 1.0, 0, 0.0
         self.best_mean, self.stale = 0.0, 0
@@ -48,7 +48,7 @@ class State:
             self.ema = {name: p.detach().clone() for name, p in network.named_parameters()}
 
     def renew_optimizer(self) -> None:
-        """Forget momentum, as at the start of a phase."""
+        """Reset the optimizer, as at the start of a phase."""
         self.optimizer = new_optimizer(self.network, self.schedule.recipe, self.shares)
 
     def set_rate(self, rate: float) -> None:
@@ -56,7 +56,7 @@ class State:
             group["lr"] = rate * group["share"]
 
     def follow(self) -> None:
-        """Move the running mean towards the present weights; at first faster, so that the initial weights are soon forgotten."""
+        """Update the moving average of the weights; faster at first, so that the initial weights are soon forgotten."""
         if self.ema:
             decay = min(self.schedule.recipe.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
@@ -64,7 +64,7 @@ class State:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the network has the running mean of the weights, if there is one."""
+        """Context in which the network has the moving average of the weights, if there is one."""
         weights = {name: p.detach().clone() for name, p in self.network.named_parameters()} if self.ema else {}
         copy_into(self.network, self.ema)
         try:
@@ -73,7 +73,7 @@ class State:
             copy_into(self.network, weights)
 
     def judge(self, scores: list[float]) -> bool:
-        """Whether these scores of a validation are better, in the mean, than those of all before, where that counts."""
+        """Record a validation's scores; return whether their mean is the best so far and patience is on."""
         mean = sum(scores) / len(scores) if scores else 0.0
         better = mean > self.best_mean
         self.best_mean, self.stale = max(mean, self.best_mean), 0 if better else self.stale + 1
@@ -85,23 +85,23 @@ class State:
         return 0 < self.schedule.recipe.patience <= self.stale
 
     def finish(self) -> None:
-        """Give the network the weights to keep."""
+        """Load the final weights into the network."""
         copy_into(self.network, self.ema)
 
     def finite(self) -> bool:
-        """Whether all weights are; reads from the device once."""
+        """Whether all weights are finite; reads from the device once."""
         return bool(torch.stack([p.isfinite().all() for p in self.network.parameters()]).all())
 
     def save(self, folder: Path, *, good: bool, best: bool = False) -> None:
-        """Write a checkpoint; a good one is one to go back to, the best one to end with.
+        """Write a checkpoint; see `checkpoint.save` for `good` and `best`.
 
         Raises:
-            FileError: it cannot be written; earlier ones are still there.
+            FileError: it cannot be written; earlier ones are intact.
         """
         tensors = {f"model.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
         for name, parameter in self.network.named_parameters():
-            if parameter in self.optimizer.state:  # parameters that were not trained yet have none
+            if parameter in self.optimizer.state:  # parameters not trained yet have no state
                 state = self.optimizer.state[parameter]
                 tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         facts: dict[str, Any] = {name: getattr(self, name) for name in FACTS}
@@ -109,7 +109,7 @@ class State:
         checkpoint.save(folder, checkpoint.Checkpoint(self.step, tensors, facts), good=good, best=best)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Become what was saved.
+        """Restore a saved state.
 
         Raises:
             CheckpointError: it belongs to another space or schedule.
@@ -127,7 +127,7 @@ class State:
         for name, value in part_of(saved.tensors, "optimizer.").items():
             owner, _, key = name.rpartition("/")
             parameter = parameters[owner]
-            # momentum has its parameter's memory format, so that a resumed run adds in the same order
+            # momentum gets its parameter's memory format, so that a resumed run adds in the same order
             self.optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value) if value.ndim else value
 
 
@@ -145,13 +145,13 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = True, sync_norm: bool = False) -> nn.Module:
-    """The largest network, frozen: made now and written, or read back. It runs in train mode, on batch statistics, without dropout.
+    """The frozen largest network, created and written, or read back. It runs in train mode (batch statistics), without dropout.
 
     Args:
-        supernet: of which it is the largest network.
-        make: now, from the present weights.
-        write: the file, if it is made now.
-        sync_norm: batch statistics are those of all processes.
+        supernet: the supernet whose largest network it is.
+        make: create it from the current weights instead of reading the file.
+        write: write the file if it is created.
+        sync_norm: use batch statistics over all processes.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another run.
@@ -175,12 +175,12 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
 
 
 def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float]) -> torch.optim.Optimizer:
-    """SGD or AdamW, with weight decay on weights and kernel matrices only: not on position embeddings, tokens and tables.
+    """SGD or AdamW, with weight decay on weights and kernel matrices only, not on position embeddings, tokens and tables.
 
     Args:
-        network: whose parameters are trained.
-        recipe: says how.
-        shares: of the learning rate, by the names of parameters or of the layers that they belong to; 1 for others.
+        network: the network whose parameters are trained.
+        recipe: the optimizer's settings.
+        shares: factors of the learning rate, by the name of a parameter or its layer; 1 for others.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in network.named_parameters():
@@ -191,16 +191,16 @@ def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float
         {"params": own, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0}
         for (share, decays), own in sorted(groups.items(), key=lambda group: group[0], reverse=True)
     ]
-    with loading():  # the first optimiser of a process loads torch._dynamo
+    with loading():  # the first optimizer of a process loads torch._dynamo
         if recipe.optimizer == "sgd":
             return torch.optim.SGD(made, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
         return torch.optim.AdamW(made, lr=0.0)
 
 
 def rate_shares(plan: Plan, decay: float) -> dict[str, float]:
-    """Shares of the learning rate, by the names of layers and tensors: 1 in the last segment, `decay` times less in each before it.
+    """Factors of the learning rate by layer or tensor name: 1 in the last segment, multiplied by `decay` in each one before it.
 
-    What several segments share has the rate of the first.
+    A tensor shared by several segments has the first one's rate.
     """
     found: dict[str, float] = {}
     for place, segment in enumerate(reversed(plan.segments) if decay < 1 else ()):
@@ -213,7 +213,7 @@ def rate_shares(plan: Plan, decay: float) -> dict[str, float]:
 
 
 def copy_into(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Overwrite the parameters of these names."""
+    """Overwrite the named parameters."""
     with torch.no_grad():
         for name, value in weights.items():
             network.get_parameter(name).copy_(value)

@@ -18,7 +18,7 @@ from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
 PRECISIONS = ("float32", "bfloat16")
-Batch = tuple[Tensor, Tensor]  # images (n, c, height, width); labels as the task has them, or shares of classes (n, classes)
+Batch = tuple[Tensor, Tensor]  # images (n, c, height, width); labels in the task's form, or shares of classes (n, classes)
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Settings:
     """How a schedule is followed.
 
     Args:
-        validate_every: steps between validations; the end of a phase is always validated.
-        checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
+        validate_every: steps between validations; every phase also ends with one.
+        checkpoint_every_s: seconds between checkpoints; validations and phase ends are also followed by one.
         sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
-        same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
+        same_archs: all processes train the same sub-networks in a step; otherwise each draws its own, at the same resolution.
         precision: "float32", or "bfloat16" for the networks' passes; see `in_precision`.
-        class_weights: factors of the loss on labels, one for each class, see `Task.weights`; () for none.
-        task: whether an image has one class, or any number of labels.
-        chance: what a network that has learnt nothing scores, see `Task.chance`; None for one part in all classes.
+        class_weights: factors of the loss on labels, one per class, see `Task.weights`; () for none.
+        task: whether an image has one class or any number of labels.
+        chance: score of an untrained network, see `Task.chance`; None for 1 / classes.
     """
 
     seed: int = 0
@@ -68,22 +68,22 @@ def train_step(
     within: int = 0,
     reduce: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Gradients of all sub-networks are added up, then the optimizer takes one step.
+    """Sum the gradients of all sub-networks, then take one optimizer step.
 
-    The loss of each is the task's with the labels, plus `recipe.distil_weight` times the divergence from the teacher. Costs
-    the sum of its sub-networks and of the teacher's forward pass; nothing is read from the device.
+    Each sub-network's loss is the task's loss on the labels plus `recipe.distil_weight` times the divergence from the teacher. The
+    cost is that of all sub-networks plus the teacher's forward pass; nothing is read from the device.
 
     Args:
-        network: a supernet, or one network alone; in train mode.
-        archs: the sub-networks, the largest one first where the phase treats it differently; None for a network alone, whose
-            dropout layers are its own.
-        optimizer: of the network's parameters.
-        recipe: see `Recipe`; where the first sub-network teaches the others, dropout and drop path are for it alone.
-        phase: what teaches, who sees the labels, and how much the others count.
-        teacher: a network that gives logits, or None.
+        network: a supernet or a single network, in train mode.
+        archs: the sub-networks, the largest one first if the phase treats it differently; None for a single network, which keeps
+            its own dropout layers.
+        optimizer: the optimizer of the network's parameters.
+        recipe: see `Recipe`; if the first sub-network teaches the others, only it has dropout and drop path.
+        phase: the teacher, who learns from the labels, and the weight of the smaller networks.
+        teacher: a network that returns logits, or None.
         settings: precision of the networks' passes (losses, gradients and weights are float32), and `sync_norm`.
-        within: the step of the phase, which `Phase.ramp` goes by.
-        reduce: called between the last backward pass and the optimizer's step, to add up gradients over processes.
+        within: index of the step in its phase, for `Phase.ramp`.
+        reduce: called between the last backward pass and the optimizer step, to sum gradients over processes.
 
     Returns:
         The mean of the reported losses, detached.
@@ -129,15 +129,15 @@ def choose_subnets(
     settings: Settings = Settings(),  # frozen
     mean: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> list[Arch]:
-    """One architecture of each group: the one with the lowest loss on the images, where there is a choice.
+    """Pick one architecture from each group: the one with the lowest loss on the images.
 
-    Reads from the device once, and only if there is a choice.
+    Reads from the device once, and only if a group has several.
 
     Args:
-        supernet: in train mode; nothing is written to it.
-        groups: from a strategy.
+        supernet: in train mode; it is not changed.
+        groups: drawn by a strategy.
         settings: task, precision and `sync_norm`.
-        mean: of the losses over processes that must choose alike.
+        mean: averages the losses over processes that must make the same choice.
     """
     (images, labels), tried = batch, [group for group in groups if len(group) > 1]
     if not tried:
@@ -151,17 +151,17 @@ def choose_subnets(
 
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Inside, convolutions and linear layers compute in this type ("bfloat16": torch.autocast); weights stay float32."""
+    """Context in which convolutions and linear layers compute in this type ("bfloat16": torch.autocast); weights stay float32."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
 def wide(logits: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Convert to at least float32."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; from pinned memory, a copy to a GPU does not hold up this process."""
+    """Move a tensor to the device; copies to a GPU go through pinned memory and do not block."""
     if device.type == "cuda" and not tensor.is_cuda:
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -169,7 +169,7 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def torch_seed(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
-    """Torch's own generators, used by dropout, are functions of (seed, step, rank) inside, and untouched outside."""
+    """Context in which torch's own generators, used by dropout, are seeded by (seed, step, rank); restored afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
         words = [seed, step, 1] if rank == 0 else [seed, step, 1, rank]

@@ -1,7 +1,7 @@
-"""Strategies draw the sub-networks of one step: pure functions of (space of the phase, number, generator) -> groups.
+"""Strategies sample the sub-networks of one step: pure functions (space of the phase, number, generator) -> groups.
 
-Each group is one sub-network of the step. A group of several architectures is a choice that the step's images decide: the one with
-the lowest loss is trained. All architectures of a step have one resolution. A new strategy is one function here and one line
+Each group yields one sub-network of the step. From a group of several architectures, the one with the lowest loss on the step's
+images is trained. All architectures of a step have the same resolution. A new strategy is one function here and one line
 in `STRATEGIES`.
 """
 
@@ -18,8 +18,8 @@ from ..space import Space
 
 Groups = list[tuple[Arch, ...]]
 Strategy = Callable[[Space, int, np.random.Generator], Groups]
-CANDIDATES = 3  # of best-up
-POOL = 128  # networks from which those near a target are taken
+CANDIDATES = 3  # per sub-network in best-up
+POOL = 128  # networks from which the candidates near a target are taken
 
 
 def uniform(space: Space, number: int, rng: np.random.Generator) -> Groups:
@@ -28,16 +28,16 @@ def uniform(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
 
 def draw_sandwich(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """The largest and the smallest sub-network and random ones between (BigNAS, 2020)."""
+    """The largest and the smallest sub-network, and random ones in between (BigNAS, 2020)."""
     drawn = _uniform(space, max(1, number - 2), rng)
     resolution = drawn[0].resolution
     return _alone([space.largest(resolution), space.smallest(resolution), *drawn][:number])
 
 
 def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """The largest or the smallest sub-network, with equal odds, and random ones.
+    """The largest or the smallest sub-network, with equal probability, and random ones.
 
-    For short schedules, in which uniform draws alone train the two ends too rarely.
+    For short schedules, in which uniform sampling trains the two ends too rarely.
     """
     drawn = _uniform(space, max(1, number - 1), rng)
     end = space.largest if rng.random() < 0.5 else space.smallest
@@ -45,11 +45,11 @@ def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
 
 def draw_all_sizes(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """Sub-networks of all sizes alike: each draws how large it is, and every choice goes by that, with chance.
+    """Sub-networks of all sizes equally: each first draws a size level, then its choices at random around that level.
 
-    Of uniform draws nearly all are of middling size, since they are made of many choices: the largest and the smallest networks,
-    and those near them, are hardly trained. Here a network draws a level from 0 to 1, and of n values a choice takes a binomial one
-    of n - 1 trials with it.
+    Nearly all uniform samples are of medium size, since they combine many choices, so networks near the smallest and the largest
+    are hardly trained. Here each network draws a level in [0, 1], and a choice of n values takes a binomial index with n - 1 trials
+    and this probability.
     """
     sizes = np.array([len(column.choices) for column in space.columns])
     rows = rng.binomial(sizes - 1, rng.random((number, 1))).astype(np.int16)
@@ -58,9 +58,9 @@ def draw_all_sizes(space: Space, number: int, rng: np.random.Generator) -> Group
 
 
 def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """The sandwich, but for each random sub-network three candidates near a MACs target, of which the best one is trained.
+    """The sandwich, but each random sub-network is the best of three candidates near a MACs target (AttentiveNAS, 2021).
 
-    Targets are uniform between the MACs of the smallest and the largest network at the step's resolution (AttentiveNAS, 2021).
+    Targets are uniform between the MACs of the smallest and the largest network at the step's resolution.
     """
     first = space.sample(rng)
     resolution = first.resolution
@@ -70,12 +70,12 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
     table = _macs(space)
     low, high = table.estimate([space.smallest(resolution), space.largest(resolution)])
     pool = space.sample_genes(rng, POOL)
-    # uniform draws are alike in MACs: half of the pool leans to one end or the other
+    # uniform samples have similar MACs, so half of the pool leans to one end or the other
     sizes = np.array([len(column.choices) for column in space.columns])
     leaning = rng.binomial(sizes - 1, rng.random((POOL, 1))).astype(np.int16)
     pool = canonical(space.columns, np.concatenate([pool, leaning]))
     pool[:, 0] = space.resolutions.index(resolution)
-    pool = np.unique(pool, axis=0)  # in a small space, candidates would be one network three times
+    pool = np.unique(pool, axis=0)  # in a small space, all candidates could be the same network
     macs = table.estimate(pool)
     groups = []
     for target in rng.uniform(low, high, number - 2):
@@ -85,9 +85,9 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
 
 def draw_coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """Depth, expand ratio and heads of a stage go together, small with small and large with large (CompOFA, 2021).
+    """Couple the depth, expand ratio and heads of each stage, small with small and large with large (CompOFA, 2021).
 
-    With three depths and three ratios in five stages these are 243 networks, times the kernels, which are drawn for each block.
+    Three depths and three ratios in five stages give 243 networks, times the kernels, which are drawn per block.
     """
     resolution = space.resolutions[int(rng.integers(len(space.resolutions)))]  # as rng.choice draws numbers
     archs = []
@@ -131,5 +131,5 @@ def _uniform(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
 
 @lru_cache(maxsize=8)
 def _macs(space: Space) -> CostTable:
-    """MACs of the space's networks; the classifier is the same for all, so its size does not matter here."""
+    """MACs of the space's networks; the size of the classifier does not matter here, as it is the same for all."""
     return macs_table(segment_table(space, 1))

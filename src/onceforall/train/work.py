@@ -1,4 +1,4 @@
-"""How much there is to compute in a schedule, for time estimates and budgets."""
+"""The amount of computation in a schedule, for time estimates and budgets."""
 
 from collections import deque
 from statistics import median
@@ -14,7 +14,7 @@ DRAWS = 64
 
 
 def work_per_step(schedule: Schedule, space: Space, num_classes: int) -> list[float]:
-    """Expected multiply-accumulates of one step, for each phase: forward and backward count three forward passes.
+    """Expected multiply-accumulates per step for each phase; a forward and backward pass count as three forward passes.
 
     An external teacher is not counted.
     """
@@ -29,7 +29,7 @@ def work_per_step(schedule: Schedule, space: Space, num_classes: int) -> list[fl
 
 
 def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
-    """Multiply-accumulates of steps that train these groups, for one image; `table` holds those of the whole space's networks."""
+    """Multiply-accumulates per image of steps that train these groups; `table` holds the MACs of the whole space's networks."""
     groups = [group for draw in draws for group in draw]
     macs = 3 * table.estimate([group[0] for group in groups]).sum()
     if tried := [arch for group in groups if len(group) > 1 for arch in group]:
@@ -40,12 +40,12 @@ def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
     return float(macs)
 
 
-RECENT = 51  # stretches between reports, and pauses, whose middle counts: what disturbs fewer than half of them has no effect
-FOLLOW = 0.1  # share of the way from the last answer to the present estimate, at each report
+RECENT = 51  # intervals between reports, and pauses, in a median: disturbances of fewer than half have no effect
+FOLLOW = 0.1  # exponential smoothing of the estimate, per report
 
 
 class Remaining:
-    """Tell it about every report; it answers with the seconds that are left.
+    """Estimates the remaining seconds; call it at every progress report.
 
     Args:
         total: work of the whole training, in any unit.
@@ -56,15 +56,15 @@ class Remaining:
         self.last: tuple[float, float] | None = None
         self.start, self.paused_until = 0.0, 0.0
         self.rates: deque[float] = deque(maxlen=RECENT)  # seconds per unit of work
-        self.pauses: deque[float] = deque(maxlen=RECENT)  # seconds that no work was done, such as for a validation
+        self.pauses: deque[float] = deque(maxlen=RECENT)  # seconds without work, such as a validation
         self.reports, self.paused, self.rate, self.new_pause = 0, 0, 0.0, True
 
     def __call__(self, done: float, seconds: float) -> float | None:
-        """Seconds left, None while nothing is known.
+        """Remaining seconds, None while unknown.
 
         Args:
-            done: work so far.
-            seconds: that it took.
+            done: work completed so far.
+            seconds: time it took.
         """
         if self.last is None:
             self.start = done
@@ -85,7 +85,7 @@ class Remaining:
         return max(0.0, left * self.rate + between)
 
     def _pause(self, done: float, seconds: float) -> None:
-        """Reports without work in between are of one pause."""
+        """Record a pause; consecutive reports without work in between extend it."""
         self.paused_until = done
         if self.new_pause:
             self.pauses.append(seconds)

@@ -18,16 +18,16 @@ from torch.distributed.rendezvous import rendezvous
 from ..errors import TrainingError
 from ..nn.layers import add_up, exchanging
 
-PATIENCE_S = 600.0  # for the other processes to come
-LONGEST = timedelta(days=1)  # that an exchange waits, as while the first process decodes; one that dies closes its connections
+PATIENCE_S = 600.0  # to wait for the other processes to start
+LONGEST = timedelta(days=1)  # to wait in an exchange, e.g. while the first process decodes; a dead one closes its connections
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together. An exchange raises `TrainingError` when another of them has ended.
+    """This process among the processes that train together. An exchange raises `TrainingError` if another process has ended.
 
     Args:
-        rank: of this process, from 0.
+        rank: index of this process, from 0.
     """
 
     rank: int = 0
@@ -35,7 +35,7 @@ class World:
 
     @classmethod
     def join(cls, device: str = "cpu") -> "World":
-        """The processes that torchrun started; this one alone where it did not.
+        """Join the processes that torchrun started; without torchrun, the world is this process alone.
 
         Raises:
             TrainingError: torchrun's variables are there but the processes do not find each other.
@@ -44,8 +44,8 @@ class World:
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            # Optimisers load this. Loaded later, its functions hold the group as a default argument, so that `leave` does not end
-            # gloo's threads, and one of them may abort the process at its exit (torch 2.15).
+            # Optimizers import this. Imported later, its functions hold the group as a default argument, so `leave` does not end
+            # gloo's threads, and one of them may abort the process at exit (torch 2.15).
             import torch.distributed.nn  # noqa: F401
 
             try:
@@ -60,7 +60,7 @@ class World:
     @classmethod
     @contextmanager
     def joined(cls, device: str = "cpu") -> Iterator["World"]:
-        """`join` for the length of a with statement, and `leave` at its end."""
+        """Context manager that calls `join` at the start and `leave` at the end."""
         world = cls.join(device)
         try:
             yield world
@@ -68,7 +68,7 @@ class World:
             world.leave()
 
     def leave(self) -> None:
-        """Part from the other processes, after the last exchange."""
+        """Disconnect from the other processes, after the last exchange."""
         if self.size > 1:
             dist.destroy_process_group()
 
@@ -78,13 +78,13 @@ class World:
         return self.rank == 0
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter], *, same: bool = False) -> None:
-        """Replace every gradient by the mean over the processes, in one exchange.
+        """Replace every gradient with its mean over the processes, in one exchange.
 
-        A parameter that got a gradient in some process only counts as zero in the others.
+        A gradient that exists only in some processes counts as zero in the others.
 
         Args:
-            parameters: in the same order everywhere.
-            same: the same ones have gradients in all processes, which spares asking.
+            parameters: in the same order in all processes.
+            same: all processes have gradients for the same parameters, so that they need not compare.
         """
         if self.size == 1:
             return
@@ -118,25 +118,25 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             add_up(torch.zeros(1))
 
 
 def _meeting(store: Store, rank: int, size: int) -> str:
-    """A name that only the processes that are here now know.
+    """A store prefix that only the currently running processes know.
 
-    When torchrun restarts all processes after one was killed, its store still holds the addresses of the earlier ones (torch
-    2.15), and a process that reads one too early calls the dead. Nothing is stored under this name yet.
+    When torchrun restarts all processes after one was killed, its store still holds the addresses of the previous ones (torch
+    2.15), and a process that reads too early would connect to a dead one. Nothing is stored under the new prefix yet.
 
     Raises:
-        RuntimeError: some have not come.
+        RuntimeError: some processes did not appear.
     """
     store.set(f"here/{rank}", uuid.uuid4().hex)
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         meeting = "/".join(store.get(f"here/{other}").decode() for other in range(size))
-        store.set(f"{meeting}/{rank}", "")  # the dead cannot have seen a meeting that has this process in it
+        store.set(f"{meeting}/{rank}", "")  # a dead process cannot know a meeting that includes this one
         if store.check([f"{meeting}/{other}" for other in range(size)]):
             return meeting
         time.sleep(0.05)

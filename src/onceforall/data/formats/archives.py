@@ -15,16 +15,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ...common.files import reading_or_writing
+from ...common.files import reading_or_writing, why_not_the_file
 from ...errors import DataError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
-from .label_lists import label_text
+from .label_lists import label_text, order_of
 from .linked import HEAD, hash_of_head
 from .parquet_names import Place, choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
-from .tables import TABLES, order_of
+from .tables import TABLES
 
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
@@ -32,7 +32,7 @@ LABEL = ".cls"  # WebDataset's suffix for a class
 MOST_LINKS = 40  # after each other, as systems follow them
 MOST_NAME = 4096  # letters of what a link leads to
 MOST_BYTES = 1 << 28  # of one image's file
-LINK = "link in an archive, which is not followed"
+LINK = "link in an archive (not followed)"
 NO_TABLES = "what is in an archive's tables ({}) is not read: unpack it for them; in shards, KEY.cls beside KEY.jpg is its class"
 ONE_BY_ONE = "of its archives ({}) give one, or shards (.tar) with KEY.cls beside KEY.jpg"
 SECOND = "second image of a sample of a shard"
@@ -386,4 +386,5 @@ def _opening(path: Path) -> Iterator[None]:
         with reading_or_writing(path):
             yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: not a zip or tar archive, or damaged ({error}): fetch it again") from error
+        why = why_not_the_file(path) or f"not a zip or tar archive, or damaged ({error}): fetch it again"
+        raise DataError(f"{path}: {why}") from error

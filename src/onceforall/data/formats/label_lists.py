@@ -48,6 +48,14 @@ def label_text(value: Any, where: str) -> str | None:
     raise DataError(f"{where} has the label {value!r}: expected one name or whole number; --label NAME takes another column")
 
 
+def order_of(name: str) -> tuple[bool, int, str]:
+    """Of names of classes: numbers by their size, before names."""
+    try:
+        return False, int(name), name
+    except ValueError:
+        return True, 0, name
+
+
 def require_one_label(values: Sequence[Any], where: str) -> None:
     """Do nothing unless a column's texts plainly are lists, of which none would be a class of its own.
 

@@ -331,8 +331,9 @@ def _opening(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
-        reason = why_not_the_file(path) or " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
+        reason = " ".join(str(error).split())[:200]
+        why = why_not_the_file(path) or f"not a Parquet file, or damaged ({reason}): fetch it again"
+        raise DataError(f"{path}: {why}") from error
 
 
 def _read(path: Path, names: list[str]) -> Any:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...common.readable import plural
 from ...errors import DataError
-from .label_lists import LIST_COLUMNS, columns_of, label_text, matrix_of, reader_of, truth
-from .tables import LABELS, order_of
+from .label_lists import LIST_COLUMNS, columns_of, label_text, matrix_of, order_of, reader_of, truth
+from .tables import LABELS
 
 Rows = list[tuple[str, ...]]
 

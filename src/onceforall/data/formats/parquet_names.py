@@ -11,10 +11,9 @@ import numpy as np
 
 from ...errors import DataError
 from ..originals import Indices
-from .label_lists import no_group
+from .label_lists import no_group, order_of
 from .scan import LeftOut, printable, same_name
 from .split_names import Role, arrange, mentions_role, role_of
-from .tables import order_of
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
 OTHER_SPLIT = "Parquet file without a split's name"

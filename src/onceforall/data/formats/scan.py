@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf"
 PICTURES = (
     *CAMERA, ".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".tga", ".dds", ".exr", ".hdr", ".dcm", ".xcf",
 )  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of images that tables name, perhaps without
 # So common beside images that looking into a million of them would take longer than the images.
 NEVER_IMAGES = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".npy", ".parquet")
 SYSTEM_FOLDERS = frozenset(
@@ -31,6 +32,7 @@ SYSTEM_FOLDERS = frozenset(
 )  # fmt: skip
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", "picasa.ini", ".picasa.ini"})
 
+UNNAMED = "image that no row names"
 SYSTEM_FOLDER = "folder of the system or a tool"
 HIDDEN_FOLDER = "folder hidden by a dot before the name (rename it if it is a class)"
 RUN_FOLDER = "folder of a run of ofa"
@@ -246,3 +248,13 @@ def _made_here(folder: str) -> str:
             if start in file.read(1 << 20):
                 return what
     return ""
+
+
+def note_unnamed(root: Path, used: Set[str], without: Set[str], left_out: LeftOut) -> None:
+    """Images in the folders of those that rows name, and that no row names, be it one `without` a label."""
+    base, named = root if root.is_dir() else root.parent, used | without
+    for folder in sorted({os.path.dirname(path) for path in used}):
+        with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:
+                    left_out.setdefault(UNNAMED, []).append(printable(os.path.relpath(entry.path, base)))

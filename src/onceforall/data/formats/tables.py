@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,13 @@ from .label_lists import (
     label_text,
     matrix_of,
     no_group,
+    order_of,
     reader_of,
     require_classes,
     require_one_label,
     truth,
 )
-from .scan import LeftOut, listed, mark_of, printable, shown, walk
+from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, printable, shown, walk
 from .split_names import COLUMNS, Role, arrange, role_of, tells_split
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -46,7 +47,6 @@ LABELS = (
     "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
     "labelname",
 )  # fmt: skip
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # tried where a name has none
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
 MOST_BYTES = 1 << 31
 MOST_COLUMNS = 6  # that messages name
@@ -55,7 +55,6 @@ END = "\0"  # a row after the last one
 NO_LABEL = "row without a label"
 NO_FILE = "image named by a row, but not there"
 TWICE = "row of an image that another row names"
-UNNAMED = "image that no row names"
 
 Row = Mapping[str, Any]
 
@@ -139,7 +138,7 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     names = sorted({name for split in splits for entry in split for name in entry.labels}, key=order_of)
     if rows[0].by_column:  # labels in the order of the columns that were asked for
         names = list(dict.fromkeys(name for one in rows for name in one.labels))
-    _note_unnamed(root, splits, set().union(*(one.without for one in rows)), left_out)
+    note_unnamed(root, {entry.path for split in splits for entry in split}, set().union(*(one.without for one in rows)), left_out)
     numbers = {name: number for number, name in enumerate(names)}
     grouped = any(one.group is not None for one in rows)
     lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
@@ -416,14 +415,6 @@ class _Rows:
         return [found[name] for name in arrange(meant, f"{self.table.path}, column {self.splits}")]
 
 
-def order_of(name: str) -> tuple[bool, int, str]:
-    """Numbers by their size, before names."""
-    try:
-        return False, int(name), name
-    except ValueError:
-        return True, 0, name
-
-
 def _text(value: Any) -> str:
     return "" if value is None or value != value else str(value).strip()  # a number that is none is not equal to itself
 
@@ -477,19 +468,6 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
         kind = TaskError if hint and not reading.several else DataError
         raise kind(f"{table.path}: no column of labels: name it by --label NAME, or call it label{hint}; {have}")
     return image, labels
-
-
-def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], without: Set[str], left_out: LeftOut) -> None:
-    """Images in the folders of those that rows name, and that no row names, be it one `without` a label."""
-    used = {entry.path for split in splits for entry in split}
-    named = used | without
-    for folder in sorted({os.path.dirname(path) for path in used}):
-        with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:
-                    left_out.setdefault(UNNAMED, []).append(
-                        printable(os.path.relpath(entry.path, root if root.is_dir() else root.parent))
-                    )
 
 
 def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, grouped: bool, several: bool) -> Part:

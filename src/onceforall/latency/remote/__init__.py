@@ -1,4 +1,4 @@
-"""Latency on another machine, over ssh: `agent.py` runs there, the rest here."""
+"""Latency on another machine over ssh: `agent.py` runs on the remote machine, the rest on this one."""
 
 from .bundle import RemoteModel
 from .meter import RemoteMeter

@@ -1,12 +1,12 @@
-"""What runs on the other machine: Python, numpy and a runtime, no torch, and of onceforall what `bundle.agent_zip` packs.
+"""The agent on the remote machine, which needs Python, numpy and a runtime, but no torch; `bundle.agent_zip` packs its code.
 
     python agent.zip about                what this machine is, as JSON
     python agent.zip start FOLDER         measure what FOLDER/job.zip describes, in the background
     python agent.zip result FOLDER S      wait up to S seconds for the result; JSON
     python agent.zip forget FOLDER        stop measuring and remove the folder
 
-Models come without weights, which would be most of the bytes: all read one file of random numbers, made here. A job that runs does
-not notice when the connection breaks; starting it again leaves it alone.
+Models are sent without weights, which would be most of the bytes: all read one file of random numbers that is created here. A
+running job is not affected when the connection breaks; starting it again has no effect.
 """
 
 import importlib
@@ -29,16 +29,16 @@ import numpy as np
 from ...common.processors import processors
 from ..measure import ReferenceKernel, time_calls
 
-WEIGHTS = "weights.bin"  # name in the models
-CHUNK = 1 << 20  # random numbers made at once
+WEIGHTS = "weights.bin"  # its name in the models
+CHUNK = 1 << 20  # random numbers generated at once
 OpenModel = Callable[..., tuple[Callable[[Any], object], Callable[[Any], object]]]
 
 
 def run_agent(arguments: Sequence[str], package: str, open_model: OpenModel) -> int:
-    """Do what the arguments say; exit code 0 if the answer is on stdout, 1 if the reason why not is.
+    """Run the command in the arguments. Exit code 0: the answer is on stdout; 1: an error is.
 
     Args:
-        package: of the runtime.
+        package: package of the runtime.
         open_model: loads a model, see `Runtime.there`.
     """
     commands: dict[str, Callable[..., object]] = {
@@ -79,7 +79,7 @@ def _start(folder: str) -> dict[str, Any]:
 def _result(folder: str, seconds: str) -> dict[str, Any]:
     place, end = Path(folder), time.monotonic() + float(seconds)
     while True:
-        alive = _alive(place)  # before the result is looked for: it may end in between
+        alive = _alive(place)  # before looking for the result, as the job may end in between
         if (place / "result.json").exists():
             found: dict[str, Any] = json.loads((place / "result.json").read_text())
             return found
@@ -100,7 +100,7 @@ def _forget(folder: str) -> dict[str, Any]:
 
 
 def _work(open_model: OpenModel, folder: str) -> dict[str, Any]:
-    """Measure; the result, or the reason why there is none, goes to result.json."""
+    """Measure, and write the result, or the error, to result.json."""
     place = Path(folder)
     try:
         with zipfile.ZipFile(place / "job.zip") as archive:
@@ -123,13 +123,13 @@ def _work(open_model: OpenModel, folder: str) -> dict[str, Any]:
 
 
 def _load(open_model: OpenModel, path: Path, threads: int, shape: Sequence[int]) -> Callable[[], object]:
-    """A model in the runtime, bound to a random input."""
+    """Load a model into the runtime, bound to a random input."""
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     return partial(open_model(str(path), threads=threads, shape=shape)[1], images)
 
 
 def _random_weights(path: Path, size: int) -> None:
-    """`size` bytes of small numbers, none of them denormal in effect: times do not depend on their values otherwise."""
+    """Write `size` bytes of small numbers, practically none of them denormal: otherwise times do not depend on their values."""
     rng = np.random.default_rng(0)
     with open(path, "wb") as file:
         for start in range(0, size, 4 * CHUNK):
@@ -137,8 +137,8 @@ def _random_weights(path: Path, size: int) -> None:
 
 
 def _alive(place: Path) -> bool:
-    """Whether the job's process runs. Another one may have its number after the machine was restarted; and a process that has
-    ended but was not waited for keeps its number and loses its command line."""
+    """Whether the job's process is running. After a restart of the machine, another process may have its id; and a zombie process
+    keeps its id but has no command line."""
     try:
         pid = int((place / "pid").read_text())
         os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""What is sent: the agent's own code, and jobs."""
+"""What is sent to the remote machine: the agent's code, and jobs."""
 
 import inspect
 import io
@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[2]
 SOURCES = ("errors.py", "common/processors.py", "latency/measure.py", "latency/remote/agent.py")
 EMPTY = ("__init__.py", "common/__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
 ALIGNMENT = 64
-SMALL = 1024  # bytes of a tensor that stays in the model
+SMALL = 1024  # maximum bytes of a tensor that stays in the model
 LEAST_PYTHON = (3, 10)
 START = f"""import sys
 if sys.version_info < {LEAST_PYTHON}:
@@ -40,7 +40,7 @@ IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfro
 
 
 def agent_zip(runtime: str) -> bytes:
-    """The agent as a file that Python runs, with what loads models in the runtime; the same bytes from the same sources."""
+    """The agent as a zip that Python runs, including the runtime's model loader; the same sources give the same bytes."""
     files = {f"onceforall/{name}": b"" for name in EMPTY}
     files |= {f"onceforall/{name}": (PACKAGE / name).read_bytes() for name in SOURCES}
     found = RUNTIMES[runtime]
@@ -51,7 +51,7 @@ def agent_zip(runtime: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """An ONNX model, the shape of one input, and how much it reads of a file of weights that is made there."""
+    """An ONNX model, the shape of one input, and the bytes it reads from a file of weights created on the remote machine."""
 
     content: bytes
     shape: Shape
@@ -59,14 +59,14 @@ class RemoteModel:
 
     @classmethod
     def stand_in(cls, plan: Plan, runtime: str) -> "RemoteModel":
-        """A model of the plan with made-up weights, as the runtime of that name here would make it.
+        """A model of the plan with made-up weights, as the named runtime on this machine would make it.
 
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
         found = RUNTIMES[runtime]
         content = to_onnx(plan, made_up(plan), opset=found.opset)
-        if found.quantise is not None:  # weights of another kind: they are sent
+        if found.quantise is not None:  # int8 weights are sent
             return cls(found.model_of(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)
         return cls(light, plan.input_shape, size)
@@ -76,7 +76,7 @@ def job_zip(models: Sequence[RemoteModel], *, threads: int, batch: int, measure:
     """A job for the agent: models, and how to measure them.
 
     Args:
-        threads: that compute one network.
+        threads: number of threads per network.
         measure: arguments of `time_calls`.
     """
     names = [f"models/{i}.onnx" for i in range(len(models))]
@@ -92,7 +92,7 @@ def job_zip(models: Sequence[RemoteModel], *, threads: int, batch: int, measure:
 
 
 def without_weights(model: bytes) -> tuple[bytes, int]:
-    """An ONNX model that reads its larger tensors from a file of its own, and how long that must be."""
+    """The ONNX model with its larger tensors moved to an external file, and the size of that file."""
     import onnx
 
     proto, offset = onnx.load_from_string(model), 0

@@ -15,23 +15,23 @@ from ..measure import Timing
 from .bundle import RemoteModel, agent_zip, digest_of_bytes, job_zip
 from .ssh import Ssh, printable_text
 
-FOLDER = PurePosixPath(".cache/onceforall")  # in the home there
-WAIT_S = 20.0  # of one question for the result
-LIMIT_S = 120.0  # of any question
+FOLDER = PurePosixPath(".cache/onceforall")  # in the remote home folder
+WAIT_S = 20.0  # per request for the result
+LIMIT_S = 120.0  # for any request
 
 
 class RemoteMeter:
-    """Copies the agent to a host and has networks timed there; a connection that breaks meanwhile does no harm.
+    """Copies the agent to a host and times networks there. A lost connection does no harm.
 
     Args:
-        runtime: name in `RUNTIMES`, of one that other machines can load.
-        threads: that compute one network.
-        ssh: in place of the usual connection.
-        say: called with a message when the connection broke and is tried again.
+        runtime: name in `RUNTIMES` of a runtime that can be loaded remotely.
+        threads: number of threads per network.
+        ssh: connection to use instead of the default one.
+        say: called with a message when a lost connection is retried.
 
     Attributes:
-        version: of the runtime there.
-        baseline_ms: what the reference kernel takes there.
+        version: version of the runtime there.
+        baseline_ms: time of the reference kernel there.
 
     Raises:
         DeviceError: the host cannot be reached, or lacks Python, numpy, the runtime or enough processors.
@@ -74,7 +74,7 @@ class RemoteMeter:
     def time_models(self, models: Sequence[RemoteModel], **arguments: Any) -> list[Timing]:
         """Time ONNX models.
 
-        Asked again for the same after this process was killed, it takes up the measurement that runs there.
+        If this process was killed, calling it again with the same models resumes the running measurement.
 
         Raises:
             DeviceError: the host is too noisy, lost, or cannot run a network.
@@ -91,13 +91,13 @@ class RemoteMeter:
                 raise DeviceError(f"{self.host}: the agent gave {str(answer)[:200]!r} for {len(models)} networks: try again")
             return [self._timing(timing) for timing in timings]
         finally:
-            with suppress(DeviceError):  # after a connection that did not come back: the result waits for the next try
+            with suppress(DeviceError):  # if the connection did not come back, the result waits for the next try
                 self._ask("forget", folder, patience_s=0)
 
     def _put(self, path: str, data: bytes) -> None:
-        """A file there, whole or not at all; left alone if it is there, for its name tells its content.
+        """Upload a file atomically, unless it exists: its name identifies its content.
 
-        What reads an upload sees the end of a connection as the end of the file, so the size is looked at before it gets its name.
+        A broken connection looks like the end of the file to the receiver, so the size is checked before the file is renamed.
         """
         parent, temporary = PurePosixPath(path).parent, f"{path}.{os.getpid()}.tmp"
         there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path} && {has_size(path, data)}; then echo yes; fi")
@@ -105,10 +105,10 @@ class RemoteMeter:
             self._ssh.shell(f"cat > {temporary} && {has_size(temporary, data)} && mv {temporary} {path}", data)
 
     def _ask(self, *words: str, patience_s: float | None = None) -> dict[str, Any]:
-        """What the agent answers.
+        """Send a command to the agent and return its answer.
 
         Raises:
-            DeviceError: it says what is wrong, or nothing that can be read.
+            DeviceError: the agent reports an error, or its answer is unreadable.
         """
         python = self.host.python.removeprefix("~/")
         said = self._ssh(python, self._agent, *words, limit_s=LIMIT_S, patience_s=patience_s)
@@ -144,5 +144,5 @@ def _text(values: Mapping[str, Any], key: str) -> str:
 
 
 def has_size(path: str, data: bytes) -> str:
-    """A condition of the shell: the file is as long as the data."""
+    """A shell condition: the file is as long as the data."""
     return f"test $(wc -c < {path}) -eq {len(data)}"

@@ -1,4 +1,4 @@
-"""`Ssh`: commands on another machine, through the system's own ssh."""
+"""`Ssh`: commands on another machine, through the system's ssh."""
 
 import shlex
 import shutil
@@ -13,21 +13,21 @@ from ...errors import DeviceError
 from ..host import Host
 
 BROKEN = 255  # ssh's exit code when the connection fails
-MOST_BYTES = 10_000_000  # of an answer
+MOST_BYTES = 10_000_000  # per answer
 SETTINGS = (
     "BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=10", "ServerAliveCountMax=3",
-    "ForwardAgent=no", "ForwardX11=no", "RequestTTY=no",  # whatever the user's own settings are
-    "ControlMaster=no",  # one in the background would keep the streams open that are read here
+    "ForwardAgent=no", "ForwardX11=no", "RequestTTY=no",  # regardless of the user's settings
+    "ControlMaster=no",  # a background master would keep the streams open that are read here
 )  # fmt: skip
 
 
 class Ssh:
-    """Commands on a host. What it answers is only ever read as text.
+    """Runs commands on a host. Its answers are only ever treated as text.
 
     Args:
-        patience_s: for how long a connection that broke is tried again.
-        options: of ssh, before the host.
-        say: called with a message when the connection broke and is tried again.
+        patience_s: how long a lost connection is retried.
+        options: options of ssh, before the host.
+        say: called with a message when a lost connection is retried.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Ssh:
         self._connected = False
 
     def __call__(self, *words: str, limit_s: float | None = None, patience_s: float | None = None) -> str:
-        """Run a command there; its output. Words are quoted. A broken connection is tried again, so it must be safe to do twice.
+        """Run a command and return its output. Words are quoted. A lost connection is retried, so the command must be idempotent.
 
         Args:
-            limit_s: without an answer for so long, the connection counts as broken. None: as long as it takes.
-            patience_s: instead of this object's.
+            limit_s: seconds without an answer after which the connection counts as lost; None for no limit.
+            patience_s: overrides this object's.
 
         Raises:
             DeviceError: the host cannot be reached, or the command fails.
@@ -55,7 +55,7 @@ class Ssh:
         return self.shell(shlex.join(words), limit_s=limit_s, patience_s=patience_s)
 
     def shell(self, line: str, stdin: bytes = b"", *, limit_s: float | None = None, patience_s: float | None = None) -> str:
-        """Like `__call__`, for a line of the shell there, which reads `stdin`.
+        """Like `__call__`, for a shell command line, which reads `stdin`.
 
         Raises:
             DeviceError: the host cannot be reached, or the command fails.
@@ -84,12 +84,12 @@ class Ssh:
 
 
 def printable_text(text: str) -> str:
-    """Without what would change the terminal that it is printed on."""
+    """The text without control characters that could affect the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _run(command: Sequence[str], stdin: bytes, limit_s: float | None) -> tuple[int, bytes, bytes]:
-    """Exit code, output and errors of a command, of each at most `MOST_BYTES`; it is ended when it says more."""
+    """Exit code, stdout and stderr of a command, at most `MOST_BYTES` each; it is killed if it writes more."""
     said: dict[str, bytes] = {}
 
     def read(name: str, stream: IO[bytes]) -> None:

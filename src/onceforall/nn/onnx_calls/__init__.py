@@ -1,4 +1,4 @@
-"""Operations of networks that someone brought, as ONNX: one table, `OPERATIONS`, of what is written for each."""
+"""Operations of users' own networks as ONNX: the table `OPERATIONS` says how each is written."""
 
 from .elementwise import ELEMENTWISE
 from .layers import LAYERS

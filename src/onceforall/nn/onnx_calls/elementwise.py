@@ -1,4 +1,4 @@
-"""Functions of each number alone, and sums and products of tensors."""
+"""Element-wise functions, and sums and products of tensors."""
 
 from collections.abc import Sequence
 from math import pi, sqrt
@@ -159,12 +159,12 @@ def _compare(kind: str, part: str = "") -> Write:
 
 
 def _not_less(kind: str) -> Write:
-    """What is left of a comparison: the ones that say it themselves need opset 12."""
+    """The negation of the opposite comparison, since direct ones need opset 12."""
     return lambda w, x, other: w.node("Not", [_compare(kind, "opposite")(w, x, other)])
 
 
 def _logical(kind: str) -> Write:
-    """Of truth values; of the bits of integers there is nothing before opset 18."""
+    """For booleans; bitwise operations on integers need opset 18."""
 
     def write(w: Writing, x: Array, other: Any = None) -> str:
         given = [x] if other is None else [x, other]

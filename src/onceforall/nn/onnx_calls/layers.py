@@ -11,13 +11,13 @@ from .writer import Array, NotWrittenError, Write, Writing, affine
 
 
 def _each(value: Any, n: int) -> list[int]:
-    """One number for each dimension, of one for all of them or none."""
+    """One number per dimension, from one for all or one for each."""
     values = [value] if isinstance(value, int) else list(value)
     return values * n if len(values) == 1 else values
 
 
 def _window(kernel: Sequence[int], stride: Sequence[int], pads: Sequence[int], dilation: Sequence[int]) -> dict[str, list[int]]:
-    """Attributes of a convolution or pooling that are not their defaults."""
+    """Attributes of a convolution or pooling that differ from their defaults."""
     given = {"kernel_shape": list(kernel)}
     if any(step != 1 for step in stride):
         given["strides"] = list(stride)
@@ -101,7 +101,7 @@ def _layer_norm(w: Writing, x: Array, normalized_shape: Any, weight: Any, bias: 
 
 
 def _scaled(w: Writing, x: str, weight: Any, bias: Any) -> str:
-    """Times the weight, plus the bias, where there are such."""
+    """Multiply by the weight and add the bias, if given."""
     if weight is not None:
         x = w.node("Mul", [x, weight], "scaled")
     return x if bias is None else w.node("Add", [x, bias], "shifted")
@@ -136,7 +136,7 @@ def _pixels(x: Array) -> int:
 
 
 def _reduced(w: Writing, kind: str, x: Array | str, axes: Sequence[int], keep: bool, part: str = "") -> str:
-    """Mean, sum or maximum; what were attributes became inputs, of sums before the others."""
+    """Mean, sum or maximum. In later opsets the axes are an input instead of an attribute, for sums earlier than for others."""
     more: dict[str, Any] = {} if keep else {"keepdims": 0}
     if w.opset >= (13 if kind == "ReduceSum" else 18):
         return w.node(kind, [x, w.name(torch.tensor(axes, dtype=torch.long), f"{part}.axes")], part, **more)
@@ -160,7 +160,7 @@ def _reduce(kind: str) -> Write:
 
 
 def _variance(root: bool) -> Write:
-    """Or its square root."""
+    """The variance, or its square root."""
 
     def write(w: Writing, x: Array, dim: Any = None, correction: Any = None, keepdim: bool = False, **ignored: Any) -> str:
         less = ignored.get("unbiased", 1 if correction is None else correction)
@@ -186,7 +186,7 @@ def _vector_norm(w: Writing, x: Array, ord: Any = 2, dim: Any = None, keepdim: b
 
 
 def _adaptive(w: Writing, x: Array, output_size: Any) -> str:
-    """Means over windows that are alike, else by the matrices that say what each window takes of each row and column."""
+    """Average pooling if all windows are equal, else products with matrices of each window's share of rows and columns."""
     sizes = [x.size(i) for i in (-2, -1)]
     out = [w.out[0].size(i) for i in (-2, -1)]
     if out == [1, 1] and x.rank == 4:
@@ -201,7 +201,7 @@ def _adaptive(w: Writing, x: Array, output_size: Any) -> str:
 
 
 def _windows(size: int, wanted: int) -> torch.Tensor:
-    """(wanted, size): what each window takes of each entry."""
+    """(wanted, size) matrix: the share of each entry in each window."""
     matrix = torch.zeros(wanted, size, dtype=torch.float64)
     for i in range(wanted):
         first, last = i * size // wanted, -(-(i + 1) * size // wanted)
@@ -234,7 +234,7 @@ def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, cei
         elif mean:
             raise NotWrittenError("windows that reach over padded edges")
         else:
-            ends[i] += missing  # pixels that never win
+            ends[i] += missing  # pixels that are never the maximum
     more = {"count_include_pad": 1} if mean and rest["count_include_pad"] and any(pads) else {}
     return w.node("AveragePool" if mean else "MaxPool", [x], **_window(kernel, stride, [*pads, *ends], dilation), **ceil, **more)
 
@@ -314,7 +314,7 @@ def _attention(
 
 
 def _softmaxed(w: Writing, kind: str, x: Array | str, axis: int, rank: int, part: str = "") -> str:
-    """The softmax over one dimension; before opset 13 that must be the last, or those after it would count as well."""
+    """Softmax over one dimension; before opset 13 it must be the last, or the dimensions after it would be included."""
     if w.opset >= 13:
         return w.node(kind, [x], part, **({} if axis == rank - 1 else {"axis": axis}))
     if axis == rank - 1:

@@ -1,4 +1,4 @@
-"""Views, slices, and tensors put together."""
+"""Views, slices, and concatenations of tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def _ints(*values: int) -> torch.Tensor:
 
 
 def _transpose(w: Writing, x: Array, **rest: Any) -> str:
-    counted = torch.empty(*range(1, x.rank + 1), device="meta")  # each dimension tells itself by its size
+    counted = torch.empty(*range(1, x.rank + 1), device="meta")  # the sizes identify the dimensions
     moved = [size - 1 for size in function_of(w.target)(counted, **rest).shape]
     return w.node("Transpose", [x], perm=moved) if moved != list(range(x.rank)) else w.name(x)
 
@@ -38,7 +38,7 @@ def _copied(w: Writing, x: Array, src: Array, non_blocking: bool = False) -> str
 
 
 def _filled(w: Writing, x: Any = None, **rest: Any) -> str:
-    """A tensor of one number, of a size that depends on the images."""
+    """A constant tensor whose size depends on the images."""
     value = {"zeros": 0, "new_zeros": 0, "zeros_like": 0, "ones": 1, "new_ones": 1, "ones_like": 1}.get(w.target.partition(".")[0])
     number = rest["fill_value"] if value is None else value
     like = w.out[0]
@@ -72,7 +72,7 @@ def _select(w: Writing, x: Array, dim: int, index: int) -> str:
 
 
 def _item(w: Writing, x: Array, axis: int, index: int, part: str) -> str:
-    """One entry of a dimension, which is gone then."""
+    """One entry along a dimension, which is removed."""
     size = x.size(axis)
     if size == 1:
         return w.reshaped(w.name(x), x.dims, [*x.dims[:axis], *x.dims[axis + 1 :]], part)
@@ -90,7 +90,7 @@ def _split(w: Writing, x: Array, dim: int, **ignored: Any) -> list[str]:
     if len(sizes) == 1:
         return [w.name(x)]
     names, at = [], 0
-    for i, size in enumerate(sizes):  # as slices, which later passes can drop where nothing reads them
+    for i, size in enumerate(sizes):  # as slices, which later passes can drop if unused
         names.append(_cut(w, x, axis, at, at + size, 1, f"{i}"))
         at += size
     return names
@@ -128,7 +128,7 @@ def _pad(w: Writing, x: Array, pad: Sequence[int], mode: str = "constant", value
 
 
 def _index(w: Writing, x: Array, indices: Sequence[Any]) -> str:
-    """Entries of one dimension, at positions that are known."""
+    """Entries along one dimension, at constant positions."""
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not isinstance(given[0][1], Array) or given[0][1].value is None:
         raise NotWrittenError("positions that depend on the images, or of several dimensions")
@@ -143,7 +143,7 @@ def _index(w: Writing, x: Array, indices: Sequence[Any]) -> str:
 
 
 def _windows(w: Writing, x: Array, dimension: int, size: int, step: int) -> str:
-    """Overlapping runs of entries; a dimension of their own at the end."""
+    """Overlapping windows of entries, in a new last dimension."""
     axis = x.dim(dimension)
     starts = torch.arange(0, x.size(axis) - size + 1, step)
     found = w.node("Gather", [x, starts[:, None] + torch.arange(size)], "runs", **({"axis": axis} if axis else {}))
@@ -203,7 +203,7 @@ def _repeat_interleave(w: Writing, x: Array, repeats: Any, dim: int | None = Non
 
 
 def _shuffled(w: Writing, x: Array, between: Sequence[int | Batch], order: Sequence[int]) -> str:
-    """Reshaped, transposed and reshaped."""
+    """Reshape, transpose and reshape again."""
     parts = w.reshaped(w.name(x), x.dims, between, "parts")
     moved = w.node("Transpose", [parts], "moved", perm=order)
     return w.reshaped(moved, [between[i] for i in order], w.out[0].dims)

@@ -1,9 +1,9 @@
-"""Calls, one after the other, as nodes of an ONNX graph.
+"""Write calls, one after the other, as nodes of an ONNX graph.
 
-Shapes are found by computing every call for two numbers of images on torch's meta device: a dimension that differs is that many for
-every image. What does not depend on the images is computed by torch, in float64, and stored.
+Shapes are found by computing every call for two batch sizes on torch's meta device: a dimension that differs is proportional to
+the number of images. Everything that does not depend on the images is computed by torch in float64 and stored.
 
-Numbers of any floating type become float32, integers int64.
+All floating-point types become float32, all integers int64.
 """
 
 from collections import Counter
@@ -22,11 +22,11 @@ from ...ops import Batch, Call, Input, Shape, Weight, leaves
 from ...plan import Segment
 from ..calls import STATISTICS, constant, function_of
 
-IMAGES = 2, 3  # numbers of images that shapes are compared at: not 1, which broadcasts
+IMAGES = 2, 3  # batch sizes at which shapes are compared: not 1, which broadcasts
 
 
 class NotWrittenError(Exception):
-    """A call that cannot be written with the operators of an opset; the text says what of it."""
+    """A call that cannot be written with an opset's operators; the message says which part."""
 
 
 @dataclass(eq=False)
@@ -34,10 +34,10 @@ class Array:
     """A tensor of the graph.
 
     Args:
-        metas: it without numbers, at each of `IMAGES`.
-        name: in the graph; "" of a constant that is not stored yet.
-        value: of a constant.
-        label: the name that a constant gets when it is stored.
+        metas: meta tensors for each batch size in `IMAGES`.
+        name: name in the graph; "" for a constant that is not stored yet.
+        value: value of a constant.
+        label: name for a constant when it is stored.
     """
 
     metas: tuple[Tensor, Tensor]
@@ -51,7 +51,7 @@ class Array:
 
     @property
     def dims(self) -> tuple[int | Batch, ...]:
-        """Its shape, with `Batch` where that depends on the images."""
+        """Its shape, with `Batch` where it depends on the images."""
         return tuple(_dim(*sizes) for sizes in zip(*(meta.shape for meta in self.metas), strict=True))
 
     @property
@@ -66,19 +66,19 @@ class Array:
         return found
 
     def dim(self, number: int) -> int:
-        """A dimension, counted from the first."""
+        """Normalize a dimension to count from the first."""
         return number % self.rank if self.rank else 0
 
 
 def array(name: str, shape: Shape) -> Array:
-    """A tensor of the graph that has this shape for one image."""
+    """A tensor of the graph with this shape per image."""
     first, second = ((images, *shape) for images in IMAGES)
     return Array((_meta(first, torch.float32), _meta(second, torch.float32)), name)
 
 
 @lru_cache(1024)
 def _meta(shape: Shape, dtype: torch.dtype) -> Tensor:
-    """A tensor without numbers, to be read only."""
+    """A meta tensor, to be read only."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
@@ -91,21 +91,21 @@ def _dim(first: int, second: int) -> int | Batch:
     return Batch(times)
 
 
-Constant = Tensor | np.ndarray[Any, Any]  # arrays of operations that were written for this library
+Constant = Tensor | np.ndarray[Any, Any]  # arrays for operations that were written for this library
 Value = Any  # an `Array`, or a list of them where a call has several results
 Write = Callable[..., str | list[str]]  # (Writing, arguments by their names in ATen) -> names in the graph
 
 
 class Writer:
-    """What was written so far.
+    """The calls written so far.
 
     Args:
-        table: how each operation is written, by its name in ATen without the overload.
+        table: how each operation is written, by its ATen name without the overload.
         node: adds a node: kind, inputs, output, attributes.
         store: adds a constant: name, value.
         state: tensors of the network by name.
         opset: version of the operators.
-        batch: images a call; None: any.
+        batch: images per call; None: any.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Writer:
         self.kinds: dict[str, int] = {}  # likewise, as in `onnx.TensorProto`
 
     def add(self, segment: Segment, source: str) -> Any:
-        """Add the segment's calls, which read tensor `source`; return the name of what it hands on, or a nest of names."""
+        """Add the segment's calls, which read tensor `source`; return the name of its result, or nested names."""
         self.first = self.first or source
         values: dict[str, Value] = {"in": array(source, segment.in_shape)}
         readers = Counter(
@@ -164,7 +164,7 @@ class Writer:
         return self.named(last)
 
     def named(self, value: Any) -> Any:
-        """Names in the graph of all that stands in a nest."""
+        """The names in the graph of all leaves of a nested value."""
 
         def one(leaf: Any) -> Any:
             if leaf is None:
@@ -184,14 +184,14 @@ class Writer:
         return "batch" if dim.times == 1 else f"batch*{dim.times}"
 
     def name_of(self, array: Array) -> str:
-        """The name of an array, which is stored if it is a constant."""
+        """The name of an array; a constant is stored first."""
         if not array.name:
             assert array.value is not None
             array.name = self.constant(array.label, array.value)
         return array.name
 
     def constant(self, label: str, value: Tensor) -> str:
-        """Store numbers under a name of their own."""
+        """Store a constant under a unique name."""
         name, count = label, 1
         while name in self.stored:
             count += 1
@@ -225,7 +225,7 @@ class Writer:
         return self.weights[weight.name]
 
     def read(self, name: str, shape: Shape, trained: bool) -> Tensor:
-        """A tensor of the state dict, of floating ones in float64, checked."""
+        """A checked tensor of the state dict, in float64 if it is floating-point."""
         if name not in self.state:
             raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
         value = self.state[name].detach().cpu()
@@ -233,7 +233,7 @@ class Writer:
             raise CheckpointError(f"{name} has shape {tuple(value.shape)}, the plan needs {shape}: it was not built from this plan")
         measured = name.endswith(STATISTICS)
         value = value.double() if value.is_floating_point() else value
-        if (trained or measured) and not np.isfinite(value.numpy()).all():  # torch's own takes five times as long
+        if (trained or measured) and not np.isfinite(value.numpy()).all():  # torch's isfinite takes five times as long
             raise (
                 StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
                 if measured
@@ -244,7 +244,7 @@ class Writer:
         return value
 
     def _value(self, at: str, op: Call, values: Mapping[str, Value]) -> Value:
-        """The result of one call: computed where it does not depend on the images, else written."""
+        """The result of one call, which is computed if it does not depend on the images, else written."""
         args = each(op.args, lambda leaf: self._resolved(leaf, values))
         kwargs = {name: each(value, lambda leaf: self._resolved(leaf, values)) for name, value in op.kwargs}
         found = list(leaves((args, kwargs)))
@@ -281,11 +281,11 @@ class Writer:
 
         try:
             return function_of(target)(*each(args, meta), **each(kwargs, meta))
-        except Exception as error:  # of torch's meta functions: no common class
+        except Exception as error:  # torch's meta functions have no common error class
             raise NotWrittenError(f"its shapes cannot be found ({type(error).__name__})") from error
 
     def _folded(self, segment: str, op: Call, norm: Call, values: Mapping[str, Value]) -> Array | None:
-        """A convolution with the norm's work in its weights; None where that cannot be."""
+        """A convolution with the norm folded into its weights; None if that is impossible."""
         bound = arguments(op.target, each(op.args, lambda leaf: self._resolved(leaf, values)), {})
         weight, bias = bound["weight"], bound["bias"]
         rest = [self._resolved(leaf, values) for leaf in norm.args[1:5]]
@@ -313,24 +313,24 @@ class Writer:
         return made
 
 
-FOLDED = {"conv1d", "conv2d", "linear"}  # of which a batch norm's work can be done by the weights
+FOLDED = {"conv1d", "conv2d", "linear"}  # into which a batch norm can be folded
 
 
 def affine(weight: Any, bias: Any, mean: Any, var: Any, *, eps: float) -> tuple[Any, Any]:
-    """Scale and shift (channels,) of a batch norm in eval mode, of tensors or arrays; no weight or bias is None."""
+    """Scale and shift (channels,) of a batch norm in eval mode, from tensors or arrays; weight and bias may be None."""
     scale = (1 if weight is None else weight) / (var + eps) ** 0.5
     return scale, (0 if bias is None else bias) - mean * scale
 
 
 @dataclass(frozen=True)
 class Writing:
-    """One call as it is written.
+    """Context for writing one call.
 
     Args:
-        writer: that it is part of.
-        at: the name of the call, from which those of its nodes are made.
+        writer: the writer that it belongs to.
+        at: name of the call, the prefix of its nodes' names.
         target: the operation.
-        out: its results; their shapes are known, their names not yet.
+        out: its results, with known shapes but no names yet.
     """
 
     writer: Writer
@@ -343,7 +343,7 @@ class Writing:
         return self.writer.opset
 
     def node(self, kind: str, inputs: Sequence[Constant | Array | str], part: str = "", /, **attributes: Any) -> str:
-        """Add a node; the one without `part` is the call's last."""
+        """Add a node; the call's last one has no `part`."""
         names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(inputs)]
         return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
 
@@ -356,12 +356,12 @@ class Writing:
         return item if isinstance(item, str) else self.writer.constant(f"{self.at}.{part}", item)
 
     def need(self, opset: int, what: str) -> None:
-        """Raises NotWrittenError if the opset is older."""
+        """Raise NotWrittenError if the opset is older."""
         if self.opset < opset:
             raise NotWrittenError(f"{what} needs opset {opset}")
 
     def operand(self, item: Array | float | int | bool, like: Array, part: str) -> str:
-        """A factor or summand as a tensor of the result's kind."""
+        """A factor or summand as a tensor of the result's type."""
         if not isinstance(item, Array):
             return self.name(torch.tensor(float(item) if like.floating else int(item)), part)
         if item.value is not None and _kind(item.metas[0].dtype) != _kind(like.metas[0].dtype):
@@ -369,13 +369,13 @@ class Writing:
         return self.cast(item, like.metas[0].dtype, part)
 
     def cast(self, item: Array, dtype: torch.dtype, part: str) -> str:
-        """An array as another kind of number."""
+        """Convert an array to another type of number."""
         if _kind(item.metas[0].dtype) == _kind(dtype):
             return self.name(item)
         return self.node("Cast", [item], part, to=CODES[_kind(dtype)])
 
     def shape(self, dims: Sequence[int | Batch], part: str = "shape") -> str:
-        """(rank,) int64, of sizes of which some depend on the images."""
+        """A shape as a tensor (rank,) int64, whose sizes may depend on the images."""
         batch = self.writer.batch
         if batch is not None:
             dims = [dim.times * batch if isinstance(dim, Batch) else dim for dim in dims]
@@ -392,7 +392,7 @@ class Writing:
         return self.node("Concat", parts, part, axis=0)
 
     def reshaped(self, item: str, before: Sequence[int | Batch], after: Sequence[int | Batch], part: str = "") -> str:
-        """The same numbers in another shape; at most one size may have to be found from the others."""
+        """Reshape a tensor; at most one size can be inferred from the others."""
         if tuple(before) == tuple(after):
             return item
         if len(after) == 2 and len(before) > 2 and before[0] == after[0] == Batch():
@@ -412,7 +412,7 @@ def op_leaves(op: Call) -> list[Any]:
 
 
 def arguments(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """By their names in ATen, with the values that are left out; the first tensor is always called x."""
+    """Arguments by their ATen names, including defaults; the first tensor is always called x."""
     kind, _, overload = target.partition(".")
     space, _, name = kind.rpartition("::")
     schema = getattr(getattr(getattr(torch.ops, space or "aten"), name), overload)._schema
@@ -422,7 +422,7 @@ def arguments(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
 
 
 def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """By torch, in float64 where the operation takes it."""
+    """Compute by torch, in float64 if the operation supports it."""
     if target == "getitem":
         return args[0][args[1]]
 
@@ -436,13 +436,13 @@ def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         try:
             with torch.no_grad():
                 return function_of(target)(*each(args, lambda x: value(x, dtype)), **each(kwargs, lambda x: value(x, dtype)))  # noqa: B023, called at once
-        except RuntimeError as error:  # of two types that do not go together
+        except RuntimeError as error:  # incompatible types
             failed = error
     raise NotWrittenError(f"it cannot be computed ({type(failed).__name__})") from failed
 
 
 def known(value: Any, label: str) -> Array:
-    """A constant, with the name that it gets when it is stored."""
+    """A constant with the name to store it under."""
     if isinstance(value, Array):
         return value
     meta = _meta(tuple(value.shape), _plain(value.dtype))
@@ -450,7 +450,7 @@ def known(value: Any, label: str) -> Array:
 
 
 def _plain(dtype: torch.dtype) -> torch.dtype:
-    """As the images' where it is floating, so that shapes can be found without minding types."""
+    """The images' type for all floating-point types, so that types do not matter for finding shapes."""
     return torch.float32 if dtype.is_floating_point else dtype
 
 

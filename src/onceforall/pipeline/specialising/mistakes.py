@@ -26,6 +26,7 @@ class Mistake:
         said: what the network says.
         confidence: of the network in it, from 0 to 1.
         thumbnail: a small JPEG in base64, which stays when the image is gone.
+        place: of the image among all that the network was asked about; None in files of before.
     """
 
     image: str
@@ -33,6 +34,7 @@ class Mistake:
     said: int
     confidence: float
     thumbnail: str
+    place: int | None = None
 
 
 def worst_mistakes(images: Images, probabilities: NDArray[np.float64]) -> list[Mistake]:
@@ -49,9 +51,20 @@ def worst_mistakes(images: Images, probabilities: NDArray[np.float64]) -> list[M
     chosen = surest_mistakes(images.labels, said, sure)
     small = thumbnails_of(images, chosen)
     return [
-        Mistake(images.name(i), int(images.labels[i]), int(said[i]), float(sure[i]), base64.b64encode(picture).decode("ascii"))
+        Mistake(images.name(i), int(images.labels[i]), int(said[i]), float(sure[i]), base64.b64encode(picture).decode("ascii"), i)
         for i, picture in zip(chosen, small, strict=True)
     ]
+
+
+def as_bits(flags: NDArray[np.bool_]) -> str:
+    """Flags of images, (n,), in hexadecimal digits."""
+    return np.packbits(flags).tobytes().hex()
+
+
+def from_bits(text: str, images: int) -> NDArray[np.bool_]:
+    """What `as_bits` made of so many images; all false where a file was edited."""
+    digits = text if len(text) == 2 * -(-images // 8) and all(letter in "0123456789abcdef" for letter in text) else "00" * images
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[:images].astype(bool)
 
 
 def surest_mistakes(labels: NDArray[np.int64], said: NDArray[np.int64], sure: NDArray[np.floating]) -> list[int]:

@@ -36,6 +36,7 @@ class Specialised:
         left_out: formats that are not in the folder, because int8 loses too much, and why in one line.
         confusion: which classes of the test images it takes for which.
         mistakes: test images that it takes for something else.
+        wrong: all of these, as `mistakes.as_bits`; "" in files of before, and where an image may have several labels.
         labels: what it says of the test images, where an image may have several labels.
         proofs: by format, as JSON values once they were written.
         readers: of the ONNX files in other programs.
@@ -61,6 +62,7 @@ class Specialised:
     left_out: dict[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     mistakes: tuple[Mistake, ...] = ()
+    wrong: str = ""
     labels: LabelScores | None = None
     proofs: dict[str, Any] = field(default_factory=dict)
     readers: tuple[ReaderResult, ...] = ()

@@ -25,7 +25,7 @@ from ...tasks.task import MULTICLASS, Task
 from ..run_directory.run import Run
 from ..search import Searcher
 from .choose import CONFIRMATIONS, TOLERANCE
-from .mistakes import Mistake, worst_mistakes
+from .mistakes import Mistake, as_bits, worst_mistakes
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 SLACK_MAP = 0.01  # of mean average precision, in which one image of a rare label counts for much
@@ -45,6 +45,7 @@ class FoundThroughFiles:
         timing: of the file that the device runs, the same as in its row; None if there is none.
         confusion: which classes of the test images it takes for which.
         mistakes: the test images that it takes for something else and is surest of.
+        wrong: all that it takes for something else, as `mistakes.as_bits`; "" where an image may have several labels.
         labels: what it tells of the test images, where an image may have several labels.
         tests: test accuracies by format.
     """
@@ -55,6 +56,7 @@ class FoundThroughFiles:
     timing: Timing | None
     confusion: Confusion | None = None
     mistakes: Sequence[Mistake] = ()
+    wrong: str = ""
     labels: LabelScores | None = None
     tests: Mapping[str, Accuracy] = field(default_factory=dict)
 
@@ -112,7 +114,8 @@ def measure_files(
     if isinstance(said, LabelAnswers):
         labels = said.scores(np.array(made.config.thresholds))
         return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, worst_mistakes(test, probabilities), tests=accuracies)
+    mistakes, wrong = worst_mistakes(test, probabilities), as_bits(probabilities.argmax(1) != test.labels)
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, mistakes, wrong, tests=accuracies)
 
 
 def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Images) -> dict[str, Accuracy]:
