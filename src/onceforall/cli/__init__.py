@@ -35,7 +35,7 @@ UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 class _Patient(io.TextIOWrapper):
-    """Standard output whose reader may have seen enough, as `head` has: the work goes on to its end."""
+    """Standard output that ignores a closed pipe, as from `head`, so that the work is completed."""
 
     def write(self, text: str) -> int:
         with suppress(BrokenPipeError):

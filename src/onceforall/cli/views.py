@@ -92,7 +92,7 @@ class TrainView:
         self.bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] != "validation":  # of which several make one line; what comes later is told later
+        if event["event"] != "validation":  # several of these make one line, printed before the next event
             self._flush()
         match event["event"]:
             case "download":
