@@ -73,7 +73,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "runs/a/specialised/best",
-            "an exported network: give the run that it was made from, runs/a; ofa classify runs/a/specialised/best PHOTO classifies",
+            "an exported network: give the run that it was made from, runs/a; ofa classify runs/a/specialised/best PHOTO",
         ),
         ("runs/a/specialised/best", "classifies photographs, ofa evaluate runs/a --arch best measures this network"),
         ("runs/a/specialised/best/model.onnx", "a file of an exported network, runs/a/specialised/best: give the run"),

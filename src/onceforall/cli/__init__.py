@@ -153,7 +153,7 @@ def _notes() -> Iterator[None]:
 
 
 def _open_what_is_closed() -> None:
-    """Standard streams that are closed, as by >&- in a shell or by a service, lead nowhere; else the next file would be one."""
+    """Redirect closed standard streams (>&-, some services) to the null device; otherwise the next opened file would become one."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
