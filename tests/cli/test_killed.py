@@ -78,7 +78,7 @@ def test_ctrl_c_while_measuring(run_copy: Path) -> None:
     assert process.returncode == 130
     first, *_, line = err.splitlines()
     assert re.fullmatch(r"measuring: 0 of \d+ segments", first)
-    assert line.startswith("ofa: interrupted; what was finished is kept")
+    assert line.startswith("ofa: interrupted; finished work is kept")
     assert len(read_lines(measurements)) >= 2
     assert (run_copy / "latency" / "onnxruntime-threads1-batch1" / "table.json").exists()
 

@@ -80,7 +80,7 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: 
         sender.join()
     *before, last = capsys.readouterr().err.splitlines()
     assert code == 130
-    assert f"{name}: stopping with a checkpoint after this step; once more to stop at once" in before
+    assert f"{name}: stopping with a checkpoint after this step; repeat to stop at once" in before
     assert last.startswith("ofa: stopped at step ")
     assert "continue with --resume" in last
     assert f"step {last_step(out)} of" in last
@@ -172,6 +172,6 @@ def test_other_commands_end_with_one_line(trained: Path, tmp_path: Path) -> None
     assert process.returncode == 130
     assert out == b""
     *_, named, last = err.decode().splitlines()
-    assert named == "SIGUSR1 came"
-    assert last.startswith("ofa: interrupted; what was finished is kept")
+    assert named == "received SIGUSR1"
+    assert last.startswith("ofa: interrupted; finished work is kept")
     assert run(["status", str(run_copy)]) == 0

@@ -36,7 +36,7 @@ UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 class _Patient(io.TextIOWrapper):
-    """Standard output whose reader may have seen enough, as `head` has: the work goes on to its end."""
+    """Standard output that ignores a closed pipe, as from `head`, so that the work is completed."""
 
     def write(self, text: str) -> int:
         with suppress(BrokenPipeError):
@@ -100,7 +100,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         again = "give the command again with --resume" if "train" in arguments[:1] else "give the command again"
-        return _fail(f"interrupted; what was finished is kept: {again} to go on", INTERRUPTED)
+        return _fail(f"interrupted; finished work is kept: {again} to continue", INTERRUPTED)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except UnicodeEncodeError as error:
@@ -121,7 +121,7 @@ def _meant(arguments: list[str], message: str) -> str:
         words = [Path(word) for word in arguments[1:] if not word.startswith("--")]
         there = [path for path in words if path.exists()]  # others may be values of options
         others = there if len(there) > 1 else words[:2]
-        return f": predict measures accuracies of sub-networks; to tell what photographs show: {ofa('classify', *others)}"
+        return f": predict measures accuracies of sub-networks; to classify photographs: {ofa('classify', *others)}"
     if any(word.startswith("-") and not word.startswith("--") and Path(word).exists() for word in arguments):
         return ": put ./ before a path that begins with a dash"
     return ""
@@ -155,7 +155,7 @@ def _notes() -> Iterator[None]:
 
 
 def _open_what_is_closed() -> None:
-    """Standard streams that are closed, as by >&- in a shell or by a service, lead nowhere; else the next file would be one."""
+    """Redirect closed standard streams (>&-, some services) to the null device; otherwise the next opened file would become one."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

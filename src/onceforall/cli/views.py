@@ -92,7 +92,7 @@ class TrainView:
         self.bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] != "validation":  # of which several make one line; what comes later is told later
+        if event["event"] != "validation":  # several of these make one line, printed before the next event
             self._flush()
         match event["event"]:
             case "download":
@@ -218,7 +218,7 @@ def showing() -> Iterator[Progress]:
             if asked or not view.training:
                 interrupt(number, frame)
             asked.append(number)
-            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
+            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; repeat to stop at once")
 
         with handled(ask):
             yield Progress(say=view.step, count=view.count, event=view, stopped=lambda: bool(asked))
