@@ -54,8 +54,8 @@ def main() -> None:
     _take_any_text()
     if isinstance(sys.stdout, io.TextIOWrapper):
         own = sys.stdout
-        now = {"line_buffering": own.line_buffering, "write_through": own.write_through}  # as python -u sets them
-        sys.stdout = _Patient(own.buffer, own.encoding, own.errors, **now)
+        line, through = own.line_buffering, own.write_through  # as python -u sets them
+        sys.stdout = _Patient(own.buffer, own.encoding, own.errors, line_buffering=line, write_through=through)
     if not leads():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
