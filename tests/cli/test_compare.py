@@ -149,7 +149,7 @@ def test_goes_on_after_a_stop(run_copy: Path, networks: str, tmp_path: Path) -> 
     def soon() -> bool:
         return next(steps) == 3
 
-    with pytest.raises(StoppedError, match=r"own.py:seven@16: stopped at step 3 of \d+; the same ofa compare goes on"):
+    with pytest.raises(StoppedError, match=r"own.py:seven@16: stopped at step 3 of \d+; the same ofa compare resumes it"):
         compare(run_copy, asked, epochs=2, progress=Progress(stopped=soon))
     (place,) = (path for path in (run_copy / "compare").iterdir() if path.is_dir())
     assert (place / "checkpoints").exists()

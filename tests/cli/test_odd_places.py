@@ -106,7 +106,7 @@ def test_unknown_user_without_a_home(public: Path, nobody: list[str]) -> None:
     codes, _, err = tried(commands, public / "work", prefix=nobody, TMPDIR=str(public / "tmp"), **unset)
     assert codes == [0, 0], err
     cache = public / "tmp" / "onceforall-4242"
-    assert f"note: decoded images and the like go to {cache}, because this user has no home" in err
+    assert f"note: the cache is at {cache}, because this user has no home" in err
     assert [path.name for path in (public / "work").iterdir()] == ["run"]
     assert cache.stat().st_mode & 0o777 == 0o700
 

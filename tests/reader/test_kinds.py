@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import onceforall
-from onceforall.errors import ModelError
+from onceforall.errors import DeviceError, ModelError
 from onceforall.nn.onnx import to_onnx
 from onceforall.spaces.graph import graph_of
 from own_networks import Residual, conv
@@ -104,8 +104,8 @@ def one_by_one(s: Made, y: Tensor) -> Tensor:
     ("model", "message"),
     [
         (partly_without_numbers(), r"the model's 3\.weight is on the meta device"),
-        (Made(one_by_one), "the model does other operations for another number of images"),
-        (quantised(), r"the model's 1 is a quantised Linear, which cannot be read: give the network as it was before"),
+        (Made(one_by_one), "the model runs other operations for another number of images"),
+        (quantised(), r"the model's 1 is a quantized Linear, which cannot be read: give the network as it was before"),
         (Made(lambda s, y: y[y > 0]), r"index\.Tensor in the model makes a tensor whose size depends on what the images show"),
     ],
     ids=["partly without numbers", "a loop over the images", "quantised", "as many as are positive"],
@@ -114,6 +114,31 @@ def test_refused(model: nn.Module, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         onceforall.elastic(model.eval(), (16,))
     assert "\n" not in str(caught.value)
+
+
+class Partial(nn.Module):
+    """A layer without a part of its bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.wide, self.head = conv(3, 16), nn.Linear(16, 48), nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.wide.bias.clone()
+        bias[16:32].zero_()
+        return self.head(F.linear(self.body(x).mean((2, 3)), self.wide.weight, bias).relu())  # type: ignore[no-any-return]
+
+
+def test_a_part_that_is_written_to() -> None:
+    """As torchvision's Swin v2 takes the biases of its keys away."""
+    model = Partial().double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+        smallest = supernet.extract(supernet.space.smallest())
+        torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
 
 
 def test_what_torch_export_gives() -> None:
@@ -143,6 +168,9 @@ def test_a_weight_for_each_image() -> None:
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
         smallest = supernet.space.smallest()
         torch.testing.assert_close(supernet.extract(smallest)(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    pytest.importorskip("onnx")
+    with pytest.raises(DeviceError, match=r"conv2d in .*as many groups as images"):
+        to_onnx(supernet.space.lower(smallest), supernet.float().extract(smallest))
 
 
 class Tokens(nn.Module):

@@ -92,7 +92,7 @@ def movedim(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, step: Step) -> list[Factors]:
-    """Copies along a dimension that was 1 long: as many as what they meet has entries."""
+    """Copies along a dimension of size 1, as many as the other operand has entries."""
     after, ndim = step.shapes[0], len(step.shapes[0])
     before = (1,) * (ndim - len(shape_of(labels, step.args[0]))) + shape_of(labels, step.args[0])
     (kept,) = moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
@@ -236,12 +236,26 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:
             if jump not in (1, None) and factor.size == factor.shape[dim]:
-                labels.fix([factor], because(step, "every so many channels"))
+                labels.fix([factor], because(step, "channels that are taken in steps"))
             index = [slice(None)] * factor.ndim
             index[dim] = slice(start, end, jump)
             factor = factor[tuple(index)]
         found.append(factor)
     return [found]
+
+
+@rule("slice_scatter")
+def slice_scatter(labels: Labels, step: Step) -> list[Factors]:
+    """A part of a tensor is written to."""
+    x, source, dim, start, end, jump = (*step.args, *(0, None, None, 1)[len(step.args) - 2 :])[:6]
+    if jump != 1 or isinstance(start, Size) or isinstance(end, Size):
+        return opaque(labels, step)
+    factors, whole = factors_of(labels, x), [slice(None)] * len(step.shapes[0])
+    part = [*whole[:dim], slice(start, end), *whole[dim + 1 :]]
+    parts = [factor[tuple(part)] if factor.shape[dim] > 1 else factor for factor in factors]
+    shape = shape_of(labels, source)
+    merge(labels, step, [(parts, shape), (factors_of(labels, source), shape)])
+    return [list(factors)]
 
 
 @rule("pixel_shuffle")
