@@ -154,17 +154,17 @@ def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path,
     card = (run_copy / "specialised" / "board" / "README.md").read_text()
     assert "- type: balanced_accuracy\n      name: test balanced accuracy" in card
     assert re.search(r"\| test top-1 +\| test top-5 +\| test balanced accuracy +\| latency", card)
-    assert "balanced accuracy of saying nothing else: chance" in card
+    assert "balanced accuracy of always predicting the largest class: chance" in card
     assert run(["status", str(run_copy)]) == 0
     assert "; misses its floor: test balanced accuracy is " in capfd.readouterr().out
     assert run(["report", str(run_copy)]) == 0
     page = (run_copy / "report.html").read_text()
     assert "board: misses its floor: test balanced accuracy is " in page
     assert "test balanced accuracy through it" in page
-    assert "balanced accuracy of the largest class, always <b>10.0 %</b>" in page
+    assert "balanced accuracy of the majority class <b>10.0 %</b>" in page
     assert run(["evaluate", str(run_copy), "--arch", "largest"]) == 0
     out = capfd.readouterr().out
-    assert "saying the largest class always: top-1 1" in out
+    assert "always naming the largest class: top-1 1" in out
     assert "; balanced accuracy " in out
     (run_copy / "fleet.json").write_text("{}")
     assert run(["status", str(run_copy)]) == 0
@@ -244,7 +244,7 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     assert sum(map(sum, record["confusion"])) == 1797
     assert [row["name"] for row in record["classes"]] == [str(i) for i in range(10)]
     assert run(["evaluate", small]) == 1
-    assert "is an exported network, which has no images of its own: say on which: ofa evaluate" in capfd.readouterr().err
+    assert "is an exported network, which has no images of its own: give some: ofa evaluate" in capfd.readouterr().err
 
 
 def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:

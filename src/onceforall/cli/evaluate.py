@@ -202,7 +202,7 @@ def _uneven(confusion: Confusion, metric: str = "top1") -> str:
     balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{_between(confusion.interval('balanced'))}"
     scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
     chance = [f"{METRICS[name]} {percent(confusion.baseline(name), 2)}" for name in dict.fromkeys(("top1", metric))]
-    return f"; {scores}; saying the largest class always: {', '.join(chance)}"
+    return f"; {scores}; always naming the largest class: {', '.join(chance)}"
 
 
 def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
