@@ -281,5 +281,7 @@ def test_what_is_missing_is_measured_first(
     assert f"no predictor of accuracy yet: measuring 16 sub-networks comes first and is kept (ofa predict {copy})" in err
     assert list(copy.glob("latency/*/table.json"))
     assert (copy / "accuracy" / "predictor.safetensors").exists()
-    assert run(command) == 0
-    assert "not measured yet" not in capfd.readouterr().err
+    assert run([*command, "--latency", "1s,2s"]) == 0
+    err = capfd.readouterr().err
+    assert "not measured yet" not in err
+    assert "onnxruntime-2000ms: same network as onnxruntime-1000ms" in err
