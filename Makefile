@@ -17,7 +17,7 @@ demo: $(READY) ## the whole pipeline on small images, in two minutes after the i
 test: ## every check: lint and the whole suite, at the same time (ARGS="…" for pytest)
 	@$(MAKE) --no-print-directory -j 2 lint suite
 
-suite: $(READY)
+suite: $(READY) ## the tests only
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff and mypy

@@ -73,9 +73,9 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "runs/a/specialised/best",
-            "an exported network: give the run that it was made from, runs/a; ofa classify runs/a/specialised/best PHOTO tells",
+            "an exported network: give the run that it was made from, runs/a; ofa classify runs/a/specialised/best PHOTO",
         ),
-        ("runs/a/specialised/best", "photographs show, ofa evaluate runs/a --arch best measures this network"),
+        ("runs/a/specialised/best", "classifies photographs, ofa evaluate runs/a --arch best measures this network"),
         ("runs/a/specialised/best/model.onnx", "a file of an exported network, runs/a/specialised/best: give the run"),
         ("runs/a/bundle", "a bundle of networks: give the run that it was made from, runs/a"),
         ("runs/a/specialised", "a part of one: give runs/a"),
@@ -93,7 +93,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("notes.txt", "a file: a folder is needed"),
         ("/dev/null", "a pipe or device: a folder is needed"),
         ("other", "(it has no run.json): make one with ofa train DATA --out other"),
-        ("not there", "(there is nothing of that name): check the path, or make one with ofa train DATA --out 'not there'"),
+        ("not there", "(it does not exist): check the path, or make one with ofa train DATA --out 'not there'"),
     ],
 )
 def test_no_run(places: Path, path: str, words: str) -> None:

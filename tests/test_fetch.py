@@ -95,7 +95,10 @@ def test_another_file_than_it_should_be(server: FileServer, tmp_path: Path) -> N
     wanted = remote(server, tmp_path)
     server.files["/a/net.pth"] = b"other"
     found = hashlib.sha256(b"other").hexdigest()[:8]
-    refused(wanted, rf"what came is not it \(its sha256 is {found}, not {SHA256[:8]}\).* is not kept: give it with --weights FILE")
+    refused(
+        wanted,
+        rf"this is not the right file \(its sha256 is {found}, not {SHA256[:8]}\).* is not kept: give it with --weights FILE",
+    )
     assert not list(wanted.path.parent.iterdir())
     refused(remote(server, tmp_path, git_id(CONTENT)), rf"its git object id is {git_id(b'other')}, not {git_id(CONTENT)}")
     wanted.path.write_bytes(b"other")
@@ -172,7 +175,7 @@ def test_a_file_of_the_hub_that_was_changed(hub_of_files: FileServer) -> None:
     hub_of_files.publish("me/net", model__safetensors=CONTENT)
     path = "/me/net/resolve/main/model.safetensors"
     hub_of_files.etags[path] = hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(FileError, match=r"what came is not it \(its sha256 is .*do without$"):
+    with pytest.raises(FileError, match=r"this is not the right file \(its sha256 is .*do without$"):
         ask()
     del hub_of_files.etags[path]
     blob = ask().path.resolve()
@@ -197,7 +200,7 @@ def test_what_the_hub_has_not(hub_of_files: FileServer, monkeypatch: pytest.Monk
         ),
         (
             "me/gated",
-            r"me/gated is for those who accepted its terms: do so at http://\S+/me/gated, then hf auth login, or do without",
+            r"me/gated requires accepting its terms: do so at http://\S+/me/gated, then hf auth login, or do without",
         ),
     ):
         hub_of_files.gated = ("me/gated",)

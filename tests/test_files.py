@@ -250,7 +250,7 @@ def test_a_lock_file_tells_whether_it_is_held(tmp_path: Path) -> None:
     with one_at_a_time(path):
         assert held(path)
         with (
-            pytest.raises(FileError, match=r"a\.lock: another process holds it: wait until it has ended"),
+            pytest.raises(FileError, match=r"a\.lock: another process holds it: wait until it has finished"),
             one_at_a_time(path, wait=False),
         ):
             pass

@@ -55,12 +55,12 @@ def test_how_its_images_are_cropped_and_resized(tmp_path: Path) -> None:
     assert (found.crop_share, found.interpolation, found.notes) == (0.95, "bicubic", ())
     other = bring(source(tmp_path, saying('"interpolation": "nearest"')))
     assert other.interpolation == "bilinear"
-    assert other.notes == ("the weights want images resized by 'nearest': bilinear is taken",)
+    assert other.notes == ("the weights expect images resized by 'nearest': bilinear is used",)
     whole = bring(source(tmp_path, saying('"crop_pct": 1.15, "crop_mode": "squash"')))  # as some of timm's
     assert whole.crop_share == 1.0
     assert whole.notes == (
-        "the weights want images shrunk to 0.87 of the network's size: they are taken whole",
-        "the weights want images cropped by 'squash': the centre is taken",
+        "the weights expect images shrunk to 0.87 of the network's size: they are used whole",
+        "the weights expect images cropped by 'squash': the center is used",
     )
     with pytest.raises(ModelError, match=r"crop_pct of its default_cfg is 0.3: a number from 0.5 to 1 is needed"):
         bring(source(tmp_path, saying('"crop_pct": 0.3')))
@@ -122,7 +122,7 @@ def test_another_number_of_classes(tmp_path: Path) -> None:
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     found = bring(source(tmp_path, OWN + "\ndef half(): return Net().half()\n", "half"))
     assert {p.dtype for p in found.model.parameters()} == {torch.float32}
-    assert found.notes == ("the network has float16 weights: it is taken in float32",)
+    assert found.notes == ("the network has float16 weights: it is converted to float32",)
 
 
 BAD = {
@@ -190,7 +190,7 @@ def test_bad_weights(tmp_path: Path) -> None:
     wide = {**weights, "stem.0.weight": torch.zeros(9, 3, 3, 3), "stem.0.bias": torch.zeros(7)}
     refused(wide, ModelError, "stem.0.weight is 9×3×3×3 there and 8×3×3×3 here, stem.0.bias is 7 there and 8 here")
     wrapped = {f"wrapped.net.{name}": value for name, value in weights.items()}
-    refused(wrapped, ModelError, "all its names begin with 'wrapped.net.', which is to be taken off")
+    refused(wrapped, ModelError, "all its names begin with 'wrapped.net.': remove this prefix")
     refused({**weights, "more": torch.zeros(1)}, ModelError, "unexpected more")
     refused({"state_dict": Evil(tmp_path / "ran")}, CheckpointError, "refused because it could run code")
     assert not (tmp_path / "ran").exists()

@@ -34,7 +34,7 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_relative_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    with pytest.warns(Note, match="XDG_CACHE_HOME=cache is ignored, because it is no absolute path"):
+    with pytest.warns(Note, match="XDG_CACHE_HOME=cache is ignored, because it is not an absolute path"):
         assert cache_folder() == tmp_path / "home" / ".cache" / "onceforall"
 
 
@@ -49,7 +49,7 @@ def test_cache_where_the_usual_one_cannot_be(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     else:
         monkeypatch.setenv("HOME", {"home is a file": str(file), "relative home": "home"}.get(case, case))
-    with pytest.warns(Note, match=r"decoded images and the like go to .*, because .*; to choose the place, set XDG_CACHE_HOME"):
+    with pytest.warns(Note, match=r"the cache is at .*, because .*; to choose another place, set XDG_CACHE_HOME"):
         found = cache_folder()
     assert found.parent == tmp_path / "tmp"
     assert stat.S_IMODE(found.stat().st_mode) == 0o700

@@ -80,7 +80,7 @@ def test_torchvision_refused(mirror: FileServer) -> None:
         refused(NET, ModelError, r"'torchvision:squeezenet1_1' cannot be made: RuntimeError: .*Missing key")
     with stored(ENTRY, b"the real ones", mirror) as url:
         mirror.files = dict.fromkeys(mirror.files, b"others")
-        refused(NET, FileError, r"what came is not it \(its sha256 is \w{8}, not \w{8}\), so it was changed there")
+        refused(NET, FileError, r"this is not the right file \(its sha256 is \w{8}, not \w{8}\), so it was changed there")
         mirror.files = {}
         refused(NET, FileError, rf"{url.rpartition('/')[2]} \(5.0 MB\): the server answers 404 Not Found: get the file elsewhere")
 
@@ -91,7 +91,7 @@ def test_a_licence_that_forbids_commercial_use(mirror: FileServer) -> None:
         found = bring(NET)
     assert found.weights.license == terms
     assert found.notes == (
-        f"the licence of these weights, {terms}, forbids commercial use, perhaps of what is trained from them too",
+        f"the license of these weights, {terms}, forbids commercial use, perhaps of what is trained from them too",
     )
     for license in ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "fair-noncommercial-research-license", "apple-amlr", "CC BY NC 4.0"):
         assert Weights("w", "0", license).notes
@@ -134,7 +134,7 @@ def test_names_of_the_authors() -> None:
     assert file.url.endswith("/ofa/ofa_nets/ofa_proxyless_d234_e346_k357_w1.3")
     refused("ofa:ofa_resnet51", ModelError, "the authors published no such network: did you mean ofa_resnet50")
     refused(
-        "ofa:x", ModelError, "no such network: the supernets are ofa_mbv3_d234_e346_k357_w1_0, .*of the 50 specialised ones, one is"
+        "ofa:x", ModelError, "no such network: the supernets are ofa_mbv3_d234_e346_k357_w1_0, .*of the 50 specialized ones, one is"
     )
 
 
@@ -231,7 +231,7 @@ def test_a_specialised_network_out_of_reach(
     publish(mirror, monkeypatch, special[0])
     name = f"/{IDS}/{published.COMMIT}/ofa/ofa_specialized/{SPECIAL}/init"
     mirror.files[name] += b"more"
-    refused(f"ofa:{SPECIAL}", FileError, r"/init: what came is not it \(its git object id is \w{40}, not \w{40}\)")
+    refused(f"ofa:{SPECIAL}", FileError, r"/init: this is not the right file \(its git object id is \w{40}, not \w{40}\)")
 
 
 # -- timm and the Hub ----------------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def test_repositories_that_are_refused(hub_of_files: FileServer) -> None:
             FileError,
             "the Hub has no repository me/gone, .*, or name its architecture by timm:NAME and give its weights with --weights FILE",
         ),
-        ("me/none", ModelError, "'hf:me/none': has no config.json, so it is no repository in timm's form"),
+        ("me/none", ModelError, "'hf:me/none': has no config.json, so it is not in timm's format"),
         ("me/other", ModelError, "its config.json names no architecture"),
         ("me/wrong", ModelError, "timm has no model 'test_byobnets': did you mean test_byobnet"),
         ("me/bare", ModelError, "me/bare has neither model.safetensors nor pytorch_model.bin: get the file elsewhere"),

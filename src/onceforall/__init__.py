@@ -1,10 +1,10 @@
 """Once for all: train one elastic network, then take a specialized network for any device without training again.
 
-What needs no torch is imported here, which is quick; other names load their module at first use, also `onceforall.pipeline` and the
-like without an import of their own.
+Only names that do not need torch are imported here, which is fast. Other names load their module on first use, and so do modules
+such as `onceforall.pipeline`, without an explicit import.
 
-The name `onceforall.space` is the function. The module of that name, which defines `Space`, is loaded before the function
-is bound, so no later import can put the module in its place.
+`onceforall.space` is the function. The module of the same name, which defines `Space`, is loaded before the function is bound, so
+that no later import can replace the function with the module.
 """
 
 from typing import TYPE_CHECKING

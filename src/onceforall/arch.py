@@ -126,7 +126,7 @@ def _resolution(value: Any) -> Resolution:
     except SpaceError:
         pass
     if isinstance(value, str):
-        raise ArchError(f"resolution: expected pixels, or a text such as 160x224 of what is no square, found {value!r}")
+        raise ArchError(f"resolution: expected pixels, or a text such as 160x224 if not square, found {value!r}")
     return _integer(value, "resolution")
 
 

@@ -132,7 +132,7 @@ def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d | 
         for node in network.graph.nodes:
             if node.op == "call_function" and node.target is torch.batch_norm and isinstance(node.args[5], fx.Node):
                 raise StatisticsError(
-                    f"the statistics of {node.args[3]} cannot be measured: the model normalises with a function of its own there; "
+                    f"the statistics of {node.args[3]} cannot be measured: the model calls batch norm as a function there; "
                     "make it a torch.nn.BatchNorm2d, used the same way wherever it is used"
                 )
     kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d

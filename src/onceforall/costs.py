@@ -63,7 +63,7 @@ class SegmentTable:
     def costs(self, cost: Callable[[Segment], float], fold: Literal["sum", "max"] = "sum") -> "CostTable":
         """A cost table for this space; `cost` is called once for each distinct computation."""
         distinct, numbers = self._numbered
-        costs = np.array([*(float(cost(segment)) for segment in distinct), 0.0])  # the last for what is not there
+        costs = np.array([*(float(cost(segment)) for segment in distinct), 0.0])  # the last for absent segments
         return CostTable(self, tuple(costs[slot] for slot in numbers), fold)
 
     @cached_property

@@ -111,7 +111,7 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     expected = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
     found = {segment.name for segment in plan.segments if segment.name.startswith("stages.")}
     if found != set(expected) or plan.input_shape[1:] != height_width(arch.resolution):
-        raise ArchError("the plan was not lowered from this architecture: draw the plan that space.lower(arch) gives")
+        raise ArchError("the plan was not lowered from this architecture: draw the result of space.lower(arch)")
     widest = max(look_of(segment).hidden for segment in plan.segments)
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
@@ -276,7 +276,7 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
 
 
 def _heads(block: Block, before: str) -> str:
-    """The share of its attention heads, where some are left out."""
+    """The share of its attention heads, if some are dropped."""
     return "" if block.heads == 1 else f"{before}{block.heads:g}"
 
 

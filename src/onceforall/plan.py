@@ -63,7 +63,7 @@ class Segment:
     def branches(self) -> dict[str, int]:
         """For each residual sum, by name: which operand is the branch, computed from the other (shortcut) by weighted layers."""
         bits = {"in": 1, **{op.name: 2 << i for i, op in enumerate(self.ops)}}
-        above = {"in": 1}  # what a tensor is made of, itself included, as bits
+        above = {"in": 1}  # each tensor's ancestors and itself, as bits
         layers, found = 0, {}
         for op in self.ops:
             above[op.name] = bits[op.name]

@@ -1,17 +1,17 @@
-"""From a photograph to a network's input, with numpy and Pillow alone.
+"""Turn a photograph into a network's input, with numpy and Pillow alone.
 
-onceforall decodes and evaluates with this very file, and puts a copy of it beside every network that it exports: what is measured
-is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.4 are enough.
+onceforall decodes and evaluates images with this file and puts a copy of it next to every exported network, so deployments see the
+same pixels. Python 3.8, numpy 1.20 and Pillow 9.4 suffice.
 
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
     x = prepare("photo.jpg", config["preprocessing"])  # (1, channels, height, width) float32
 
-Every photograph becomes 8-bit RGB, upright (EXIF), over white where it is transparent; of an animation the first frame. Colors are
-taken as they are stored: ICC profiles are not applied, as in torchvision. Gray images of more than 8 bits are scaled to 8: from 16,
-or from the range of values that is said. Where `mean` and `std` have one number, the image becomes the luminance of that (ITU-R
-601-2, of gray images themselves); where they have four, red, green, blue and alpha, which is 255 where the file has none. Then one
-resize of the whole image to a short side of ceil(resolution / crop_share), bilinear or as the weights want it, with antialias, the
-center crop, and (pixel / 255 - mean) / std. A resolution is the side of a square, or a text, HEIGHTxWIDTH.
+Every photograph (of an animation, the first frame) becomes 8-bit RGB, upright (EXIF), with transparent parts over white. Colors are
+used as stored: like torchvision, it does not apply ICC profiles. Gray images of more than 8 bits are scaled to 8, from 16 bits or
+from a given range of values. If `mean` and `std` have one number, the image becomes its luminance (ITU-R 601-2; gray images are
+unchanged); if they have four, it becomes red, green, blue and alpha, which is 255 if the file has none. Then the whole image is
+resized once to a short side of ceil(resolution / crop_share), bilinear or as the weights expect it, with antialias, followed by the
+center crop and (pixel / 255 - mean) / std. A resolution is the side of a square, or text such as HEIGHTxWIDTH.
 """
 
 import io
@@ -28,28 +28,28 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
-LEAST_SHARE = 0.5  # of the short side that a center crop may keep
+LEAST_SHARE = 0.5  # smallest share of the short side that a center crop may keep
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")  # Pillow's, with antialias
 CHANNELS = (1, 3, 4)
-FOUND = "onceforall"  # key in an image's `info` of what `to_channels` found, to be told to the user
+FOUND = "onceforall"  # key in an image's `info` for what `to_channels` found, to report to the user
 
 
 class _RefusedError(ValueError):
-    """Not from Pillow, which raises errors of that class too."""
+    """Our own refusal of an image, distinct from Pillow's ValueErrors."""
 
 
 def prepare(
     file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any], resolution: Union[int, str, None] = None
 ) -> "np.ndarray[Any, Any]":
-    """A photograph as a network's input (1, channels, height, width) float32.
+    """Convert a photograph to a network's input (1, channels, height, width) float32.
 
     Args:
-        file: its path, its content, or an open binary file.
-        preprocessing: `preprocessing` of config.json (of a bundle: of `config` in bundle.json), with a mean for each channel.
-        resolution: of the network, where `preprocessing` does not say it, see `fit`.
+        file: a path, the file's content, or an open binary file.
+        preprocessing: `preprocessing` in config.json (in a bundle: in `config` of bundle.json), with a mean for each channel.
+        resolution: the network's resolution, if `preprocessing` lacks it, see `fit`.
 
     Raises:
-        ValueError: it cannot be read; the message says why.
+        ValueError: the file cannot be read; the message says why.
     """
     return prepare_loaded(load_for(file, preprocessing), preprocessing, resolution)
 
@@ -77,15 +77,15 @@ def load(
     channels: int = 3,
     range: Optional[Sequence[float]] = None,
 ) -> Image.Image:
-    """The image with 8 bits a channel, upright, see `to_channels`; of an animation the first frame.
+    """Load an image upright with 8 bits per channel, see `to_channels`; of an animation, the first frame.
 
     A JPEG of more than `LARGE` pixels is decoded at the half, quarter or eighth of its size that has fewer, any other in full: at a
-    fraction, the pixels of real photographs were others by 0.4 to 2.2 of 255 levels on average, by up to 114 (docs/export.md).
+    fraction, pixels of real photographs differed by 0.4 to 2.2 of 255 levels on average, and by up to 114 (docs/export.md).
 
     Args:
         file: path, content, or an open binary file.
-        max_pixels: more are refused, since a small file can claim any number; None for `LARGEST_JPEG` in a JPEG, else `LARGE`.
-        at_least: a short side that is enough, so that a JPEG may be decoded smaller; None to evaluate.
+        max_pixels: reject larger images, since a small file can claim any size; None for `LARGEST_JPEG` for a JPEG, else `LARGE`.
+        at_least: a sufficient short side, so that a JPEG may be decoded smaller; None to evaluate.
         channels: one of `CHANNELS`.
         range: see `to_channels`.
 
@@ -111,12 +111,12 @@ def load(
 def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, interpolation: str = "bilinear") -> Image.Image:
     """One resize to a short side of ceil(resolution / crop_share), and the center crop of resolution × resolution pixels.
 
-    Of what is no square, a resolution is a text, HEIGHTxWIDTH: the image is resized such that it just covers ceil(HEIGHT /
-    crop_share) × ceil(WIDTH / crop_share) pixels, and cropped to HEIGHT × WIDTH, by the same rule. Sizes and crop are rounded as
-    torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of `INTERPOLATIONS`.
+    A resolution that is not square is text, HEIGHTxWIDTH: the image is resized such that it just covers ceil(HEIGHT /
+    crop_share) × ceil(WIDTH / crop_share) pixels, and cropped to HEIGHT × WIDTH, by the same rule. Sizes and crop are rounded as in
+    torchvision's `Resize` and `CenterCrop`, with identical pixels. `interpolation` is one of `INTERPOLATIONS`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: an unknown interpolation.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r}: one of {', '.join(INTERPOLATIONS)} is needed")
@@ -124,7 +124,7 @@ def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, inte
     sides = resolution.split("x") if isinstance(resolution, str) else [resolution]
     tall, wide = int(sides[0]), int(sides[-1])
     (width, height), least_down, least_across = image.size, ceil(tall / crop_share), ceil(wide / crop_share)
-    if least_down * width >= least_across * height:  # its height decides, as that of a square does where it is the short side
+    if least_down * width >= least_across * height:  # its height decides, as for a square resolution where it is the short side
         across, down = least_down * width // height, least_down
     else:
         across, down = least_across, least_across * height // width
@@ -154,19 +154,19 @@ def normalise(pixels: "np.ndarray[Any, Any]", mean: Sequence[float], std: Sequen
 
 
 def to_channels(image: Image.Image, channels: int = 3, range: Optional[Sequence[float]] = None) -> Image.Image:
-    """Any Pillow image with 8 bits for each of one, three or four channels, of mode L, RGB or RGBX.
+    """Convert any Pillow image to one, three or four channels of 8 bits each, in mode L, RGB or RGBX.
 
-    Three are RGB, over white where it is transparent; one is their luminance; four are red, green, blue and alpha, each a channel
-    like the others: of mode RGBX, since Pillow would multiply colors by alpha wherever it resizes RGBA.
+    Three are RGB, with transparent parts over white; one is their luminance; four are red, green, blue and alpha as independent
+    channels, in mode RGBX, since Pillow would multiply colors by alpha when resizing RGBA.
 
     Args:
-        image: as it was opened and loaded.
-        channels: how many.
-        range: the values (low, high) of a gray image of more than 8 bits that become 0 and 255; what is beyond is clipped. None for
+        image: an opened and loaded image.
+        channels: number of channels.
+        range: values (low, high) of a gray image of more than 8 bits to map to 0 and 255; other values are clipped. None for
             (0, 65535).
 
     Raises:
-        ValueError: a pixel type whose range is not known (floating point, or integers of more than 16 bits).
+        ValueError: a pixel type with unknown range (floating point, or integers of more than 16 bits).
     """
     found = {}
     if image.mode == "F" or image.mode.startswith("I"):
@@ -190,7 +190,7 @@ def to_channels(image: Image.Image, channels: int = 3, range: Optional[Sequence[
 
 
 def channels_in_words(channels: int, range: Optional[Sequence[float]] = None) -> str:
-    """What becomes of an image, for people."""
+    """Readable text of what an image is converted to."""
     kind = {1: "gray, one channel", 3: "RGB"}.get(channels, "RGB and alpha, four channels")
     return kind if range is None else f"{kind}, values of more than 8 bits from {range[0]:g} to {range[1]:g}"
 
@@ -235,23 +235,23 @@ def _load(
             ImageOps.exif_transpose(image, in_place=True)  # after the pixels: EXIF may come after them, or be applied by Pillow
         except MemoryError:
             raise
-        except Exception:  # broken EXIF in a readable image: it stays as it is
+        except Exception:  # broken EXIF in a readable image: keep its orientation
             pass
         return to_channels(image, channels, range)
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    """As `Image.open`, without its limit of pixels, which is one for the whole process."""
+    """Like `Image.open`, without its limit of pixels, which is global for the process."""
     file.seek(0)
     prefix = file.read(16)
     for name in _formats():
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
-        if accepted and not isinstance(accepted, str):  # a text says why Pillow cannot
+        if accepted and not isinstance(accepted, str):  # text says why Pillow cannot
             try:
                 file.seek(0)
                 return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):  # not of this kind after all
+            except (SyntaxError, IndexError, TypeError, struct.error):  # not this format after all
                 continue
     known = ", ".join(_formats())
     what = f"not an image, or of a kind that is not read here ({known})"

@@ -116,8 +116,8 @@ class Space:
         return self.archs(gene_ops.cross(self.columns, self.genes([first]), self.genes([second]), rng))[0]
 
     def neighbours(self, arch: Arch) -> list[Arch]:
-        """All architectures one step away: one choice changed to any other value; a depth changed to the next one up
-        or down, the added blocks being alike, once for each kernel and ratio."""
+        """All architectures one step away: one choice changed to any other value, or a depth changed to the next one up
+        or down, where all added blocks are equal, once for each kernel and ratio."""
         return self.archs(gene_ops.neighbours(self.columns, self.genes([arch])[0]))
 
     def count(self) -> int:
@@ -128,13 +128,13 @@ class Space:
         return total
 
     def check(self, arch: Arch) -> None:
-        """Do nothing if the architecture lies in this space.
+        """Check that the architecture lies in this space.
 
         Raises:
             ArchError: names the first value that does not fit, and what is allowed there.
         """
         if not isinstance(arch, Arch):
-            raise ArchError(f"{arch!r} is no Arch: space.largest(), space.sample(rng) or Arch.from_json(text) give one")
+            raise ArchError(f"{arch!r} is not an Arch: space.largest(), space.sample(rng) or Arch.from_json(text) give one")
         self._allowed("resolution", arch.resolution, self.resolutions)
         if len(arch.stages) != len(self.stages):
             raise ArchError(f"the architecture has {len(arch.stages)} stages, this {self.family} space has {len(self.stages)}")

@@ -256,7 +256,7 @@ def test_export_with_progress_and_download(page: Any, tmp_path: Path) -> None:
     page.click("#tab-exports")
     page.wait_for_selector("#jobs progress, #jobs a")
     page.wait_for_selector("#export:not([disabled])")
-    assert "The network that is shown" in page.inner_text("#exportwhat")
+    assert "The network shown" in page.inner_text("#exportwhat")
     page.wait_for_selector(
         "#jobs li[data-state=done], #jobs li[data-state=failed]", timeout=400_000 if os.environ.get("OFA_SCREENSHOTS") else 120_000
     )
@@ -281,7 +281,7 @@ def test_mistakes_with_photographs(page: Any) -> None:
         page.wait_for_selector(f"#looks li:has-text('the {name}')", timeout=120_000)
     assert page.inner_text("#lookname").startswith("the smallest, on ")
     page.click("#matrix a >> nth=1")
-    until(page, "!document.getElementById('celltitle').textContent.includes('surest')")
+    until(page, "!document.getElementById('celltitle').textContent.includes('confident')")
     loaded = "document.querySelector('#cell img') && [...document.querySelectorAll('#cell img')].every(i => i.naturalWidth)"
     until(page, loaded)
     page.click("#pairs button >> nth=0")

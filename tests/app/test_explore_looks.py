@@ -169,13 +169,13 @@ def test_several_labels_have_no_confusion_matrix() -> None:
     assert one["numbers"][0][0] == "mAP"
     assert "top-1" not in str(one)
     words = {words for _, _, words in one["pairs"]}
-    assert words == {"cat missed (1)", "dog wrongly said (1)", "eel wrongly said (1)", "eel missed (1)"}
+    assert words == {"cat missed (1)", "dog wrongly predicted (1)", "eel wrongly predicted (1)", "eel missed (1)"}
     for i, kind, text in one["pairs"]:
         cell = look.cell(i, kind)
         assert f"{cell['title']} ({cell['total']})" == text
     assert look.cell(2, 1)["photos"] == [{"image": 1, "name": "1.jpg", "words": "eel: 10.0 %; has dog, eel"}]
     assert [photo["image"] for photo in one["worst"]] == [1, 0, 2, 3]
-    assert one["worst"][1]["words"] == "said: cat 90.0 %, eel 80.0 %; has cat"
+    assert one["worst"][1]["words"] == "predicted: cat 90.0 %, eel 80.0 %; has cat"
     other = NetworkLook("y", facts, labels, np.where(labels > 0, 0.9, 0.1).astype(np.float32), look.sure)
     found = look.against(other)
     assert "points of mAP" in found["told"]
@@ -191,6 +191,6 @@ def test_very_many_classes_have_no_picture() -> None:
     facts = {"name": "net", "classes": [f"c{i}" for i in range(n)], "names": [str(i) for i in range(500)]}
     one = NetworkLook("x", facts, labels, said, rng.random(500).astype(np.float32)).shown("macro_f1")
     assert one["picture"] == ""
-    assert "60 classes are too many for a picture" in one["note"]
+    assert "60 classes are too many for a confusion matrix" in one["note"]
     assert one["numbers"][0][0] == "macro F1"
     assert len(one["pairs"]) == 12

@@ -76,17 +76,17 @@ def test_beside_a_training(training: tuple[Path, Ofa]) -> None:
         told = facts(served)
         assert told["ready"]
         assert told["at"] == f"step {first.step:,}"
-        assert f"The training is going on: all accuracies here are of the weights at step {first.step:,} of " in told["standing"]
+        assert f"Training is running: all accuracies here are for the weights at step {first.step:,} of " in told["standing"]
         network = served.client.get("/api/best").json()["network"]
         body = {"arch": network["arch"], "formats": ["pytorch"], "device": "pytorch", "limits": {}}
-        assert "its training is going on" in served.client.post("/api/jobs/add", json=body).json()["error"]
+        assert "its training is still running" in served.client.post("/api/jobs/add", json=body).json()["error"]
         served.client.post("/api/looks/add", json={"arch": "smallest", "name": "small"})
 
         second = standing_of(served, than=first.step)  # by itself
         assert second.weights != first.weights
         told = facts(served)
         assert told["generation"] > network["generation"]
-        assert f"of the weights at {told['at']} of " in told["standing"]
+        assert f"for the weights at {told['at']} of " in told["standing"]
         found = list((out / "explorer" / "quick").glob("*.safetensors"))
         assert len(found) <= 2, "those of before are gone"
         served.until(lambda s: len(s.client.get("/api/looks").json()["looks"]) == 1)
@@ -97,7 +97,7 @@ def test_beside_a_training(training: tuple[Path, Ofa]) -> None:
         served.until(lambda s: not s.app.quick.told()["step"])
         process.send_signal(2)
         waited(lambda: process.poll() is not None)
-        assert "The training has stopped: all accuracies here are of the weights at step " in facts(served)["standing"]
+        assert "Training has stopped: all accuracies here are for the weights at step " in facts(served)["standing"]
         assert facts(served)["quick"]["paused"]
     run = Run.open(out)
     weights, supernet = open_newest(run)

@@ -225,6 +225,6 @@ def test_the_key_is_in_no_command_line(trained: Path, tmp_path: Path, number: si
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    assert "ended; pins and finished exports are kept" in err
+    assert "stopped; pins and finished exports are kept" in err
     assert not list(temporary.glob("ofa-explore-*"))
     assert process.returncode == 0

@@ -56,7 +56,7 @@ def test_unusual_spaces_are_told(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert run([*TRAIN, "--space", text, "--batch-size", "2", "--out", str(tmp_path / "run")]) == 1
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("this space is ")
-    assert "times as large as that of preset digits, and a step as much slower: its largest network has" in first
+    assert "times as large as that of preset digits, and steps as much slower: its largest network has" in first
     assert last.startswith("ofa: /not/there: no such folder")
 
 
@@ -101,11 +101,11 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["--export", "tflite"], "unknown export format 'tflite'"),
         (["--out", "FILE"], "a part of the path is a file"),
-        (["--out", "TAKEN"], "best: holds 'mine', which is not of an exported network"),
+        (["--out", "TAKEN"], "best: holds 'mine', which is not part of an exported network"),
         (["--device", "gpu"], "unknown runtime 'gpu'"),
         (["--device", "cpu:threads=1000"], "threads is 1000, this machine has"),
-        (["--device", "cpu", "--device", "onnxruntime"], "would have one folder, onnxruntime-1M-params"),
-        (["--push-to-hub", "a b"], "no name of a repository"),
+        (["--device", "cpu", "--device", "onnxruntime"], "would share a folder, onnxruntime-1M-params"),
+        (["--push-to-hub", "a b"], "not a repository name"),
     ],
 )
 def test_specialise(

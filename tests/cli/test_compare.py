@@ -149,7 +149,7 @@ def test_goes_on_after_a_stop(run_copy: Path, networks: str, tmp_path: Path) -> 
     def soon() -> bool:
         return next(steps) == 3
 
-    with pytest.raises(StoppedError, match=r"own.py:seven@16: stopped at step 3 of \d+; the same ofa compare goes on"):
+    with pytest.raises(StoppedError, match=r"own.py:seven@16: stopped at step 3 of \d+; the same ofa compare resumes it"):
         compare(run_copy, asked, epochs=2, progress=Progress(stopped=soon))
     (place,) = (path for path in (run_copy / "compare").iterdir() if path.is_dir())
     assert (place / "checkpoints").exists()
@@ -209,8 +209,8 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
         (["--with", "OWN.24:Net@16", "--epochs", "1"], 1, "give another @PIXELS"),
         (["--with", "OWN:Net", "--epochs", "1", "--budget", "1m"], 1, "exclude each other"),
         (["--with", "OWN:Net", "--epochs", "0"], 1, "--epochs 0: give a number above 0"),
-        (["--with", "OWN:Net", "--epochs", "0.01"], 1, "less than one step"),
-        (["--with", "OWN:Net", "--device", "openvino:threads=7"], 1, "was not measured yet: ofa profile"),
+        (["--with", "OWN:Net", "--epochs", "0.01"], 1, "less than one training step"),
+        (["--with", "OWN:Net", "--device", "openvino"], 1, "was not measured yet: ofa profile"),
         ([], 2, "Missing option '--with'"),
     ],
 )

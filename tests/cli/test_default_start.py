@@ -35,7 +35,7 @@ def test_trained_weights(
     assert run(["train", photos, "--out", out, "--epochs", "0", "--resolutions", "32", "--space", "widths=1"]) == 0
     err = capsys.readouterr().err
     assert f"starts from {NETWORK}, weights {hub_of_files.address}" in err
-    assert "with a new classifier; licence of the weights: apache-2.0" in err
+    assert "with a new classifier; license of the weights: apache-2.0" in err
     assert "fitting a classifier on the features of" in err
     made = Run.open(Path(out))
     assert (made.info.preset, made.info.arguments["from_run"]) == ("pretrained", NETWORK)
@@ -56,7 +56,7 @@ def test_without_a_connection_both_ways_on_are_told(
 def test_from_scratch(capsys: pytest.CaptureFixture[str], photos: str, tmp_path: Path) -> None:
     given = ["train", photos, "--from", "scratch", "--out", str(tmp_path / "run")]
     small = ["--resolutions", "24", "--space", "width=0.1", "--batch-size", "8", "--epochs", "1.5"]
-    assert "0 epochs of random weights are worth nothing" in fails(capsys, [*given, "--epochs", "0"], 1)
+    assert "0 epochs leave the weights random" in fails(capsys, [*given, "--epochs", "0"], 1)
     assert run([*given, *small]) == 0
     made = Run.open(tmp_path / "run")
     assert (made.info.preset, made.family, made.info.brought) == ("imagenette-60m", "mobilenet_v3", None)
@@ -81,5 +81,5 @@ def test_images_of_imagenet_are_no_test(
     hub_of_files.publish("timm/test_byobnet.r160_in1k", model__safetensors=save(model.state_dict()))
     out = str(tmp_path / "run")
     assert run(["train", photos, "--from", "timm:test_byobnet", "--out", out, "--epochs", "0", "--resolutions", "32"]) == 0
-    assert "are no test of new photographs" in capsys.readouterr().err
-    assert "are no test of new photographs" in Run.open(Path(out)).info.notes[-1]  # which every card has
+    assert "do not show how well new photographs are classified" in capsys.readouterr().err
+    assert "do not show how well new photographs are classified" in Run.open(Path(out)).info.notes[-1]  # which every card has

@@ -125,8 +125,8 @@ def test_a_bundle_of_gray_images(gray: Path, data: Path, capfd: pytest.CaptureFi
 
 def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, err = said(capfd, "train", data, *TRAINING, "--epochs", "1", "--out", tmp_path / "run")
-    assert "no training image shows a colour: --channels 1 would make networks for gray images" in err
-    assert "--range 0,4095 shows all of these" in err
+    assert "no training image shows a color: --channels 1 would make networks for gray images" in err
+    assert "--range 0,4095 shows all of them" in err
     opened = Run.open(tmp_path / "run")
     assert (opened.space.channels, opened.info.mean, opened.require_images().range) == (3, (0.485, 0.456, 0.406), None)
 

@@ -28,7 +28,7 @@ def test_with_images(capsys: pytest.CaptureFixture[str], checkpoint: Path, predi
     assert printed == f"imported: {out}; next: ofa evaluate {out}, ofa profile {out}, ofa search {out}\n"
     assert err.splitlines() == [
         f"weights: {NAME}, 4 classes",
-        f"the predictor tells accuracy on ImageNet's 1,000 classes: to fit one for yours, ofa predict {out}",
+        f"the predictor predicts accuracy on ImageNet's 1,000 classes: to fit one for yours, ofa predict {out}",
         "images: 12 train, 4 held-out, 4 test, 4 classes",
     ]
     info = read_json(out / "run.json")

@@ -65,7 +65,7 @@ def check_interrupted(code: int, err: str) -> None:
     assert code == 130
     lines = err.splitlines()
     assert lines[-1].startswith("ofa: stopped at step ")
-    assert "go on with --resume" in lines[-1]
+    assert "continue with --resume" in lines[-1]
     assert not any(line.startswith("ofa: ") or "Traceback" in line for line in lines[:-1])
 
 
@@ -78,7 +78,7 @@ def test_ctrl_c_while_measuring(run_copy: Path) -> None:
     assert process.returncode == 130
     first, *_, line = err.splitlines()
     assert re.fullmatch(r"measuring: 0 of \d+ segments", first)
-    assert line.startswith("ofa: interrupted; what was finished is kept")
+    assert line.startswith("ofa: interrupted; finished work is kept")
     assert len(read_lines(measurements)) >= 2
     assert (run_copy / "latency" / "onnxruntime-threads1-batch1" / "table.json").exists()
 
@@ -101,6 +101,6 @@ def test_ctrl_c_while_fine_tuning(run_copy: Path) -> None:
     assert process.returncode == 130
     assert out == ""
     lines = err.splitlines()
-    assert re.fullmatch(r"ofa: stopped at step \d+ of 15000 of fine-tuning on request; the same command goes on", lines[-1])
+    assert re.fullmatch(r"ofa: stopped at step \d+ of 15000 of fine-tuning on request; run the same command to continue", lines[-1])
     assert any(re.fullmatch(r"epoch \d+ of 5000: loss .* left", line) for line in lines)
     assert not any(line.startswith("ofa: ") or "Traceback" in line for line in lines[:-1])

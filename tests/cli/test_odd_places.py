@@ -106,7 +106,7 @@ def test_unknown_user_without_a_home(public: Path, nobody: list[str]) -> None:
     codes, _, err = tried(commands, public / "work", prefix=nobody, TMPDIR=str(public / "tmp"), **unset)
     assert codes == [0, 0], err
     cache = public / "tmp" / "onceforall-4242"
-    assert f"note: decoded images and the like go to {cache}, because this user has no home" in err
+    assert f"note: the cache is at {cache}, because this user has no home" in err
     assert [path.name for path in (public / "work").iterdir()] == ["run"]
     assert cache.stat().st_mode & 0o777 == 0o700
 
@@ -226,6 +226,17 @@ def test_a_reader_that_has_seen_enough() -> None:
         print("a result", file=stream, flush=True)
     with pytest.raises(BrokenPipeError):
         stream.buffer.close()
+
+
+def test_output_that_is_not_buffered_stays_so(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with python -u, or PYTHONUNBUFFERED in a container: whoever reads a log sees each line at once."""
+    own = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    monkeypatch.setattr(sys, "argv", ["ofa", "status", str(trained)])
+    monkeypatch.setattr(sys, "stdout", own)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert isinstance(sys.stdout, cli._Patient)
+    assert sys.stdout.write_through
 
 
 def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

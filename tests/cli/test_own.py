@@ -46,7 +46,7 @@ def test_all_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     printed, err = capsys.readouterr()
     assert printed == f"trained: {out}; next: ofa evaluate {out}, ofa profile {out}, ofa predict {out}\n"
     assert "starts from own.py:Net, weights w.pth (sha256 " in err
-    assert "with a new classifier; licence of the weights: not known" in err
+    assert "with a new classifier; license of the weights: not known" in err
     Path(named.rpartition(":")[0]).unlink()
     for command in (
         ["evaluate", out, "--arch", "random:2"],
@@ -65,7 +65,7 @@ def test_all_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "own.py:Net(resolutions=16/24, widths=0.25/0.5/0.75/1" in page
     assert "Call(" not in page
-    assert "graph is no family of the original" in fails(capsys, ["export-original", out], 1)
+    assert "graph is not one of the original's families" in fails(capsys, ["export-original", out], 1)
 
 
 def test_import(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_no_epochs_give_a_classifier_on_the_features(capsys: pytest.CaptureFixtu
     given = ["train", "digits", "--out", out, "--from", named, "--epochs", "0", "--resolutions", "16,24", "--limit", "200"]
     assert run([*given, "--weights", str(tmp_path / "w.pth")]) == 0
     err = capsys.readouterr().err
-    assert "channels ranked by what they add on" in err
+    assert "channels ranked by their contribution on" in err
     assert "fitting a classifier on the features of" in err
     assert "held-out top-1 largest" in err
     for command in (["evaluate", out], ["status", out], ["report", out], ["profile", out, "--quick", "--device", "pytorch"]):
@@ -131,4 +131,4 @@ def test_no_epochs_give_a_classifier_on_the_features(capsys: pytest.CaptureFixtu
     kept = made.supernet().state_dict()
     torch.testing.assert_close(kept["stem.0.weight"], own["stem.0.weight"])
     assert kept["head.weight"].shape == (10, 8)
-    assert "worth nothing" in fails(capsys, ["train", "digits", "--out", str(tmp_path / "other"), "--epochs", "0"], 1)
+    assert "leave the weights random" in fails(capsys, ["train", "digits", "--out", str(tmp_path / "other"), "--epochs", "0"], 1)

@@ -149,4 +149,4 @@ def test_what_is_refused(data: Path, tmp_path: Path, capfd: pytest.CaptureFixtur
 
 def test_measuring_every_so_many_pixels_is_for_squares(wide: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, err = said(capfd, "accuracy", "measure", wide, "--subnets", "16", "--every", "8", code=1)
-    assert "measuring every so many pixels is for spaces of squares: leave it out" in err
+    assert "steps of pixels are for spaces of squares: leave them out" in err

@@ -147,8 +147,8 @@ def test_a_network_at_home(taken: Path, table: Path, several: Path, capfd: pytes
     card = (taken / "README.md").read_text()
     assert "top-1" not in card
     assert "| test mAP |" in card
-    assert "\n## Training images\n\n`trained_on.json`, where it lies beside this card" in card
-    assert "the probabilities, their sigmoid" in card
+    assert "\n## Training images\n\n`trained_on.json`, if it is in this folder" in card
+    assert "or probabilities (sigmoid) for " in card
     assert "Fine-tuned, 1 epoch: held-out mAP" in card
     record = read_json(several / "specialised" / f"{taken.name}.json")
     assert record["test"]["map"] == pytest.approx(np.mean(record["labels"]["average_precision"]))

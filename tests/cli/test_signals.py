@@ -80,9 +80,9 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: 
         sender.join()
     *before, last = capsys.readouterr().err.splitlines()
     assert code == 130
-    assert f"{name}: stopping with a checkpoint after this step; once more to stop at once" in before
+    assert f"{name}: stopping with a checkpoint after this step; repeat to stop at once" in before
     assert last.startswith("ofa: stopped at step ")
-    assert "go on with --resume" in last
+    assert "continue with --resume" in last
     assert f"step {last_step(out)} of" in last
 
 
@@ -147,10 +147,18 @@ def test_notes_do_not_end_what_has_no_terminal(monkeypatch: pytest.MonkeyPatch) 
 
 def test_lines_come_from_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Of those of torchrun."""
-    for rank in ("0", "1"):
+    for size, rank in (("2", "0"), ("2", "1"), ("1", "1"), ("many", "1")):  # the latter two are of something else
+        monkeypatch.setenv("WORLD_SIZE", size)
         monkeypatch.setenv("RANK", rank)
-        tell(f"process {rank}")
-    assert capsys.readouterr().err == "process 0\n"
+        tell(f"process {rank} of {size}")
+    monkeypatch.delenv("WORLD_SIZE")
+    tell("process 1 of no others")
+    assert capsys.readouterr().err.splitlines() == [
+        "process 0 of 2",
+        "process 1 of 1",
+        "process 1 of many",
+        "process 1 of no others",
+    ]
 
 
 def test_other_commands_end_with_one_line(trained: Path, tmp_path: Path) -> None:
@@ -164,6 +172,6 @@ def test_other_commands_end_with_one_line(trained: Path, tmp_path: Path) -> None
     assert process.returncode == 130
     assert out == b""
     *_, named, last = err.decode().splitlines()
-    assert named == "SIGUSR1 came"
-    assert last.startswith("ofa: interrupted; what was finished is kept")
+    assert named == "received SIGUSR1"
+    assert last.startswith("ofa: interrupted; finished work is kept")
     assert run(["status", str(run_copy)]) == 0

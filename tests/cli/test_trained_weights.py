@@ -47,7 +47,7 @@ def test_a_training_starts_from_them(
     size, digest = f"{len(content) / 1e6:,.1f}", hashlib.sha256(content).hexdigest()
     assert f"downloaded: {url.rpartition('/')[2]}, {size} MB" in err.splitlines()
     assert err.count("forbids commercial use") == 1
-    words = f"starts from {NET}, weights {url} (sha256 {digest}), with a new classifier; licence of the weights: {TERMS}; whether"
+    words = f"starts from {NET}, weights {url} (sha256 {digest}), with a new classifier; license of the weights: {TERMS}; whether"
     assert words in err
     brought = {"source": NET, "weights": url.rpartition("/")[2], "sha256": digest, "license": TERMS, "classifier": False}
     assert read_json(tmp_path / "run" / "run.json")["brought"] == {**brought, "address": url}
@@ -66,7 +66,7 @@ def test_import_and_elastic(capsys: pytest.CaptureFixture[str], mirror: FileServ
     assert json.loads(capsys.readouterr().out)["network"]["sha256"] is None
     assert not mirror.asked  # the graph needs no weights
     out = str(tmp_path / "run")
-    assert "random weights, and importing trains nothing" in fails(capsys, ["import", NET, "--out", out, "--weights", "random"], 1)
+    assert "random weights, and importing does not train" in fails(capsys, ["import", NET, "--out", out, "--weights", "random"], 1)
     with stored(ENTRY, content, mirror) as url:
         assert run(["import", NET, "--out", out, "--resolutions", "48"]) == 0
     assert "weights: torchvision:squeezenet1_1, 1,000 classes" in capsys.readouterr().err

@@ -219,7 +219,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
         (lambda images: TrainBatches(images, 0, 0, Augment()), "batch size 0 and seed 0: at least 1 and 0 are needed"),
         (lambda images: Augment(crop_scale=(0.5, 0.1)), r"crop_scale is \(0\.5, 0\.1\)"),
         (lambda images: Augment(crop_ratio=(0, 1)), r"crop_ratio is \(0, 1\)"),
-        (lambda images: Augment(colour=-1), "the strength of colour changes is -1"),
+        (lambda images: Augment(colour=-1), "the strength of color changes is -1"),
     ],
 )
 def test_wrong_arguments(images: Images, build: object, message: str) -> None:

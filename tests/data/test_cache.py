@@ -135,7 +135,7 @@ def test_too_many_bad_images(make_folder: MakeFolder, tmp_path: Path) -> None:
 
 
 def test_limit_while_writing(make_folder: MakeFolder, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"take more than 0\.0 GB: raise it with --cache-gb"):
+    with pytest.raises(DataError, match=r"take more than 0\.0 GB: raise the limit with --cache-gb"):
         cache_part(part_of(make_folder({"cat": 3, "dog": 3})), size=16, folder=tmp_path / "cache", limit_bytes=1000)
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -139,11 +139,11 @@ def test_what_the_originals_are_like_is_said(tmp_path: Path) -> None:
     assert said["alpha"] == said["gray as colours"] == ()
     (dark,) = said["12 bits"]
     assert dark.startswith("24 images of 16 bits have no value above 4,09")
-    assert dark.endswith("of 65,535, and are read as that dark: if they have 12 bits, --range 0,4095 shows all of these")
-    assert said["gray"] == ("--range changes nothing: it is for gray images of more than 8 bits, and there are none",)
-    assert said["gray, colours"] == ("12 of 24 images show colours: with --channels 1 their luminance is taken",)
+    assert dark.endswith("of 65,535, and are read as dark images: if they use 12 bits, --range 0,4095 shows all of them")
+    assert said["gray"] == ("--range has no effect: it is for gray images of more than 8 bits, and there are none",)
+    assert said["gray, colours"] == ("12 of 24 images show colors: with --channels 1 their luminance is used",)
     assert said["alpha, colours"] == ("12 of 24 images have no alpha channel: it is 255 everywhere there",)
-    assert said["colours"] == ("no image has an alpha channel, so that the fourth of --channels 4 is 255 everywhere: leave it out",)
+    assert said["colours"] == ("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out",)
     again = opened(tmp_path / "12 bits", Read(channels=1))
     assert again.remarks == said["12 bits"], "from the cache"
     assert opened(tmp_path / "12 bits", Read(channels=1, range=(0, 4095))).remarks == ()

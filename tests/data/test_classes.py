@@ -49,8 +49,8 @@ def test_the_images_of_all_classes_stay_in_the_cache(make_folder: MakeFolder, tm
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cat,cat", "cat stands twice"),
-        ("pet=cat+cat,dog", "cat stands twice"),
+        ("cat,cat", "cat appears twice"),
+        ("pet=cat+cat,dog", "cat appears twice"),
         ("cat,=dog", "a class without a name"),
         ("cat", "1 of them, at least 2 are needed"),
         ("cat,dgo", "names dgo, which is no class there: did you mean dog"),

@@ -130,7 +130,7 @@ def test_an_image_that_is_gone_is_named(decoding: Decoding) -> None:
     files = decoding.batches.images.files(Path("/nowhere"))
     for path in files:
         path.rename(path.with_suffix(".gone"))
-    with pytest.raises(DataError, match=r"^train/.*\.png: no such file: bring it back as it was, and go on with --resume$"):
+    with pytest.raises(DataError, match=r"^train/.*\.png: no such file: restore it, and continue with --resume$"):
         decoding.crops(0)
     for path in files:
         path.with_suffix(".gone").rename(path)
@@ -141,12 +141,12 @@ def test_an_image_that_is_gone_is_named(decoding: Decoding) -> None:
 def test_another_image_of_that_name_is_refused(decoding: Decoding) -> None:
     for path in decoding.batches.images.files(Path("/nowhere")):
         picture(1, 30, 30).save(path)
-    with pytest.raises(DataError, match=r"^train/.*\.png: another image than when the images were opened"):
+    with pytest.raises(DataError, match=r"^train/.*\.png: the image has changed since the images were opened"):
         decoding.crops(0)
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"), [(signal.SIGKILL, "SIGKILL, as it is when memory runs out"), (signal.SIGSEGV, "SIGSEGV, perhaps over train/")]
+    ("sent", "said"), [(signal.SIGKILL, "SIGKILL, as happens when memory runs"), (signal.SIGSEGV, "SIGSEGV, perhaps over train/")]
 )
 def test_a_process_that_dies_is_told_in_a_line(decoding: Decoding, sent: signal.Signals, said: str) -> None:
     decoding.crops(0)
@@ -156,7 +156,7 @@ def test_a_process_that_dies_is_told_in_a_line(decoding: Decoding, sent: signal.
     with pytest.raises(FileError, match=said) as refused:
         decoding.crops(1)
     assert "\n" not in str(refused.value)
-    assert "go on with --resume, or --cache decoded" in str(refused.value)
+    assert "resume with --resume, or --cache decoded" in str(refused.value)
 
 
 def test_processes_end_with_what_started_them() -> None:

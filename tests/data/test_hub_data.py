@@ -144,7 +144,7 @@ def test_what_the_library_cannot_do_is_told_as_what_it_is(hub: FileServer, monke
     hub.publish_data("me/held", PETS)
     known, notes = fetched("hf:me/held"), list[str]()
     monkeypatch.setattr("datasets.load_dataset_builder", raising(PermissionError(13, "Permission denied", "cache")))
-    message = r"^hf:me/held: the Hub's library cannot open it \(.*Permission denied: 'cache'\): mend that, or give a folder \(hf"
+    message = r"^hf:me/held: the Hub's library cannot open it \(.*Permission denied: 'cache'\): fix this, or give a folder \(hf"
     with pytest.raises(DataError, match=message):
         open_source("hf:me/held", on_note=notes.append)
     assert not notes

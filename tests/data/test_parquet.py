@@ -370,6 +370,17 @@ def test_a_column_of_groups(tmp_path: Path, reading: Reading) -> None:
         open_source(str(tmp_path), reading)
 
 
+def test_groups_are_the_same_in_all_files_and_places(tmp_path: Path) -> None:
+    """Where a number is missing, a file has them all of floating point; a row alone is told by where it is in the data."""
+    for place in ("here", "z/there"):
+        root = tmp_path / place
+        root.mkdir(parents=True)
+        write_rows(root / "train-0.parquet", pa.array([0, 1, 0]), tile=pa.array([7, 8, 7]))
+        write_rows(root / "train-1.parquet", pa.array([0, 1, 0]), tile=pa.array([7.0, None, 7.5]))
+        source = open_source(str(root), Reading(group="tile"))
+        assert source.train.groups == ("7", "8", "7", "7", "train-1.parquet[1]", "7.5")
+
+
 def test_another_column_of_labels(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", pa.array([0, 1, 2]), coarse_label=pa.array(["animal", "plant", "animal"]))
     assert open_source(str(tmp_path)).classes == ("0", "1", "2")

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,7 +266,7 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 1 has several labels"):
         open_source(str(lines))
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match="a file of a kind that holds no labelled images"):
+    with pytest.raises(DataError, match="a file of a kind that holds no labeled images"):
         open_source(str(tmp_path / "a.txt"))
 
 
@@ -337,6 +338,13 @@ def test_columns_that_seem_to_divide_are_told(make_folder: MakeFolder, column: s
     ] * told
 
 
+def test_a_quote_that_never_ends_in_the_first_line(make_folder: MakeFolder) -> None:
+    table = write_csv((root := make_folder({"cat": 3, "dog": 4})) / "all.csv", without_split(root))
+    table.write_text(table.read_text().replace("label", '"label', 1))
+    with pytest.raises(DataError, match=r"all.csv: a quote that begins in line 1 never ends"):
+        open_source(str(table))
+
+
 @pytest.mark.parametrize("line", ['cat/000.png,cat,"nice', '"cat/000.png,cat,', 'cat/000.png,cat,"a ""quoted"" one'])
 def test_a_quote_that_never_ends_takes_in_nothing(make_folder: MakeFolder, line: str) -> None:
     root = make_folder({"cat": 3, "dog": 4})
@@ -367,3 +375,18 @@ def test_categories_of_one_name_and_of_none(make_folder: MakeFolder) -> None:
     path.write_text(json.dumps({**coco, "images": [{"id": 0}], "categories": []}))
     with pytest.raises(DataError, match=r"not annotations in COCO's format|which is not among the categories"):
         open_source(str(path))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("column", ["file_name", "name"])
+def test_paths_are_found_in_any_form_of_unicode(make_folder: MakeFolder, form: str, column: str) -> None:
+    """As a Mac and a spreadsheet write them."""
+    root = make_folder({"cat": 2, "dog": 2})
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    for path in sorted(root.rglob("*.png")):
+        path.rename(path.with_name(unicodedata.normalize(other, f"größe {path.parent.name} {path.name}")))  # type: ignore[arg-type]
+    rows = [{"path": unicodedata.normalize(form, row["file_name"]), "label": row["label"]} for row in rows_of(root)]  # type: ignore[arg-type]
+    rows = [{**row, "path": os.path.basename(row["path"])} if column == "name" else row for row in rows]
+    source = open_source(str(write_csv(root / "all.csv", rows)))
+    assert len(source.train) == 4
+    assert source.left_out == {}

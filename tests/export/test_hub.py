@@ -88,8 +88,8 @@ def test_a_second_push_deletes_what_the_first_left_and_nothing_else(hub, folder)
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, "the Hub does not know the token: give a token that may write with hf auth login or HF_TOKEN"),
-        (403, "the token may not write there: give a token that may write with .*, or choose another name"),
+        (401, "the Hub rejects the token: give a token with write access by hf auth login or HF_TOKEN"),
+        (403, "the token may not write there: give a token with write access by .*, or choose another name"),
         (404, "the Hub has no such user or organisation: choose another name"),
         (500, "the Hub answers 500: "),
     ],
@@ -98,7 +98,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(hub, folder, status, message):
     hub.refuse = status
     with pytest.raises(
         HubError,
-        match=rf"^me/net: not pushed: {message}.*; .* is whole, later: hf upload --private me/net .* --exclude trained_on\.json$",
+        match=rf"^me/net: not pushed: {message}.*; .* is complete, .* hf upload --private me/net .* --exclude trained_on\.json$",
     ) as caught:
         push(folder, "me/net")
     assert "\n" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(hub, folder, status, message):
 @needs_library
 def test_a_wrong_token_is_told(hub, environment, folder):
     environment.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(HubError, match="the Hub does not know the token"):
+    with pytest.raises(HubError, match="the Hub rejects the token"):
         push(folder, "me/net")
 
 
@@ -126,7 +126,9 @@ def test_a_hub_that_cannot_be_reached_is_told(environment, folder, tmp_path):
 def test_names_and_token_are_looked_at_without_a_network(environment):
     require_pushable(["me/net", "net", "an-organisation/net.v2_0"])
     for name in ("me/a net", "me/net/more", "", "me/", "-net", "me/net.git"):
-        with pytest.raises(HubError, match=rf"^--push-to-hub: {re.escape(repr(name))} is no name .*, give USER/NAME: .*$"):
+        with pytest.raises(
+            HubError, match=rf"^--push-to-hub: {re.escape(repr(name))} is not a repository name, give USER/NAME: .*$"
+        ):
             require_pushable(["me/net", name])
     environment.delenv("HF_TOKEN")
     with pytest.raises(

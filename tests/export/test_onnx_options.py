@@ -36,7 +36,7 @@ def test_an_export_with_options(sample, tmp_path, options):
     assert (
         f"| onnx | {options.batch or 'any'} | `images`; metadata `arch`, `config`, gives `{gives}`; opset {options.opset} |" in card
     )
-    assert ("but model.onnx the probabilities, their softmax" in card) == options.softmax
+    assert ("or probabilities (softmax) for model.onnx" in card) == options.softmax
     session = onnxruntime.InferenceSession(exported.folder / "model.onnx", providers=["CPUExecutionProvider"])
     x = sample.images[: options.batch or 3]
     x = x.repeat(-(-(options.batch or 1) // len(x)), 1, 1, 1)[: options.batch or 3]
@@ -100,7 +100,7 @@ def test_a_softmax_does_not_hide_wrong_logits(sample, tmp_path, monkeypatch, for
 def test_the_card_says_what_was_proven_of_a_softmax(sample, tmp_path):
     found = export_network(tmp_path / "net", **sample.arguments(onnx=OnnxOptions(softmax=True), readers=[]))
     card = (tmp_path / "net" / "README.md").read_text()
-    assert "The logits compared for `model.onnx` are those of the same graph written without its softmax" in card
+    assert "The logits compared for `model.onnx` come from the same graph without its softmax" in card
     assert card.count("of 64 images by chance") == (found.proofs["pytorch"].chance is not None)
     assert found.proofs["onnx"].extracted.largest_logit == found.proofs["pytorch"].extracted.largest_logit
 
@@ -164,7 +164,7 @@ def job_of(sample, options):
 def test_an_opset_that_is_not_known_here_is_refused_before_anything_is_written(monkeypatch):
     require_readable(OnnxOptions())
     monkeypatch.setattr(onnx.defs, "onnx_opset_version", lambda: 12)
-    with pytest.raises(DeviceError, match=r"opset 13: the installed onnx .* knows up to 12: choose a lower one, or update it"):
+    with pytest.raises(DeviceError, match=r"opset 13: the installed onnx .* supports up to 12: choose a lower one, or update it"):
         require_readable(OnnxOptions())
     monkeypatch.undo()
     monkeypatch.setattr("onceforall.backends.onnxruntime.session", lambda *_, **__: 1 / 0)

@@ -72,7 +72,7 @@ def test_the_card_says_where_a_network_comes_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "gives"), [("unet", r"\(n, 4, 32, 32\)"), ("heads", "several tensors")])
 def test_other_than_classifiers_are_refused(name: str, gives: str, tmp_path: Path) -> None:
     supernet = supernet_of(name)
-    with pytest.raises(VerificationError, match=f"the network returns {gives}, and an exported folder is of a classifier"):
+    with pytest.raises(VerificationError, match=f"the network returns {gives}, but an exported folder is for a classifier"):
         export_network(tmp_path / "net", **arguments(supernet, supernet.space.largest(), classes=CLASSES[:1]))
     assert not list(tmp_path.iterdir())
 

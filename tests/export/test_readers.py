@@ -139,7 +139,7 @@ def test_a_program_that_refuses_dies_or_hangs_is_told_in_one_line(tmp_path, monk
         monkeypatch.setattr(module, "LIMIT_S", limit)
         found = read(tmp_path, plan, network, readers=["opencv"])["opencv"]
         assert (found.state, found.why, found.max_abs_diff) == ("refuses", why, None)
-        assert found.warning == f"model.onnx: OpenCV dnn cannot run it ({why}): it is of no use there"
+        assert found.warning == f"model.onnx: OpenCV dnn cannot run it ({why}): do not use this file there"
 
 
 def test_what_a_program_started_ends_with_it(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_an_export_goes_on_where_it_stopped(kit: Path, tmp_path: Path) -> None:
     export_kit(SPACE, 10, again, TINY)
     assert removed.read_bytes() == before
     assert (again / "results.csv").read_text() == "mine"
-    with pytest.raises(FileError, match="no kit of this space"):
+    with pytest.raises(FileError, match="not a kit of this space"):
         export_kit(SPACE, 11, again, TINY)
 
 
@@ -73,13 +73,13 @@ def test_an_export_goes_on_where_it_stopped(kit: Path, tmp_path: Path) -> None:
     [
         (lambda text: text.replace("file,ms", "a,b"), "the first line must be file,ms"),
         (lambda text: "\n".join(text.splitlines()[:-1]), "1 of .* models have no time"),
-        (lambda text: text + "models/x.onnx,1\n", "models/x.onnx is no model of this kit"),
-        (lambda text: text + text.splitlines()[1] + "\n", "is there twice"),
-        (lambda text: text + "models/y.onnx,fast\n", "'fast' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,-1\n", "'-1' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,nan\n", "'nan' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,0\n", "'0' are no milliseconds"),
-        (lambda text: text + "models/y.onnx,inf\n", "'inf' are no milliseconds"),
+        (lambda text: text + "models/x.onnx,1\n", "models/x.onnx is not a model of this kit"),
+        (lambda text: text + text.splitlines()[1] + "\n", "occurs twice"),
+        (lambda text: text + "models/y.onnx,fast\n", "'fast' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,-1\n", "'-1' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,nan\n", "'nan' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,0\n", "'0' is not a time in ms"),
+        (lambda text: text + "models/y.onnx,inf\n", "'inf' is not a time in ms"),
         (lambda text: "", "the first line must be file,ms"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_spreadsheets_write(kit: Path, tmp_path: Path, separator: str, deci
     ("separator", "decimal", "error", "message"),
     [
         ("|", ".", DeviceError, "the first line must be file,ms, separated by a comma, a semicolon or a tab"),
-        (",", ",", DeviceError, "line 2: '.*,.*' are no milliseconds"),
+        (",", ",", DeviceError, "line 2: '.*,.*' is not a time in ms"),
     ],
 )
 def test_what_is_not_clear_is_refused(
@@ -140,7 +140,7 @@ def test_times_that_cannot_be_right(kit: Path, tmp_path: Path) -> None:
             import_results(SPACE, 10, fill(kit, tmp_path / name, {file: factor * ms for file, ms in times.items()}), "phone")
     whole = [m["file"] for m in models if m["input_shape"][1] == 3 and m["macs"] > 2 * models[0]["macs"]]
     mixed = dict(zip(whole, [3.0 * times[file] if i % 2 else times[file] / 3 for i, file in enumerate(whole)], strict=True))
-    with pytest.raises(DeviceError, match=r"these times are not those of these models, a table of them is off by \d+%"):
+    with pytest.raises(DeviceError, match=r"these are not the times of these models, as their table is off by \d+%"):
         import_results(SPACE, 10, fill(kit, tmp_path / "mixed", mixed), "phone")
 
 
@@ -158,7 +158,7 @@ def test_an_export_that_was_killed_at_once(tmp_path: Path) -> None:
     assert export_kit(SPACE, 10, tmp_path / "kit", TINY)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine").write_text("")
-    with pytest.raises(FileError, match="already there and no kit"):
+    with pytest.raises(FileError, match="exists and is not a kit"):
         export_kit(SPACE, 10, tmp_path / "other", TINY)
     with pytest.raises(FileError, match=r"mine: .*another folder"):
         export_kit(SPACE, 10, tmp_path / "other" / "mine", TINY)

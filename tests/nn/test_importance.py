@@ -139,7 +139,7 @@ def test_one_line_for_what_cannot_be_ranked() -> None:
     with pytest.raises(ModelError, match=r"unknown importance 'l2': choose one of l1, norm, activation, taylor, none"):
         elastic(model, (32,), importance="l2")
     for importance in ("activation", "taylor"):
-        with pytest.raises(ModelError, match=rf"importance '{importance}' is measured on images, and there are none: give images="):
+        with pytest.raises(ModelError, match=rf"importance '{importance}' is measured on images, but there are none: give images="):
             elastic(model, (32,), importance=importance)
     supernet = elastic(model, (32,))
     for wrong in (torch.zeros(2, 3, 30, 30), torch.zeros(3, 32, 32), torch.zeros(0, 3, 32, 32), "cat.jpg"):

@@ -96,7 +96,7 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("fits", "said"), [(True, "are copied to the GPU"), (False, "do not fit into the memory of the GPU")])
+@pytest.mark.parametrize(("fits", "said"), [(True, "are copied to the GPU"), (False, "do not fit into the GPU's memory")])
 def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.MonkeyPatch, fits: bool, said: str) -> None:
     """Without a GPU, by a device that says that it is one."""
     module = importlib.import_module("onceforall.pipeline.training.batches")

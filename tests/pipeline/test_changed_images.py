@@ -51,7 +51,7 @@ def test_what_changed_and_what_to_do(run: Path, capsys: pytest.CaptureFixture[st
     assert part.state == "stale"
     changed = "1 added (class 1/more.jpg), 1 removed (class 0/00.jpg), 1 changed (class 1/00.jpg)"
     assert part.text.startswith(
-        f"{data}: files changed since the run was made: {changed}; the images may differ, which ofa evaluate {run} tells: "
+        f"{data}: files changed since the run was made: {changed}; the images may differ, which ofa evaluate {run} checks: "
     )
     assert (part.facts["added"], part.facts["removed"], part.facts["changed"]) == (1, 1, 1)
     assert found.next[0] == part.command == f"ofa train {data} --from {run} --out NEW"
@@ -66,7 +66,7 @@ def test_what_cannot_be_read_any_more(run: Path) -> None:
     (run.parent / "data" / "x.txt").write_text("nothing else")
     (part,) = images(status(run))
     assert part.state == "damaged"
-    assert "not as they were when the run was made: " in part.text
+    assert "changed since the run was made: " in part.text
 
 
 def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
@@ -78,7 +78,7 @@ def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
     listing.unlink()  # as of an earlier version
     (part,) = images(status(run))
     assert (part.state, part.command) == ("missing", None)
-    assert part.text.startswith("no list of their files (the run is of an earlier version), so that it is not known")
+    assert part.text.startswith("no list of their files (the run is of an earlier version), so it is not known")
     assert Run.open(run).changes() is None
     edited(run / "run.json", lambda data: data["images"].update(train=200_001))
     assert "(none is kept of more than 200,000 files)" in images(status(run))[0].text
@@ -94,7 +94,7 @@ def test_what_trains_anew_reads_as_the_run_did(run: Path) -> None:
 def test_a_new_place_has_a_list_of_its_own(run: Path) -> None:
     """A zip of the folder has the same images in one file."""
     packed = shutil.make_archive(str(run.parent / "packed"), "zip", run.parent / "data")
-    with pytest.warns(Note, match="from now on taken from"):
+    with pytest.warns(Note, match="from now on its images are read from"):
         evaluate(run, data=packed)
     assert images(status(run)) == []
     assert Listing.load(run / "images.parquet").names == (b"packed.zip",)

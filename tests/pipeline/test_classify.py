@@ -279,7 +279,7 @@ def test_a_network_of_a_bundle(bundle: Path, export: Path, photos: Path) -> None
 def test_the_clash_with_predict(capsys: pytest.CaptureFixture[str], tmp_path: Path, export: Path) -> None:
     assert run(["predict", "my net", "photo.png"]) == 2
     said = capsys.readouterr().err
-    assert "predict measures accuracies of sub-networks; to tell what photographs show: ofa classify 'my net' photo.png" in said
+    assert "predict measures accuracies of sub-networks; to classify photographs: ofa classify 'my net' photo.png" in said
     (tmp_path / "a.png").touch()
     assert run(["predict", str(export), str(tmp_path / "a.png"), "--seed", "3"]) == 2
     assert f"ofa classify {export} {tmp_path / 'a.png'} (see" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from onceforall.export.trained_on import TRAINED_ON, AmongTrained, TrainedOn, wr
 from onceforall.pipeline import classify
 from onceforall.pipeline.evaluate_export import ExportScores, evaluate_exports
 from onceforall.scores import Difference
+from tiny_run import edited
 
 __all__ = ["export", "supernet"]
 
@@ -64,6 +66,28 @@ def test_other_forms_of_data_say_the_same(export: Path, data: Path, tmp_path: Pa
         writer.writerows([str(path), path.parent.name] for path in (data / "test").rglob("*.png"))
     for other in ("test.zip", "test.csv"):
         assert (evaluate_export(export, str(tmp_path / other)).confusion.counts == folder.confusion.counts).all()
+
+
+def renamed(export: Path, to: Path, name: str) -> Path:
+    """A copy of the export whose first class is called otherwise."""
+    shutil.copytree(export, to)
+    edited(to / "config.json", lambda config: config["classes"].__setitem__(config["classes"].index("cat"), name))
+    return to
+
+
+def test_classes_are_the_same_in_any_form_of_unicode(export: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "test", tmp_path / "mac")
+    (tmp_path / "mac" / "cat").rename(tmp_path / "mac" / unicodedata.normalize("NFD", "café"))
+    found = evaluate_export(renamed(export, tmp_path / "export", "café"), str(tmp_path / "mac"))
+    assert found.confusion.counts.sum() == 12
+    assert found.confusion.top1 == evaluate_export(export, str(data / "test")).confusion.top1
+
+
+def test_classes_of_one_name_are_not_matched_by_it(export: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"several classes are called dog, there or in .*: give each its own name"):
+        evaluate_export(
+            renamed(export, tmp_path / "export", "dog"), str(data / "test"), reading=Reading(classes=classes_of_text("dog,fifth"))
+        )
 
 
 def test_two_networks_on_the_same_images(export: Path, data: Path) -> None:

@@ -179,7 +179,7 @@ def test_without_images(checkpoint: Path, tmp_path: Path) -> None:
     assert seen
     page = report(run.folder).read_text()
     assert "Nothing was trained in this run. The weights were imported: ofa_mbv3" in page
-    assert "It takes images, and this run was imported without" in page
+    assert "This needs images, and the run was imported without" in page
     assert "no images" in page
     assert "ofa predict" not in page
     assert export_original(run.folder).images is None

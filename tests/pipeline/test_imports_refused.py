@@ -45,7 +45,7 @@ def test_refused_before_anything_is_written(checkpoint: Path, predictor: Path, p
         (
             {"data": "digits"},
             DataError,
-            r"digits has 10 classes, the weights in .* tell 4 apart: .* digits --from RUN",
+            r"digits has 10 classes, the weights in .* have 4: .* digits --from RUN",
         ),
         ({"out": photos}, FileError, "already there and not empty: choose another --out$"),
         ({"out": checkpoint}, FileError, "this is a file, a folder is needed"),

@@ -46,14 +46,14 @@ def test_all_that_is_left_out_is_counted_and_what_is_doubtful_apart(
     run = on_pictures(str(data), tmp_path / "run").folder
     (part,) = [part for part in status(run).parts if part.name == "run"]
     assert (part.facts["left_out"], part.facts["doubtful"]) == (10, 3)
-    assert "problems.jsonl: 10 images and files left out, 3 images of doubtful label" in part.text
+    assert "problems.jsonl: 10 images and files left out, 3 images with a doubtful label" in part.text
     with open(run / "problems.jsonl", "a") as file:  # as every version wrote it
         file.write(
             '{"name": "x", "reason": "kept: a test image nearly the same as the training image y", "doubtful": true, "count": 1}\n'
         )
     (part,) = [part for part in status(run).parts if part.name == "run"]
     assert (part.facts["doubtful"], part.facts["nearly_same"]) == (3, 1)
-    assert "3 images of doubtful label, 1 image nearly the same as a training image" in part.text
+    assert "3 images with a doubtful label, 1 image nearly the same as a training image" in part.text
 
 
 def test_runs_of_earlier_versions_say_what_is_read_now(own_cache: None, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_moved_once_and_for_all(moved: tuple[Path, Path]) -> None:
     old = str(new.parent / "old")
     with pytest.raises(DataError, match=r"old: the images are no longer there, and .* give their new place with --data"):
         evaluate(run)
-    with pytest.warns(Note, match=rf"its images are from now on taken from {new}"):
+    with pytest.warns(Note, match=rf"from now on its images are read from {new}"):
         (there,) = evaluate(run, data=str(new))
     assert evaluate(run)[0].accuracy == there.accuracy
     known = read_json(run / "run.json")["data"]
@@ -89,7 +89,7 @@ def test_resumed_from_the_new_place(moved: tuple[Path, Path]) -> None:
     assert proposed == f"ofa train NEW_PLACE --out {shlex.quote(str(run))} --resume"
     with pytest.raises(TrainingError, match="not on digits: resume with the same data"):
         train("digits", out=run, resume=True)
-    with pytest.warns(Note, match="from now on taken from"):
+    with pytest.warns(Note, match="from now on its images are read from"):
         train(str(new), out=run, resume=True)
     assert "images" not in {part.name for part in status(run).parts}
 
@@ -103,7 +103,7 @@ def test_status_sees_that_images_are_gone(moved: tuple[Path, Path], capsys: pyte
     assert found["next"][0] == part["command"] == f"ofa evaluate {shlex.quote(str(run))} --data NEW_PLACE"
     assert not any(" predict " in command or " search " in command for command in found["next"])
     assert ofa(shlex.split(found["next"][0].replace("NEW_PLACE", str(new)))[1:]) == 0
-    assert f"note: {run}: its images are from now on taken from {new}" in capsys.readouterr().err
+    assert f"note: {run}: from now on its images are read from {new}" in capsys.readouterr().err
     assert "images" not in {part.name for part in status(run).parts}
 
 
@@ -145,14 +145,14 @@ def test_kept_where_nothing_is_computed(moved: tuple[Path, Path]) -> None:
     run, new = moved
     largest = [Run.open(run).space.largest()]
     shutil.copytree(run, before := run.parent / "before")
-    with pytest.warns(Note, match="from now on taken from"):
+    with pytest.warns(Note, match="from now on its images are read from"):
         (first,) = measure_accuracy(before, archs=largest, data=str(new))
     shutil.copytree(before / "accuracy", run / "accuracy")
     (new / "class 0" / "00.jpg").rename(new / "00.jpg")
     with pytest.raises(DataError, match="the images are not those"):
         measure_accuracy(run, archs=largest, data=str(new))
     (new / "00.jpg").rename(new / "class 0" / "00.jpg")
-    with pytest.warns(Note, match="from now on taken from"):
+    with pytest.warns(Note, match="from now on its images are read from"):
         assert measure_accuracy(run, archs=largest, data=str(new)) == [first]
     assert Run.open(run).require_images().source == str(new)
 
@@ -162,7 +162,7 @@ def test_kept_by_an_export_that_needs_no_images(moved: tuple[Path, Path], monkey
     run, new = moved
     monkeypatch.setattr("onceforall.supernets.supernet.Supernet.norms", lambda self: [])
     monkeypatch.setattr(sys.modules["onceforall.pipeline.export_original"], "save_original", lambda supernet, path: None)
-    with pytest.warns(Note, match="from now on taken from"):
+    with pytest.warns(Note, match="from now on its images are read from"):
         assert export_original(run, data=str(new)).images is None
     assert Run.open(run).require_images().source == str(new)
 

@@ -187,9 +187,9 @@ def test_import(own_cache: None, tmp_path: Path) -> None:
 
 def test_imports_that_are_refused(own_cache: None, tmp_path: Path) -> None:
     named, weights, _ = own(tmp_path, 7)
-    with pytest.raises(DataError, match=r"digits has 10 classes, the weights in w.pth tell 7 apart"):
+    with pytest.raises(DataError, match=r"digits has 10 classes, the weights in w.pth have 7"):
         import_own(named, out=tmp_path / "run", data="digits", weights=weights, space=SIZES)
-    with pytest.raises(ModelError, match="has random weights, and importing trains nothing"):
+    with pytest.raises(ModelError, match="has random weights, and importing does not train"):
         import_own("torchvision:squeezenet1_1", weights=Path("random"), out=tmp_path / "run", space={"resolutions": (64,)})
     with pytest.raises(DataError, match="--limit 3 is about images"):
         import_own(named, out=tmp_path / "run", weights=weights, limit=3)
@@ -279,7 +279,7 @@ def test_positions_are_interpolated_only_where_asked_for(tmp_path: Path) -> None
     asked = bring_own(named, choices={"resolutions": (16, 24)}, progress=Progress(event=notes.append)).supernet.space
     assert (asked.resolutions, asked.interpolated, notes) == ((16, 24), {16: ("position",)}, [])
     unsaid = TRANSFORMER.replace("self.default_cfg = ", "cfg = ")
-    with pytest.raises(ModelError, match="has position embeddings of another size: tell it in default_cfg; or give --resolutions"):
+    with pytest.raises(ModelError, match="has position embeddings of another size: set it in default_cfg; or give --resolutions"):
         bring_own(source(tmp_path, unsaid, file="unsaid.py"), resolutions=(16, 24))
 
 

@@ -176,7 +176,7 @@ def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_cop
     made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())
     made.save(imported_copy / "accuracy" / "predictor.safetensors")
     (doubt,) = predictor_doubts(run, load_predictor(run), 0)
-    assert "networks 3.0 points less at 160 than at 156 pixels" in doubt
+    assert "networks 3.0 points lower at 160 than at 156 pixels" in doubt
     tensors["6.weight"][0, 0] = -0.003  # less than what is worth a word
     torch.save(tensors, tmp_path / "acc_predictor.pth")
     made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())

@@ -215,9 +215,9 @@ def test_resume_with_other_threads_is_noted(trained: Path, tmp_path: Path) -> No
     train("digits", out=out, resume=True, progress=Progress(event=events.append))
     notes = [event["text"] for event in events if event["event"] == "note"]
     assert [note.split(":")[0] for note in notes] == [
-        f"begun with 64 threads, going on with {torch.get_num_threads()}",
-        "begun on NVIDIA H100, going on on cpu",
-        "begun with 8 processes, going on with 1",
+        f"started with 64 threads, continuing with {torch.get_num_threads()}",
+        "started on NVIDIA H100, continuing on cpu",
+        "started with 8 processes, continuing with 1",
     ]
 
 

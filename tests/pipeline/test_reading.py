@@ -98,7 +98,7 @@ def _told_by_macro_f1(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     said("report")
     page = (run.folder / "report.html").read_text()
     assert "test macro F1" in page
-    assert "macro F1 on test images that nothing was chosen with" in page
+    assert "macro F1 on test images that were not used for any choice" in page
 
 
 def test_chosen_classes_and_metric(table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

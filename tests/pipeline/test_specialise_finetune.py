@@ -87,7 +87,7 @@ def test_a_worse_network_stays_here(run_copy: Path, monkeypatch: pytest.MonkeyPa
     assert not tuned.taken
     assert tuned.held_out == tuned.before
     assert all(torch.equal(value, plain[name]) for name, value in weights(result).items())
-    assert "the network before is kept" in card(result)
+    assert "the original network is kept" in card(result)
     assert "| sub-network of the supernet |" in card(result)
     assert not (run_copy / "finetuned").exists()
 
@@ -96,7 +96,7 @@ def test_no_worse_is_good_enough() -> None:
     before, after = Accuracy(0.5, 0.9, 0.7, 20), Accuracy(0.55, 0.9, 0.6, 20)
     assert Finetuned(3, before, after, True).held_out == after
     assert str(Finetuned(3, before, after, True)) == "fine-tuned, 3 epochs: held-out top-1 50.0 % before, 55.0 % after (20 images)"
-    diverged = "fine-tuned, 3 epochs: held-out top-1 50.0 % before, diverged (20 images): the network before is kept"
+    diverged = "fine-tuned, 3 epochs: held-out top-1 50.0 % before, diverged (20 images): the original network is kept"
     assert str(Finetuned(3, before, None, False)) == diverged
     assert len(Finetuned(3, before, None, False).notes) == 1
 
@@ -105,7 +105,7 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     other = Path(shutil.copytree(run_copy, tmp_path / "other"))
     whole = go(other)
     stops = iter([False] * 4 + [True])
-    with pytest.raises(StoppedError, match="stopped at step 5 of 24 of fine-tuning on request; the same command goes on"):
+    with pytest.raises(StoppedError, match="stopped at step 5 of 24 of fine-tuning on request; run the same command to continue"):
         go(run_copy, progress=Progress(stopped=lambda: next(stops)))
     assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
@@ -115,7 +115,7 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     events: list[dict[str, Any]] = []
     result = go(run_copy, progress=Progress(event=events.append))
     assert len(read_lines(run_copy / "searches.jsonl")) == searched, "the choice was written down"
-    assert events[0]["text"].startswith("resuming the fine-tuning of onnxruntime-best-")
+    assert events[0]["text"].startswith("resuming fine-tuning of onnxruntime-best-")
     assert result.arch == whole.arch
     assert result.finetuned == whole.finetuned
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())

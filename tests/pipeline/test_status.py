@@ -58,7 +58,7 @@ def test_a_training_that_was_interrupted(trained: Path, tmp_path: Path) -> None:
     (out / "supernet.safetensors").unlink()
     found = status(out)
     last = max(int(path.stem.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*"))
-    assert f"can go on from step {last:,} of " in text_of(found, "training")
+    assert f"can be resumed from step {last:,} of " in text_of(found, "training")
     assert found.next[0] == f"ofa train digits --out {shlex.quote(str(out))} --resume"
     assert all(command.split()[1] in ("train", "profile", "report") for command in found.next)
     with locked(out):
@@ -108,7 +108,7 @@ def test_damaged_files(run_copy: Path, capsys: pytest.CaptureFixture[str], file:
 def test_no_run_a_beginning_and_a_damaged_one(tmp_path: Path, run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FileError, match="no run directory"):
         status(tmp_path)
-    with pytest.raises(FileError, match="there is nothing of that name"):
+    with pytest.raises(FileError, match="it does not exist"):
         status(tmp_path / "missing")
     assert ofa(["status", str(tmp_path / "missing")]) == 1
     assert capsys.readouterr().err.startswith("ofa: ")

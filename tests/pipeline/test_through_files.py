@@ -83,7 +83,7 @@ def test_another_accuracy_by_the_cards_program_fails_the_command(run_copy: Path,
     steps: list[str] = []
     with pytest.raises(VerificationError, match=r"weights\.safetensors: .* through the file is .*, the network's is "):
         specialise(run_copy, [Budget()], finalists=1, export=["pytorch"], progress=Progress(say=steps.append))
-    assert any(step.startswith("measuring test accuracy by the card's programs in a process of their own, ") for step in steps)
+    assert any(step.startswith("measuring test accuracy with the card's programs in a separate process, ") for step in steps)
     assert not list(run_copy.glob("specialised/*"))
 
 

@@ -183,7 +183,7 @@ def test_what_was_trained_on_is_damaged(trained: Path, shapes: str, tmp_path: Pa
     (origin / "trained_on.safetensors").unlink()  # as of an earlier version: not known
     events: list[dict[str, Any]] = []
     run = go(shapes, tmp_path / "run", origin, epochs=0.3, progress=Progress(event=events.append))
-    assert any(event.get("text", "").startswith(f"not known: whether {origin} was trained on") for event in events)
+    assert any(event.get("text", "").startswith(f"it is not known whether {origin} was trained on") for event in events)
     assert "whether it had seen held-out or test images is not known" in run.info.notes[0]
     after = go("digits", tmp_path / "after", run.folder, limit=120, seed=1, epochs=0.3)
     assert after.info.origin is not None
@@ -269,7 +269,7 @@ def test_a_rate_that_is_given_is_taken(trained: Path, shapes: str, tmp_path: Pat
         ({"space": {**SPACE, "width": 0.2}}, "brings its own space"),
         ({"space": {"widht": 1}}, "no argument 'widht'"),
         ({"preset": "best"}, "unknown preset 'best'"),
-        ({"from_run": "nowhere"}, r"no run directory \(there is nothing of that name\)"),
+        ({"from_run": "nowhere"}, r"no run directory \(it does not exist\)"),
     ],
 )
 def test_contradictions(trained: Path, shapes: str, tmp_path: Path, changes: dict[str, Any], message: str) -> None:

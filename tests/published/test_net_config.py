@@ -168,5 +168,5 @@ def test_damaged_configurations_are_read_or_refused(data: st.DataObject) -> None
 def test_other_families_have_no_configuration() -> None:
     space = onceforall.space("mobilenet_v3")
     foreign = Space("mine", {}, space.resolutions, space.stages, space.lowering)
-    with pytest.raises(ArchError, match="mine is no family of the original"):
+    with pytest.raises(ArchError, match="mine is not one of the original's families"):
         published.net_config(foreign, space.largest())

@@ -163,7 +163,7 @@ def test_saved_as_the_original_does(name: str, tmp_path: Path) -> None:
     some = {"classifier.linear.bias", "blocks.1.conv2.bn.weight" if "resnet" in name else "blocks.1.conv.point_linear.bn.weight"}
     assert some <= set(names)
     assert "resnet" not in name or {"input_stem.0.conv.weight", "input_stem.1.bn.bias"} <= set(names)
-    with pytest.raises(CheckpointError, match="not that of the architecture"):
+    with pytest.raises(CheckpointError, match="does not have this architecture"):
         published.save_specialized(tmp_path / "other", space, space.largest(), network)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import onceforall
-from onceforall.errors import ModelError
+from onceforall.errors import DeviceError, ModelError
 from onceforall.nn.onnx import to_onnx
 from onceforall.spaces.graph import graph_of
 from own_networks import Residual, conv
@@ -104,8 +104,8 @@ def one_by_one(s: Made, y: Tensor) -> Tensor:
     ("model", "message"),
     [
         (partly_without_numbers(), r"the model's 3\.weight is on the meta device"),
-        (Made(one_by_one), "the model does other operations for another number of images"),
-        (quantised(), r"the model's 1 is a quantised Linear, which cannot be read: give the network as it was before"),
+        (Made(one_by_one), "the model runs other operations for another number of images"),
+        (quantised(), r"the model's 1 is a quantized Linear, which cannot be read: give the network as it was before"),
         (Made(lambda s, y: y[y > 0]), r"index\.Tensor in the model makes a tensor whose size depends on what the images show"),
     ],
     ids=["partly without numbers", "a loop over the images", "quantised", "as many as are positive"],
@@ -114,6 +114,31 @@ def test_refused(model: nn.Module, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         onceforall.elastic(model.eval(), (16,))
     assert "\n" not in str(caught.value)
+
+
+class Partial(nn.Module):
+    """A layer without a part of its bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.wide, self.head = conv(3, 16), nn.Linear(16, 48), nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.wide.bias.clone()
+        bias[16:32].zero_()
+        return self.head(F.linear(self.body(x).mean((2, 3)), self.wide.weight, bias).relu())  # type: ignore[no-any-return]
+
+
+def test_a_part_that_is_written_to() -> None:
+    """As torchvision's Swin v2 takes the biases of its keys away."""
+    model = Partial().double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+        smallest = supernet.extract(supernet.space.smallest())
+        torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
 
 
 def test_what_torch_export_gives() -> None:
@@ -143,6 +168,9 @@ def test_a_weight_for_each_image() -> None:
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
         smallest = supernet.space.smallest()
         torch.testing.assert_close(supernet.extract(smallest)(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    pytest.importorskip("onnx")
+    with pytest.raises(DeviceError, match=r"conv2d in .*as many groups as images"):
+        to_onnx(supernet.space.lower(smallest), supernet.float().extract(smallest))
 
 
 class Tokens(nn.Module):
@@ -207,7 +235,7 @@ def test_heads_are_found(name: str) -> None:
 
 SHARED: dict[str, Callable[[Tokens, Tensor, Tensor, Tensor], Tensor]] = {
     "groups of queries": lambda s, q, k, v: weighed(q, k, v, enable_gqa=True),
-    "repeated": lambda s, q, k, v: weighed(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, dim=1)),
+    "repeated": lambda s, q, k, v: weighed(q, k.repeat_interleave(2, 1, output_size=4), v.repeat_interleave(2, dim=1)),
     "expanded": lambda s, q, k, v: weighed(q, *(z[:, :, None].expand(-1, -1, 2, -1, -1).flatten(1, 2) for z in (k, v))),
 }
 
@@ -254,6 +282,58 @@ def test_a_softmax_over_branches_leaves_their_channels_elastic() -> None:
     assert smallest.get_submodule("shares").out_features == 16
 
 
+class Copies(nn.Module):
+    """Two convolutions, a weight for each of four copies of their channels, classifier."""
+
+    def __init__(self, copied: Callable[["Copies", Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.head = conv(3, 32, stride=2), conv(32, 32), nn.Linear(32, 5)
+        self.four, self.copied = nn.Parameter(torch.randn(4)), copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.copied(self, x))  # type: ignore[no-any-return]
+
+    def pooled(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x)).mean((2, 3))  # type: ignore[no-any-return]
+
+
+COPIES: dict[str, Callable[[Copies, Tensor], Tensor]] = {
+    "gray images": lambda s, x: s.pooled(x.mean(1, keepdim=True).expand(-1, 3, -1, -1)) * s.four[0],
+    "weighed": lambda s, x: (s.pooled(x)[:, None].expand(-1, 4, -1) * s.four[:, None]).mean(1),
+    "weighed, then channels": lambda s, x: (
+        (s.pooled(x)[..., None].expand(-1, -1, 4) * s.four).flatten(1).unflatten(1, (-1, 4)).sum(2)
+    ),
+    "weighed, then channels of each": lambda s, x: (
+        (s.pooled(x)[:, None].expand(-1, 4, -1) * s.four[:, None]).flatten(1).unflatten(1, (4, -1)).sum(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_that_no_layer_makes_stay(name: str) -> None:
+    """A narrower network would read one of three channels, or have the copies of others in their places."""
+    model = Copies(COPIES[name]).double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x, smallest = torch.randn(2, 3, 16, 16, dtype=torch.float64), supernet.space.smallest()
+    narrow = supernet.extract(smallest)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(narrow(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    assert narrow.get_submodule("one.0").weight.shape == (8, 3, 3, 3)
+    assert narrow.four.shape == (4,)
+
+
+def test_an_empty_end_is_of_no_channel() -> None:
+    model = Copies(lambda s, x: torch.cat([(y := s.pooled(x))[:, :32], y[:, 32:]], 1) * s.four[0]).double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x, smallest = torch.randn(2, 3, 16, 16, dtype=torch.float64), supernet.space.smallest()
+    narrow = supernet.extract(smallest)
+    with torch.no_grad():
+        torch.testing.assert_close(narrow(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
+    assert narrow.get_submodule("two.0").out_channels == 8
+
+
 def test_copies_of_pixels_are_no_channels() -> None:
     """What is expanded to the size of an image, and meets no weight, keeps it."""
 
@@ -269,6 +349,25 @@ def test_copies_of_pixels_are_no_channels() -> None:
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_kept_for_the_most_images() -> None:
+    """A run with more images than any before does more than others."""
+
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.bias, self.kept = conv(3, 16), nn.Parameter(torch.randn(1, 16)), torch.zeros(0, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if len(self.kept) < len(x):
+                self.kept = self.bias.exp().expand(len(x), -1)
+            return self.body(x).mean((2, 3)) + self.kept[: len(x)]  # type: ignore[no-any-return]
+
+    model, x = Grows().eval(), torch.randn(2, 3, 16, 16)
+    supernet = onceforall.elastic(model, (16,))
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x))
 
 
 def test_what_is_kept_from_the_first_run() -> None:

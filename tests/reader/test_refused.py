@@ -92,7 +92,7 @@ def test_another_size() -> None:
 
 
 def test_another_network_at_another_size() -> None:
-    with pytest.raises(ModelError, match="the model does other operations at 32 pixels than at 64"):
+    with pytest.raises(ModelError, match="the model runs other operations at 32 pixels than at 64"):
         onceforall.elastic(Several(), (32, 64))
 
 
@@ -215,7 +215,7 @@ class Autocast(nn.Module):
 
 
 def test_autocast_is_named() -> None:
-    with pytest.raises(ModelError, match=r"torch\.autocast.* leave that out of forward"):
+    with pytest.raises(ModelError, match=r"torch\.autocast.* remove that from forward"):
         onceforall.elastic(Autocast().eval(), (32,))
 
 
@@ -240,7 +240,7 @@ def test_computed_weights_are_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "message"), [([], "images holds no batch"), ([torch.full((2, 3, 32, 32), torch.nan)], "not finite")]
+    ("images", "message"), [([], "images has no batch"), ([torch.full((2, 3, 32, 32), torch.nan)], "not finite")]
 )
 def test_images_that_rank_nothing(images: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
@@ -255,7 +255,19 @@ def test_one_batch_is_enough() -> None:
 
 def test_other_than_architectures_and_weights() -> None:
     supernet = onceforall.elastic(stirred("plain"), (32,))
-    with pytest.raises(ArchError, match="'largest' is no Arch"):
+    with pytest.raises(ArchError, match="'largest' is not an Arch"):
         supernet.extract("largest")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="meta device"):
         onceforall.elastic(nn.Sequential(nn.Conv2d(3, 4, 3, device="meta")), (32,))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_model_on_a_gpu_stays_there() -> None:
+    model = stirred("vit").cuda()
+    supernet = onceforall.elastic(model, (32,))
+    assert {parameter.device.type for parameter in supernet.parameters()} == {"cuda"}
+    images = torch.randn(2, 3, 32, 32, device="cuda")
+    with torch.no_grad():
+        expected = model(images)
+        torch.testing.assert_close(supernet(images, supernet.space.largest()), expected, rtol=1e-2, atol=1e-2)
+        assert supernet.extract(supernet.space.smallest())(images).is_cuda

@@ -181,7 +181,7 @@ def test_a_counter_in_a_buffer_is_refused() -> None:
             self.calls += 1
             return self.body(x) * self.calls  # type: ignore[no-any-return]
 
-    with pytest.raises(ModelError, match="the model changes its own calls when it runs"):
+    with pytest.raises(ModelError, match="the model modifies its own calls when it runs"):
         onceforall.elastic(Counts().eval(), (8,))
 
 

@@ -182,7 +182,7 @@ def test_smallest_value_of_an_odd_table_is_found(seed: int) -> None:
 def test_limits_that_exclude_each_other() -> None:
     macs = float(MACS.estimate([SMALL.smallest()])[0])
     limits = {"macs": (MACS.estimate, macs), "inverse": (lambda genes: 1e9 / MACS.estimate(genes), 1e9 / (2 * macs))}
-    with pytest.raises(InfeasibleError, match="each limit can be kept alone"):
+    with pytest.raises(InfeasibleError, match="each limit can be met alone"):
         maximise(SMALL, random_score(SMALL, 1), limits)
 
 
@@ -235,7 +235,7 @@ def test_functions_of_another_space_are_refused() -> None:
     shifted = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(5, 7), expand_ratios=(3, 4), resolutions=FAMILY.resolutions)
     foreign = table(shifted).estimate
     assert foreign(FAMILY.genes([FAMILY.smallest()])) == foreign([shifted.smallest()])
-    with pytest.raises(ValueError, match=r"macs gives other numbers for a gene matrix .* another space"):
+    with pytest.raises(ValueError, match=r"macs returns other numbers for a gene matrix .* another space"):
         maximise(FAMILY, table(FAMILY).estimate, {"macs": (foreign, 1e9)})
     with pytest.raises(ValueError, match=r"score .* another space"):
         maximise(FAMILY, table(other).estimate, {})

@@ -103,7 +103,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
 @pytest.mark.parametrize("stop", range(1, STEPS, 4))
 def test_stopped_at_any_step(tmp_path: Path, uninterrupted: dict[str, dict[str, Tensor]], stop: int) -> None:
     name = list(RECIPES)[stop % len(RECIPES)]
-    with pytest.raises(StoppedError, match=f"stopped at step {stop} of {STEPS} on request; go on with --resume") as stopped:
+    with pytest.raises(StoppedError, match=f"stopped at step {stop} of {STEPS} on request; continue with --resume") as stopped:
         go(tmp_path, schedule(name), stops=lambda step: step == stop)
     assert stopped.value.exit_code == 130
     assert same(go(tmp_path, schedule(name)), uninterrupted[name])

@@ -79,7 +79,7 @@ def test_own_networks_in_each_process(both: dict[str, list[Any]]) -> None:
 
 def test_a_stop_asked_of_one_stops_both(both: dict[str, list[Any]]) -> None:
     first, second = both["stopped"]
-    assert first["message"] == second["message"] == "stopped at step 4 of 12 on request; go on with --resume"
+    assert first["message"] == second["message"] == "stopped at step 4 of 12 on request; continue with --resume"
     assert same(first["weights"], second["weights"])
     assert same(first["weights"], both["uninterrupted"][0])
 
@@ -138,6 +138,13 @@ def test_alone() -> None:
     world.leave()
 
 
+@pytest.mark.parametrize("size", ["many", "", "-2"])
+def test_a_number_of_processes_that_is_none(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(TrainingError, match=f"^WORLD_SIZE is '{size}': torchrun sets it to a number of processes"):
+        World.join()
+
+
 def test_who_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "no port"}.items():
         monkeypatch.setenv(name, value)
@@ -160,5 +167,5 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
 
 
 def test_synchronised_norms_need_the_same_networks() -> None:
-    with pytest.raises(TrainingError, match="sync_norm normalises the same layers in all processes, so it needs same_archs"):
+    with pytest.raises(TrainingError, match="sync_norm normalizes the same layers in all processes, so it needs same_archs"):
         Settings(sync_norm=True, same_archs=False)

@@ -45,7 +45,7 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     space, rng = predictor.space, np.random.default_rng([seed, 7])
     left = space.count() - len(set(known))
     if not 1 <= n <= left:
-        raise SpaceError(f"{n} networks to measure next were asked for: give a number from 1 to {left}, those not measured yet")
+        raise SpaceError(f"{n} networks to measure next are requested: give a number from 1 to {left}, those not measured yet")
     taken, ends = space.genes(known), space.genes([space.smallest(), space.largest()])
     low, high = np.log(cost.estimate(ends))
 

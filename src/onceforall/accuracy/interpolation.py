@@ -51,7 +51,7 @@ def measured_resolutions(space: Space, every: int) -> tuple[Resolution, ...]:
     """
     squares = [one for one in space.resolutions if isinstance(one, int)]
     if len(squares) < len(space.resolutions):
-        raise SpaceError("measuring every so many pixels is for spaces of squares: leave it out, all resolutions are measured then")
+        raise SpaceError("steps of pixels are for spaces of squares: leave them out to measure all resolutions")
     kept = tuple(r for r in squares if (r - squares[0]) % every == 0 or r == squares[-1]) if every > 0 else ()
     if not 2 <= len(kept) < len(space.resolutions):
         listed = ", ".join(map(str, space.resolutions))

@@ -247,7 +247,7 @@ def _check_accuracies(genes: Genes, y: Floats) -> None:
 
 def _finite(value: float) -> float:
     if not 0 <= value < np.inf:
-        raise ValueError(f"{value} is no size of an error")
+        raise ValueError(f"{value} is not a valid error")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""`ofa explore`: a web page about one run, on loopback. Sliders, the best network at once, pins, exports, live training."""
+"""`ofa explore`: a local web page about one run: sliders that find the best network at once, pins, exports, live training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ __all__ = ["explorer"]
 
 
 def explorer(folder: Path, *, host: str = "127.0.0.1", port: int = 8471, data: str | None = None) -> "Explorer":
-    """Open a run for exploring; the result has the address (`url`) and serves it until Ctrl-C (`serve`).
+    """Open a run for exploring. The result has the address (`url`); its `serve` runs until Ctrl-C.
 
     Args:
         folder: the run directory.
         host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        data: where the images are now, if they have moved since; None for where the run says.
+        port: to listen on; 0 for a free one.
+        data: where the images are now, if they have moved; None for the place in run.json.
 
     Raises:
         MissingExtraError: the extra "ui" is not installed.

@@ -1,4 +1,4 @@
-"""What answers the sliders: loads predictor and latency tables, fills the pool in the background, refines what was asked for."""
+"""The engine behind the sliders: loads predictor and latency tables, fills the pool in the background, refines requested limits."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +22,10 @@ from .pool import Floats, NetworkPool
 from .quick import STANDING, Standing, quick_predictor
 
 Wanted = tuple[tuple[str, float], ...]  # limits by name
-LATENCY = "latency:"  # before a device's name: that device's latency as the name of a cost
+LATENCY = "latency:"  # prefix: "latency:DEVICE" is the cost of latency on a device
 RANDOM = 4096
 CLOUD = 500  # random networks behind the front
-ROUNDS = (15_000, 30_000, 30_000)  # networks evaluated along the front of each cost
+ROUNDS = (15_000, 30_000, 30_000)  # networks to evaluate along the front of each cost
 MIXES = 4  # fronts of random mixtures of the costs
 WAITING = 4  # refinements that may wait; older ones are dropped
 REFINE_EVALUATIONS = 40_000
@@ -34,15 +34,15 @@ WATCH_S = 2.0
 
 @dataclass(frozen=True)
 class Models:
-    """Everything that gives numbers for networks of a run.
+    """Everything that computes numbers for a run's networks.
 
     Args:
-        run: with weights.
+        run: a run with weights.
         predictor: of accuracy.
-        standing: what the predictor is of, where it is not the run's own.
+        standing: what a quick look's predictor is based on; None for the run's own predictor.
         tables: latency tables by device.
         costs: MACs, parameters and memory by name, and "latency:DEVICE" for each table.
-        generation: how many times models were loaded before, and these.
+        generation: number of times models have been loaded, including this one.
     """
 
     run: Run
@@ -54,14 +54,14 @@ class Models:
 
     @classmethod
     def load(cls, run: Run, generation: int = 1) -> "Models":
-        """From what the run directory holds now: its own predictor, else that of a quick look.
+        """Load the models from the run directory, with its own predictor or else that of a quick look.
 
         Raises:
             OnceForAllError: there is no predictor, or a file is damaged.
         """
         found = quick_predictor(run)
         if found is None:
-            run.weights_hash()  # a training that has not finished is what to tell first
+            run.weights_hash()  # an unfinished training is the first thing to report
         predictor, standing = (load_predictor(run), None) if found is None else found
         segments = segment_table(run.space, run.num_classes)
         costs: dict[str, CostTable | LatencyTable] = {
@@ -74,17 +74,17 @@ class Models:
         return cls(run, predictor, standing, tables, costs, generation)
 
     def pool(self, genes: Genes) -> NetworkPool:
-        """The networks with all their numbers."""
+        """A pool of the networks with all their numbers."""
         return self.priced(genes, *self.predictor.predict_with_error(genes, measured=False))
 
     def priced(self, genes: Genes, mean: Floats, std: Floats) -> NetworkPool:
-        """The same, where the predictions are known."""
+        """A pool of networks whose predictions are known."""
         return NetworkPool(
             genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()}
         )
 
     def mixed(self, weights: Mapping[str, float], genes: Genes) -> Floats:
-        """A sum of the costs."""
+        """A weighted sum of the costs."""
         return np.asarray(sum(weight * self.costs[name].estimate(genes) for name, weight in weights.items()))
 
 
@@ -92,8 +92,8 @@ class Models:
 class Engine:
     """The models of a run, its pool, and the thread that improves it.
 
-    `version` grows with every change; `generation` when the models are loaded again, because the predictor, a latency profile or
-    the weights were replaced: numbers from before are of no use then.
+    `version` grows with every change; `generation` when the models are loaded again because the predictor, a latency profile or
+    the weights were replaced, which makes all earlier numbers obsolete.
 
     `problem` says why there is no pool: nothing to predict with yet, or a damaged file.
     """
@@ -114,21 +114,21 @@ class Engine:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
-        """Begin in a thread of its own."""
+        """Start the thread."""
         threading.Thread(target=self._work, name="explorer", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread after what it is doing."""
+        """End the thread after its current step."""
         self.stopping.set()
         self._wake.set()
 
     def now(self) -> tuple[Models, NetworkPool, NetworkPool] | None:
-        """The models, their pool and the random networks, which belong together; None while there are none."""
+        """The models with their pool and random networks, read together; None while there are none."""
         with self._lock:
             return None if self.models is None or self.pool is None or self.cloud is None else (self.models, self.pool, self.cloud)
 
     def refine(self, limits: Mapping[str, float]) -> bool:
-        """Ask for a search with these limits; False if there was one already."""
+        """Request a search with these limits; False if it was already done."""
         wanted = tuple(sorted(limits.items()))
         with self._lock:
             if wanted in self._done:
@@ -140,7 +140,7 @@ class Engine:
         return True
 
     def refining(self, limits: Mapping[str, float]) -> bool:
-        """Whether a search with these limits is still to come."""
+        """Whether a search with these limits is waiting."""
         with self._lock:
             return tuple(sorted(limits.items())) in self._asked
 
@@ -159,7 +159,7 @@ class Engine:
                 self._wake.clear()
 
     def _files(self) -> list[tuple[str, int, int]]:
-        """What the models are made from, with times: when one changes, they are loaded again."""
+        """The files of the models, with times and sizes: when one changes, the models are loaded again."""
         patterns, found = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json", STANDING), []
         for path in sorted(path for pattern in patterns for path in self.run.folder.glob(pattern)):
             with suppress(OSError):  # it was just replaced
@@ -178,14 +178,14 @@ class Engine:
         return self._fill(models)
 
     def _fill(self, models: Models) -> Iterator[None]:
-        """Networks from random ones to those of long searches; each step makes the pool better."""
+        """Fill the pool step by step, from random networks to those of long searches."""
         space, rng = models.run.space, np.random.default_rng(0)
         genes = space.sample_genes(rng, RANDOM)
         cloud = models.pool(genes[:CLOUD])
         ends = space.genes([end(size) for size in space.resolutions for end in (space.smallest, space.largest)])
         self.considered = len(genes) + len(ends)
         pool = models.pool(np.concatenate([ends, genes])).thinned()
-        with self._lock:  # what was asked for till now may name costs that are gone, and was answered from other numbers
+        with self._lock:  # earlier requests may name costs that are gone, and were answered from old numbers
             self._done.clear()
             self._asked.clear()
             self.models, self.pool, self.cloud, self.generation = models, pool, cloud, models.generation
@@ -204,12 +204,12 @@ class Engine:
 
     @contextmanager
     def _recorded(self, models: Models) -> Iterator[Callable[[Genes], Floats]]:
-        """A score for a search; everything that it looks at comes into the pool."""
+        """A score for a search; all networks that the search evaluates are added to the pool."""
         seen: list[tuple[Genes, Floats, Floats]] = []
 
         def score(genes: Genes) -> Floats:
             mean, std = models.predictor.predict_with_error(genes, measured=False)
-            if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
+            if isinstance(genes, np.ndarray):  # searches also test whether a list of Arch is accepted
                 seen.append((genes, mean, std))
             return np.asarray(mean - CAUTION * std)
 
@@ -222,11 +222,11 @@ class Engine:
         self.version += 1
 
     def _next(self) -> bool:
-        """Search for the limits that were asked for last, if there are any."""
+        """Search for the limits requested last, if any."""
         models = self.models
         if models is None or self.pool is None:
             return False
-        with self._lock:  # a page may have asked just before a device was gone
+        with self._lock:  # a page may have sent a request just before its device was removed
             self._asked = [limits for limits in self._asked if all(name in models.costs for name, _ in limits)]
             if not self._asked:
                 return False

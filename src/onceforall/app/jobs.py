@@ -1,8 +1,8 @@
-"""Exports and measurements, one at a time: each in a process of its own, so that it can be cancelled and sliders stay quick.
+"""Exports and measurements, one at a time, each in a separate process, so that it can be cancelled and sliders stay fast.
 
-RUN/explorer/jobs/ID.json holds what is known of each, so that a reload and another explorer see it; an exported network lies in
-RUN/specialised/explored-ID. An explorer with jobs holds the lock file RUN/explorer/.EXPLORER.lock until it ends, in whatever way.
-That tells others whether its jobs go on; the number of its process would not, since a later process may get it.
+RUN/explorer/jobs/ID.json holds the state of each job, so that a reloaded page and another explorer see it; an exported network is
+in RUN/specialised/explored-ID. An explorer with jobs holds the lock file RUN/explorer/.EXPLORER.lock until it ends, even if it is
+killed. Others see by the lock whether its jobs are alive; a process id would not do, since it may be reused.
 """
 
 import json
@@ -24,8 +24,8 @@ from ..export import FORMATS
 from ..export.place import clear_left
 
 ENDED = ("done", "failed", "cancelled")
-PATIENCE_S = 10.0  # from asking a process to stop to stopping it
-HALF_WRITTEN_S = 60.0  # a temporary file that is older was left by a worker that was killed
+PATIENCE_S = 10.0  # between asking a process to stop and killing it
+HALF_WRITTEN_S = 60.0  # an older temporary file was left by a killed worker
 MOST_WAITING = 20
 HEX = frozenset("0123456789abcdef")
 
@@ -33,9 +33,9 @@ HEX = frozenset("0123456789abcdef")
 class Jobs:
     """The jobs of a run, {"id", "kind", "name", "arch", "state", "step", "share", …}; exports also "device", "formats", "limits".
 
-    The kinds are those of `worker`; jobs of before, which are exports, have none.
+    The kinds are those of `worker`; jobs of earlier versions have no kind and are exports.
 
-    `data` is where the images are now, if not where run.json says.
+    `data` is where the images are now, if not at the place in run.json.
     """
 
     def __init__(self, run: Path, data: str | None = None) -> None:
@@ -50,11 +50,11 @@ class Jobs:
         self.thread = threading.Thread(target=self._work, name="exports", daemon=True)
 
     def start(self) -> None:
-        """Begin to work on the queue."""
+        """Start working on the queue."""
         self.thread.start()
 
     def stop(self) -> None:
-        """Cancel what is left, and wait for it."""
+        """Cancel the remaining jobs and wait for them to end."""
         for id in [id for id, job in self.own.items() if job["state"] not in ENDED]:
             with suppress(FileError):  # a full disk
                 self.cancel(id)
@@ -64,7 +64,7 @@ class Jobs:
         self.alive.close()
 
     def read(self) -> list[dict[str, Any]]:
-        """All jobs, the newest first; those of explorers that have ended are not going on."""
+        """All jobs, newest first; unfinished jobs of explorers that have ended count as failed."""
         jobs = []
         for id in {path.stem for path in self.folder.glob("*.json")} | {*self.own}:
             try:
@@ -79,10 +79,10 @@ class Jobs:
         return sorted(jobs, key=lambda job: -job["made"])
 
     def add(self, arch: Arch, *, name: str, device: str, formats: list[str], limits: dict[str, float]) -> dict[str, Any]:
-        """Put an export into the queue.
+        """Queue an export.
 
         Raises:
-            FileError: no or unknown formats, or too many jobs.
+            FileError: there are no or unknown formats, or too many jobs.
             MissingExtraError: a format needs a package that is not installed.
         """
         if not formats or (unknown := [one for one in formats if one not in FORMATS]):
@@ -92,13 +92,13 @@ class Jobs:
         return self.put("export", name=name, arch=arch.to_json(), device=device, formats=formats, limits=limits)
 
     def put(self, kind: str, **given: Any) -> dict[str, Any]:
-        """Put a job into the queue.
+        """Queue a job.
 
         Raises:
             FileError: too many jobs.
         """
         if sum(job["state"] == "waiting" for job in list(self.own.values())) >= MOST_WAITING:
-            raise FileError(f"{MOST_WAITING} jobs are waiting, which is the most: wait until some are done")
+            raise FileError(f"{MOST_WAITING} jobs are waiting, which is the limit: wait until some are done")
         id = secrets.token_hex(6)
         job: dict[str, Any] = {
             "id": id, "kind": kind, **given, "state": "waiting", "step": "waiting for its turn", "share": 0.0, "error": "",
@@ -115,49 +115,49 @@ class Jobs:
         """Stop a job that is waiting or running.
 
         Raises:
-            FileError: it is not of this explorer.
+            FileError: it does not belong to this explorer.
         """
         with self.lock:
             job = self.own.get(id)
             if job is None:
-                raise FileError("this job belongs to another explorer on the run, or has ended: cancel it there")
+                raise FileError("this job has ended, or belongs to another explorer of the run: cancel it there")
             if job["state"] in ENDED:
                 return
             if id == self.running and self.process is not None:
                 job["step"] = "stopping"
                 self.process.send_signal(signal.SIGINT)
-                timer = threading.Timer(PATIENCE_S, self.process.kill)  # does nothing where it has ended
-                timer.daemon = True  # the end of the explorer does not wait for it: that ends the worker too
+                timer = threading.Timer(PATIENCE_S, self.process.kill)  # does nothing if it has ended
+                timer.daemon = True  # the explorer does not wait for it when it ends: that ends the worker too
                 timer.start()
                 return
             job |= {"state": "cancelled", "step": "cancelled"}
         self._note(job)
 
     def folder_of(self, id: str) -> Path:
-        """Where the network of a finished job lies.
+        """The folder of a finished job's network.
 
         Raises:
-            FileError: no such job, or not finished, or its folder is gone.
+            FileError: there is no such job, it has not finished, or its folder is gone.
         """
         if not _is_id(id):
             raise FileError("no such export")
         found = [job for job in self.read() if job["id"] == id]
         if not found or found[0]["state"] != "done" or not found[0]["there"]:
-            raise FileError("this export is not there: it has not finished, or its folder was removed")
+            raise FileError("this export does not exist: it has not finished, or its folder was removed")
         return self._target(id)
 
     def _target(self, id: str) -> Path:
         return self.run / "specialised" / f"explored-{id}"
 
     def _sign_in(self) -> None:
-        """Hold the lock file that says that this explorer is there."""
+        """Hold the lock file that shows that this explorer is running."""
         with self.lock:
             if not self.signed:
                 self.alive.enter_context(one_at_a_time(self._mark(self.explorer)))
                 self.signed = True
 
     def _goes_on(self, job: dict[str, Any]) -> bool:
-        """Whether the explorer that has the job is there."""
+        """Whether the job's explorer is still running."""
         explorer = str(job.get("explorer"))
         return _is_id(explorer) and held(self._mark(explorer))
 
@@ -172,20 +172,20 @@ class Jobs:
         self._clear()
         for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # of explorers that were killed
             with suppress(FileError), one_at_a_time(path, wait=False):
-                pass  # it is gone in the end
+                pass  # releasing the lock deletes the file
         while (id := self.waiting.get()) is not None:
             job = self.own[id]
             try:
                 self._carry_out(job)
-            except Exception as error:  # such as a full disk: told in the page, and the queue goes on
+            except Exception as error:  # such as a full disk: shown in the page, and the queue continues
                 if job["state"] not in ENDED:
                     job |= {"state": "failed", "step": "failed", "error": " ".join(str(error).split()) or repr(error)}
-                with suppress(FileError):  # it may be the reason
+                with suppress(FileError):  # the same full disk, perhaps
                     self._note(job)
             self._clear()
 
     def _clear(self) -> None:
-        """Remove what workers that were killed have left half done."""
+        """Remove what killed workers left unfinished."""
         for path in (self.run / "specialised").glob(".explored-*.*"):
             if ".json." not in path.name:
                 clear_left(path.with_name(path.stem.removeprefix(".")))
@@ -230,13 +230,13 @@ class Jobs:
         self._note(job)
 
     def _follow(self, job: dict[str, Any], process: subprocess.Popen[str]) -> dict[str, Any]:
-        """Give the worker its job and note how far it is; the last that it says."""
+        """Send the worker its job and record its progress; return its last message."""
         assert process.stdin is not None
         assert process.stdout is not None
         self._note(job)
         given = {"run": str(self.run), "data": self.data, "out": self._target(job["id"]).name, **job}
         # stdin stays open: when it ends, because this explorer was killed, the worker stops
-        with suppress(BrokenPipeError):  # it has ended already, and says why on stderr
+        with suppress(BrokenPipeError):  # it has already ended, and reports why on stderr
             process.stdin.write(json.dumps(given) + "\n")
             process.stdin.flush()
         last: dict[str, Any] = {}
@@ -254,7 +254,7 @@ def _is_id(text: str) -> bool:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Stop a process that goes on, and wait for it."""
+    """Stop a running process and wait for it."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(PATIENCE_S)

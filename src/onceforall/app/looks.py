@@ -1,7 +1,7 @@
-"""What a network says of each held-out image, in RUN/explorer/looks: which classes it takes for which, the photographs of each
-mistake, and where two networks disagree. A job of the explorer measures it; the page then asks for parts of it.
+"""A network's answers on the held-out images, in RUN/explorer/looks: confusion matrix, photographs of each mistake, and where two
+networks disagree. A job of the explorer measures them; the page then requests parts of the result.
 
-Photographs are asked for by their number among the held-out images, and no text of a request becomes a path.
+Photographs are requested by their number among the held-out images, and no text of a request becomes a path.
 """
 
 import threading
@@ -36,22 +36,22 @@ from ..train.checkpoint import load_tensors, save_tensors
 
 SHOWN = 48  # photographs at once
 PAIRS = 12  # mistakes that are listed
-AGAIN_S = 20.0  # before images that could not be opened are opened again
+AGAIN_S = 20.0  # before trying again to open images that could not be opened
 Photo = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkLook:
-    """What a network says of the held-out images.
+    """A network's answers on the held-out images.
 
     Args:
         id: of the job that measured it.
         facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images, and whether
-            the weights are the run's own; those of a checkpoint are in the name. Of an exported network its name in specialised/,
-            and as weights the time when they were written.
-        labels: (n,), or (n, classes) where an image may have several.
-        said: (n,) the class; (n, classes) the probability of each label.
-        sure: (n,) how sure the network is of it; of labels their thresholds, (classes,).
+            the weights are the run's final ones; for a checkpoint, the name has its step. For an exported network its name in
+            specialised/, with the time when the weights were written in place of their hash.
+        labels: (n,), or multi-label (n, classes).
+        said: (n,) predicted class; multi-label (n, classes) probability of each label.
+        sure: (n,) confidence; multi-label (classes,) thresholds.
     """
 
     id: str
@@ -62,7 +62,7 @@ class NetworkLook:
 
     @property
     def several(self) -> bool:
-        """An image may have several labels."""
+        """Whether an image may have several labels."""
         return self.labels.ndim == 2
 
     @property
@@ -71,7 +71,7 @@ class NetworkLook:
 
     @cached_property
     def scores(self) -> Confusion | LabelScores:
-        """All that is counted."""
+        """Confusion matrix, or the labels' scores."""
         if self.several:
             return self._answers.scores(self.sure, interval=False)
         return Confusion.of(self.labels, self.said, self.sure.astype(np.float64), len(self.classes))
@@ -81,30 +81,30 @@ class NetworkLook:
         return LabelAnswers((self.labels,), (self.said,))
 
     def told(self, metric: str) -> str:
-        """The run's metric, in words."""
+        """The network's value of the run's metric, as text."""
         scores = self.scores
         return f"{METRICS[metric]} {percent(scores.map if isinstance(scores, LabelScores) else scores.score(metric))}"
 
     def shown(self, metric: str) -> dict[str, Any]:
-        """All but the photographs, as JSON values."""
+        """Everything but the photographs, as JSON values."""
         scores, classes, result = self.scores, self.classes, {"id": self.id, "name": self.facts["name"], "images": len(self.labels)}
         if isinstance(scores, LabelScores):
             note = (
-                "There is no confusion matrix: an image may have several labels, and none is taken for another. Recall, precision "
+                "There is no confusion matrix: an image may have several labels, each predicted independently. Recall, precision "
                 "and F1 are at thresholds that were chosen on these images."
             )
             numbers, rows, picture = [("mAP", percent(scores.map))], scores.rows(classes), ""
             below = self.said < self.sure
             wrong = [((self.labels == 0) & ~below).sum(0), ((self.labels > 0) & below).sum(0)]
             pairs = [
-                (i, kind, f"{classes[i]} {'missed' if kind else 'wrongly said'} ({wrong[kind][i]:,})")
+                (i, kind, f"{classes[i]} {'missed' if kind else 'wrongly predicted'} ({wrong[kind][i]:,})")
                 for i in range(len(classes))
                 for kind in (0, 1)
                 if wrong[kind][i]
             ]
             pairs = sorted(pairs, key=lambda pair: -int(wrong[pair[1]][pair[0]]))[:PAIRS]
         else:
-            note = "" if len(classes) <= MOST_CLASSES else f"{len(classes):,} classes are too many for a picture of all pairs."
+            note = "" if len(classes) <= MOST_CLASSES else f"{len(classes):,} classes are too many for a confusion matrix."
             numbers, rows = [("top-1", percent(scores.top1))], scores.rows(classes)
             filled = {(i, j): f"cell-{i}-{j}" for i, j in np.argwhere(scores.counts).tolist()}
             picture = "" if note else str(confusion_picture(scores, classes, filled))
@@ -115,22 +115,22 @@ class NetworkLook:
         return {**result, "numbers": numbers, "note": note, "picture": picture, "pairs": pairs, "worst": self.worst(), **table}
 
     def worst(self) -> list[Photo]:
-        """The mistakes that it is surest of."""
+        """The most confident mistakes."""
         if not self.several:
             return [self._photo(i) for i in surest_mistakes(self.labels, self.said, self.sure)]
-        said = np.where(self.labels > 0, 1 - self.said, self.said)  # how sure it is of what is wrong
+        said = np.where(self.labels > 0, 1 - self.said, self.said)  # confidence in the wrong answer
         wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, said).max(1)
         return [self._photo(i) for i in _first(wrong, np.flatnonzero(wrong))]
 
     def cell(self, first: int, second: int) -> dict[str, Any]:
-        """The images of one cell: a class taken for one; or of which a label is wrongly said (0) or missed (1)."""
+        """The images of one cell: (true, predicted) class; or multi-label: (label, 0 wrongly predicted or 1 missed)."""
         classes = self.classes
         if not (0 <= first < len(classes) and 0 <= second < (2 if self.several else len(classes))):
             raise DataError(f"no cell {first}, {second}: {len(classes)} classes")
         if self.several:
             having, said = self.labels[:, first] > 0, self.said[:, first]
             found = having & (said < self.sure[first]) if second else ~having & (said >= self.sure[first])
-            title, sure = f"{classes[first]} {'missed' if second else 'wrongly said'}", 1 - said if second else said
+            title, sure = f"{classes[first]} {'missed' if second else 'wrongly predicted'}", 1 - said if second else said
             words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(said[i])}; has {self._having(i)}"  # noqa: E731
         else:
             found, sure = (self.labels == first) & (self.said == second), self.sure
@@ -141,7 +141,7 @@ class NetworkLook:
         return {"title": title, "total": int(found.sum()), "photos": photos}
 
     def against(self, other: "NetworkLook") -> dict[str, Any]:
-        """Where the two disagree, and whether one is better by more than chance."""
+        """Where two networks disagree, and whether one is better by more than chance."""
         names = (self.facts["name"], other.facts["name"])
         if names[0] == names[1]:
             names = (f"{names[0]} (1)", f"{names[1]} (2)")
@@ -155,7 +155,7 @@ class NetworkLook:
                 return f"{name}: {' / '.join(map(percent, both))}; has {self._having(i)}"
 
             told = LabelDifference.of(self._answers, other._answers).told(*names)
-            title = "Different labels at their thresholds, by the probability that is furthest apart"
+            title = "Different labels at their thresholds, largest difference of probabilities first"
             groups = [(title, unlike.any(1), apart.max(1))]
         else:
             own, others = self.said == self.labels, other.said == self.labels
@@ -178,14 +178,14 @@ class NetworkLook:
             }
             for title, found, sure in groups
         ]
-        what = "the label that they differ most in" if self.several else "its class"
-        note = f"Below each photograph: {what}, what {names[0]} says / what {names[1]} says."
+        what = "the label they differ most in" if self.several else "its class"
+        note = f"Below each photograph: {what}, then the answers of {names[0]} / {names[1]}."
         return {"told": told, "note": note, "groups": shown}
 
     def _photo(self, i: int, words: str | None = None) -> Photo:
         if words is None and self.several:
             said = [f"{self.classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
-            words = f"said: {', '.join(said) or 'no label'}; has {self._having(i)}"
+            words = f"predicted: {', '.join(said) or 'no label'}; has {self._having(i)}"
         elif words is None:
             words = f"{self.classes[self.labels[i]]} taken for {self.classes[self.said[i]]}, {percent(self.sure[i])} sure"
         return {"image": i, "name": self.facts["names"][i], "words": words}
@@ -195,7 +195,7 @@ class NetworkLook:
 
 
 class Looks:
-    """All of a run."""
+    """All looks of a run."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.folder, self.lock = run, run.folder / "explorer" / "looks", threading.Lock()
@@ -204,11 +204,11 @@ class Looks:
         self.failed: tuple[float, OnceForAllError] | None = None  # when the images could not be opened, and why
 
     def of_now(self) -> tuple[list[NetworkLook], int]:
-        """Those of the present images, and weights or a checkpoint, the newest first; and how many others are there."""
+        """Looks with the current images and the current weights or a checkpoint, newest first; and the number of others."""
         found, others = list[NetworkLook](), 0
         now, images = newest_weights(self.run), self.run.require_images().fingerprint
         if now is None:
-            self.run.weights_hash()  # tells why there are none
+            self.run.weights_hash()  # its error says why there are none
         for path in sorted(self.folder.glob("*.safetensors"), key=changed_at, reverse=True):
             try:
                 look = self.known.get(path.stem) or _read(path)
@@ -224,7 +224,7 @@ class Looks:
         return found, others
 
     def exports(self) -> dict[str, str]:
-        """The names of exported networks that are there, and their architectures; what is damaged `ofa status` tells."""
+        """Architectures of the existing exported networks by name; damaged ones are reported by `ofa status`."""
         found = {}
         for path in sorted((self.run.folder / "specialised").glob("*.json")):
             with suppress(OnceForAllError):
@@ -233,10 +233,10 @@ class Looks:
         return {name: arch for name, arch in found.items() if written_at(self.run, name) != "0"}
 
     def get(self, id: str) -> NetworkLook:
-        """One of them.
+        """One look by id.
 
         Raises:
-            FileError: there is none.
+            FileError: there is no such look.
         """
         found = next((look for look in self.of_now()[0] if look.id == id), None)
         if found is None:
@@ -244,7 +244,7 @@ class Looks:
         return found
 
     def remove(self, id: str) -> None:
-        """Forget one; one that is gone already is no error."""
+        """Delete a look; it is no error if it is already gone."""
         with self.lock:
             self.known.pop(id, None)
         for path in self.folder.glob("*.safetensors"):
@@ -255,9 +255,9 @@ class Looks:
         """A small JPEG of a held-out image.
 
         Raises:
-            DataError: there is none of that number, the images are gone or other ones, or it cannot be read any more.
+            DataError: there is no such image, the images are gone or have changed, or it can no longer be read.
         """
-        with self.lock:  # opening takes seconds, and a page asks for many photographs at once
+        with self.lock:  # opening takes seconds, and a page requests many photographs at once
             if self.failed is not None and time.monotonic() < self.failed[0] + AGAIN_S:
                 raise DataError(str(self.failed[1]))
             try:
@@ -272,7 +272,7 @@ class Looks:
 
 
 def measure_look(run: Run, id: str, name: str, arch: Arch, *, export: str | None = None, progress: Progress = QUIET) -> NetworkLook:
-    """Measure a network on the held-out images, image by image, and keep what it says.
+    """Measure a network on the held-out images and save its answers image by image.
 
     An `export`, by its name in specialised/, is measured with its own weights, which may be fine-tuned.
     """
@@ -334,14 +334,14 @@ def _read(path: Path) -> NetworkLook:
 
 
 def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:
-    """The surest of the chosen images, so many as are shown."""
+    """The most confident of the chosen images, at most `SHOWN`."""
     places = np.asarray(list(chosen), np.int64)
     shown: list[int] = places[np.argsort(-sure[places], kind="stable")][:SHOWN].tolist()
     return shown
 
 
 def changed_at(path: Path) -> int:
-    """When a file or folder was last changed, in nanoseconds; 0 where there is none."""
+    """Modification time of a file or folder in nanoseconds; 0 if there is none."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

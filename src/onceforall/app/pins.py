@@ -1,5 +1,5 @@
-"""Pinned networks, in RUN/explorer/pins.json. Each change reads the file, changes one pin and writes it whole, under a lock:
-two people who pin at the same time, in one explorer or in two, lose nothing."""
+"""Pinned networks, in RUN/explorer/pins.json. Each change reads the file, changes one pin and writes all, under a lock:
+two people who pin at the same time, even in two explorers, lose nothing."""
 
 import secrets
 import time
@@ -42,33 +42,33 @@ class Pins:
         return pins
 
     def add(self, arch: Arch, name: str) -> dict[str, Any]:
-        """Pin a network; if it is pinned already, that pin is the result."""
+        """Pin a network; if it is already pinned, return that pin."""
         with self._changing() as pins:
             for pin in pins:
                 if pin["arch"] == arch.to_json():
                     return pin
             if len(pins) >= MOST:
-                raise FileError(f"{MOST} networks are pinned, which is the most: remove some")
+                raise FileError(f"{MOST} networks are pinned, which is the limit: remove some")
             pins.append({"id": secrets.token_hex(6), "name": _name(name), "arch": arch.to_json(), "made": time.time()})
             return pins[-1]
 
     def rename(self, id: str, name: str) -> dict[str, Any]:
-        """Give a pin another name."""
+        """Rename a pin."""
         with self._changing() as pins:
             for pin in pins:
                 if pin["id"] == id:
                     pin["name"] = _name(name)
                     return pin
-            raise FileError("this pin is gone: somebody removed it")
+            raise FileError("this pin no longer exists: somebody removed it")
 
     def remove(self, id: str) -> None:
-        """Remove a pin; one that is gone already is no error."""
+        """Remove a pin; it is no error if it is already gone."""
         with self._changing() as pins:
             pins[:] = [pin for pin in pins if pin["id"] != id]
 
     @contextmanager
     def _changing(self) -> Iterator[list[dict[str, Any]]]:
-        """The pins under the lock; they are written unless something is raised."""
+        """The pins under the lock; they are saved unless an error is raised."""
         with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
             pins = self.read()
             yield pins
@@ -78,5 +78,5 @@ class Pins:
 def _name(text: str) -> str:
     name = " ".join(text.split())
     if not name or len(name) > LONGEST:
-        raise FileError(f"a name has 1 to {LONGEST} letters, this one {len(name)}")
+        raise FileError(f"a name must have 1 to {LONGEST} letters, this one has {len(name)}")
     return name

@@ -1,4 +1,4 @@
-"""Every network that any limits could call for, with its numbers as arrays, so that a slider is answered by one look-up."""
+"""Every network that can be best within some limits, with its numbers as arrays: a slider needs one look-up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..search.moves import keys
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
-RIVALS = 160  # networks that the others are compared with when the pool is thinned
+RIVALS = 160  # networks to compare the others with when the pool is thinned
 SLACK = 1e-9  # relative, as in searches
 
 
@@ -22,7 +22,7 @@ class NetworkPool:
 
     Args:
         genes: (n, columns).
-        scores: what is maximised.
+        scores: the values to maximize.
         top1: predicted accuracy.
         std: standard error of the prediction.
         costs: by name (n,).
@@ -54,11 +54,11 @@ class NetworkPool:
         return np.flatnonzero(keeps)
 
     def front(self, name: str) -> Ints:
-        """Rows that no other beats in both score and this cost, from the cheapest to the best."""
+        """Rows that are not dominated in score and this cost, from the cheapest to the best."""
         return nondominated(np.stack([self.scores, -self.costs[name]], 1), self.genes)
 
     def merged(self, other: "NetworkPool") -> "NetworkPool":
-        """Both, thinned."""
+        """The networks of both pools, thinned."""
         genes, scores, top1, std = (
             np.concatenate([getattr(pool, name) for pool in (self, other)]) for name in ("genes", "scores", "top1", "std")
         )
@@ -66,13 +66,13 @@ class NetworkPool:
         return NetworkPool(genes, scores, top1, std, costs).thinned()
 
     def thinned(self) -> "NetworkPool":
-        """Each network once, without those that are beaten in everything by another: no limits would call for them."""
+        """Without duplicates and without networks that another one beats in everything: they are never the best."""
         first = np.unique(keys(self.genes), return_index=True)[1]
         ordered = self._rows(first[np.argsort(-self.scores[first], kind="stable")])
         return ordered._rows(ordered._useful())
 
     def _useful(self) -> Ints:
-        """Rows left when `RIVALS` networks, spread over the scores, have thrown out those that they beat. No answer is lost."""
+        """Rows not dominated by any of `RIVALS` networks spread over the scores. This never removes an answer."""
         alive = np.arange(len(self))
         values: Any = np.stack([-self.scores, *self.costs.values()], 1)
         fronts = np.unique(np.concatenate([self.front(name) for name in self.costs]))

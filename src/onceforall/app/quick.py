@@ -1,6 +1,6 @@
-"""A quick look: where a run has no predictor, as while it is trained, some sub-networks of the newest weights are measured on some
-images by a job of the explorer, and a predictor is fitted to them, in RUN/explorer/quick. `ofa predict` measures more of the final
-weights, and what it finds takes the place of this.
+"""Quick look: while a run has no predictor, for example during training, a job of the explorer measures some sub-networks of the
+newest weights on some images and fits a predictor to them, in RUN/explorer/quick. The predictor of `ofa predict`, which measures
+more sub-networks of the final weights, replaces it.
 """
 
 import os
@@ -25,25 +25,25 @@ from .jobs import ENDED, Jobs
 
 FORMAT = "onceforall.quick/1"
 STANDING = "explorer/quick/standing.json"
-SUBNETS = 24  # measured, where the space has so many
+SUBNETS = 24  # to measure, if the space has that many
 HELD_OUT, CALIBRATION = 250, 250  # images
-AT_ONCE = 4  # networks that are measured together
-NICE = 5  # the training comes first
-REST = 2.0  # so many times as long as it took nothing is measured beside a training
+AT_ONCE = 4  # networks measured together
+NICE = 5  # training has priority
+REST = 2.0  # pause after a quick look during training, as a multiple of its duration
 WATCH_S = 2.0
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a quick look's numbers are of.
+    """What the numbers of a quick look are based on.
 
     Args:
-        weights: checksum of their file.
+        weights: checksum of the weights' file.
         step: of the training.
-        final: they are the run's own.
-        subnets: that were measured.
-        images: on so many held-out images.
-        seconds: that it took.
+        final: whether they are the run's final weights.
+        subnets: number of measured sub-networks.
+        images: number of held-out images.
+        seconds: duration.
     """
 
     weights: str
@@ -55,12 +55,12 @@ class Standing:
 
     @property
     def where(self) -> str:
-        """The place in the training, in words; "" at its end."""
+        """The step of the training as text; "" for the final weights."""
         return "" if self.final else f"step {self.step:,}"
 
 
 def quick_predictor(run: Run) -> tuple[AccuracyPredictor, Standing] | None:
-    """The predictor of the last quick look; None where there is none, or `ofa predict` has made one of the run's own weights.
+    """The predictor of the last quick look; None if there is none, or if the run has a predictor of `ofa predict`.
 
     Raises:
         OnceForAllError: a file is damaged.
@@ -68,18 +68,18 @@ def quick_predictor(run: Run) -> tuple[AccuracyPredictor, Standing] | None:
     place = run.folder / STANDING
     if has_predictor(run) or not place.exists():
         return None
-    standing = read_record(place, Standing, FORMAT, otherwise="remove it: it is made anew")
+    standing = read_record(place, Standing, FORMAT, otherwise="remove it: it is made again")
     path = place.with_name(f"{standing.weights[:16]}.safetensors")
     return AccuracyPredictor.load(path, run.space, weights_hash=standing.weights), standing
 
 
 def has_predictor(run: Run) -> bool:
-    """Whether the run has one of its own."""
+    """Whether the run has its own predictor."""
     return (run.folder / "accuracy" / "predictor.safetensors").exists()
 
 
 def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
-    """Measure some sub-networks with the newest weights and fit a predictor, which takes the place of the last one.
+    """Measure some sub-networks with the newest weights and fit a predictor, which replaces the last one.
 
     Raises:
         OnceForAllError: there are no weights or images, or the space is too small.
@@ -118,10 +118,10 @@ def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
 
 
 class Quick:
-    """Puts a quick look into the queue whenever there are newer weights and no predictor of the run's own, unless it is `paused`.
+    """Queues a quick look whenever there are newer weights and the run has no predictor, unless it is `paused`.
 
-    Beside a training it rests `REST` times as long as the last one took. One that was cancelled pauses all; one that failed is not
-    tried again with the same weights.
+    During training it waits `REST` times the duration of the last one. Cancelling one pauses them all; a failed one is not
+    retried with the same weights.
     """
 
     def __init__(self, run: Run, jobs: Jobs) -> None:
@@ -131,21 +131,21 @@ class Quick:
         self.stopping = threading.Event()
 
     def start(self) -> None:
-        """Begin in a thread of its own."""
+        """Start the thread."""
         threading.Thread(target=self._work, name="quick look", daemon=True).start()
 
     def stop(self) -> None:
-        """End it."""
+        """End the thread."""
         self.stopping.set()
 
     def turn(self, on: bool) -> None:
-        """Pause, or go on; also with weights with which it failed."""
+        """Pause or continue; weights with which it failed are tried again."""
         self.paused, self.tried, self.rested = not on, "", 0.0
         if not on and self.job:
             self.jobs.cancel(self.job)
 
     def told(self) -> dict[str, Any]:
-        """For the page: whether it is paused, what is measured now, and why that failed."""
+        """State for the page: whether it is paused, what is being measured, and why the last one failed."""
         job = self.jobs.own.get(self.last, {})
         going = bool(job) and job["state"] not in ENDED
         return {

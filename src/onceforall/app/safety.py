@@ -1,5 +1,5 @@
-"""What every request must pass: the right host (against DNS rebinding), the key of this start, our own page as its origin, a small
-body; and what every answer tells the browser to refuse."""
+"""Checks of every request: the right host (against DNS rebinding), the key of this start, our own page as origin, a small body;
+and the security headers of every answer."""
 
 import hmac
 import ipaddress
@@ -23,7 +23,7 @@ HEADERS = {
     "cache-control": "no-store",
 }
 OPEN = ("/static/",)  # nothing about the run
-HTTP_PORT = 80  # the one that browsers leave out
+HTTP_PORT = 80  # the port that browsers omit
 ADDRESS = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 
 
@@ -36,14 +36,14 @@ def loopback(host: str) -> bool:
 
 
 class Guard:
-    """Wraps the app. `key` is asked for in the cookie, the header X-OFA-Key or, for the page itself, the address."""
+    """Wraps the app. `key` must be in the cookie, the header X-OFA-Key or, for the page itself, the address."""
 
     def __init__(self, app: ASGIApp, *, key: str, host: str, port: int) -> None:
         self.app, self.key, self.host, self.port = app, key, host, port
         self.cookie = f"ofa_explore_{port}"  # cookies are shared by all ports of a host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse or hand on."""
+        """Refuse the request or pass it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -86,11 +86,11 @@ class Guard:
         if not (length.isascii() and length.isdigit()):
             return 411, "say how long the body is (content-length)"
         if int(length) > MOST_BYTES:
-            return 413, f"{int(length):,} bytes are too many: at most {MOST_BYTES:,}"
+            return 413, f"{int(length):,} bytes are too many: at most {MOST_BYTES:,} are allowed"
         return None
 
     def _cookies(self, headers: Headers) -> Iterator[str]:
-        """Each value under our name: other programs on this address set cookies too, with any text, also under that name."""
+        """Each cookie of our name: other programs on this address may set cookies with any text, even under the same name."""
         for header in headers.getlist("cookie"):
             for pair in header.split(";"):
                 name, _, value = pair.partition("=")
@@ -101,7 +101,7 @@ class Guard:
         return hmac.compare_digest(text.encode(), self.key.encode())
 
     def _our_host(self, header: str) -> bool:
-        """A name that another person could point here is none of ours; numeric addresses cannot be pointed anywhere."""
+        """Whether the host is ours: a name that others could point here is not; numeric addresses cannot be redirected."""
         found = _address(header)
         if found is None or found[1] != self.port:
             return False
@@ -118,6 +118,6 @@ class Guard:
 
 
 def _address(text: str) -> tuple[str, int] | None:
-    """Host, in small letters, and port of "host:port"; None if it is none."""
+    """Lowercase host and port of "host:port"; None for other text."""
     found = ADDRESS.fullmatch(text)
     return None if found is None else (found[1].removeprefix("[").removesuffix("]").lower(), int(found[2] or HTTP_PORT))

@@ -1,4 +1,4 @@
-"""Listens, prints nothing, serves until Ctrl-C, and then leaves nothing running."""
+"""The explorer's server: it listens, serves until Ctrl-C without printing, and leaves nothing running."""
 
 import errno
 import secrets
@@ -15,12 +15,12 @@ from ..pipeline.run_directory.images import gone
 from .safety import Guard
 from .web import App
 
-SWITCH_S = 0.001  # between threads, so that a search does not hold up an answer
+SWITCH_S = 0.001  # interval for switching threads, so that a search does not delay an answer
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """A run that can be explored. `url` holds the key, without which nothing is answered."""
+    """A run that can be explored. `url` has the key, without which no request is answered."""
 
     run: Run
     host: str
@@ -39,7 +39,7 @@ class Explorer:
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = socket.create_server((str(address[0]), port), family=family, backlog=128)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the body of an answer waits 40 ms for the head
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer's body waits 40 ms
         except (socket.gaierror, ValueError):  # unknown, or cannot be a name, such as ".."
             raise ServerError(f"--host {host!r}: no address of that name: use 127.0.0.1") from None
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What the page is told about networks, the run and its training, as JSON values."""
+"""JSON values for the page about networks, the run and its training."""
 
 import hashlib
 from contextlib import suppress
@@ -26,13 +26,13 @@ from .pool import NetworkPool
 from .quick import Standing
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
-MOST_POINTS = 160  # of a front that is drawn
+MOST_POINTS = 160  # of a drawn front
 COLORS = 4  # of the page, --c0 to --c3
-RECENT = 400  # records of a training that tell the speed
+RECENT = 400  # training records from which speed is estimated
 
 
 def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
-    """One network with all its numbers and its picture; the shares of latency are those of the device."""
+    """One network with all its numbers and its picture; shares of latency are for the device."""
     space = models.run.space
     pool = models.pool(space.genes([arch]))
     plan, table = space.lower(arch, models.run.num_classes), models.tables.get(device)
@@ -55,7 +55,7 @@ def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
 
 
 def front_json(pool: NetworkPool, cloud: NetworkPool, name: str) -> dict[str, Any]:
-    """What stands behind the chosen network in the chart of accuracy over one cost."""
+    """Front and random networks for the chart of accuracy against one cost."""
     rows = pool.front(name)
     if len(rows) > MOST_POINTS:
         rows = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).round().astype(int)]
@@ -66,7 +66,7 @@ def front_json(pool: NetworkPool, cloud: NetworkPool, name: str) -> dict[str, An
 
 
 def facts(engine: Engine) -> dict[str, Any]:
-    """The run: what it is of, what can be limited, what is missing and the command that makes it."""
+    """The run: its data and space, the possible limits, what is missing and the command that makes it."""
     run, now = engine.run, engine.now()
     found = status(run.folder)
     result: dict[str, Any] = {
@@ -95,7 +95,7 @@ def facts(engine: Engine) -> dict[str, Any]:
     if now is None:
         return result
     models, pool, _ = now
-    result["generation"] = models.generation  # there may be newer ones by now
+    result["generation"] = models.generation  # newer models may exist by now
     errors, rows = checks(run) if models.standing is None else ({}, [])
     result["predictor"] = {"kind": models.predictor.kind, "rmse": errors["rmse"] if rows else None, "n": len(rows)}
     if models.standing is not None:
@@ -119,7 +119,7 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 
 def _standing(run: Run, standing: Standing) -> str:
-    """What the numbers of a quick look are of, and what makes them better."""
+    """What the numbers of a quick look are based on, and how to improve them."""
     told = f"{standing.subnets} sub-networks, measured on {standing.images:,} held-out images"
     if standing.final:
         return f"A quick look: accuracies are predicted from {told}. More are measured by {ofa('predict', run.folder)}"
@@ -127,19 +127,17 @@ def _standing(run: Run, standing: Standing) -> str:
     with suppress(OnceForAllError):
         steps = f" of {Schedule.from_json(read_text(run.folder / 'schedule.json')).steps:,}"
     ended = (run.folder / "supernet.safetensors").exists()
-    now = (
-        "The training has ended since" if ended else "The training is going on" if busy(run.folder) else "The training has stopped"
-    )
-    return f"{now}: all accuracies here are of the weights at step {standing.step:,}{steps}, predicted from {told}"
+    now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
+    return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {told}"
 
 
 def progress(engine: Engine) -> dict[str, Any]:
-    """How many networks were looked at, and two numbers that grow: with each change, and when all numbers are others."""
+    """Number of networks considered, and two counters: of changes, and of reloaded models."""
     return {name: getattr(engine, name) for name in ("considered", "filling", "version", "generation")}
 
 
 def training(run: Run) -> dict[str, Any]:
-    """How far training is: curves, phases, time left; as JSON values."""
+    """Training progress as JSON values: curves, phases, time left."""
     records = read_lines(run.folder / "metrics.jsonl")
     curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "score", "top1")}
     phases = [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"]
@@ -160,7 +158,7 @@ def training(run: Run) -> dict[str, Any]:
 
 
 def _curves(records: list[dict[str, Any]], event: str, key: str, otherwise: str = "") -> list[Series]:
-    """A line for each sub-network that was validated, or one for all training. `otherwise`: what records have without the key."""
+    """A line for each validated sub-network, or one line for training. `otherwise`: the key to use if a record lacks `key`."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if record["event"] == event:
@@ -179,7 +177,7 @@ def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]], score:
 
 
 def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:
-    """Seconds, from the work that the last records got done."""
+    """Seconds left, estimated from the speed of the last records."""
     work = work_per_step(schedule, run.space, run.num_classes)
 
     def done(step: int) -> float:

@@ -1,4 +1,4 @@
-"""The routes: what is asked, what is answered. Errors are {"error": "one line for people"} with a status."""
+"""The routes of the explorer. Errors are answered with a status and {"error": "one line for people"}."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ class App:
         self.stopping: Callable[[], bool] = lambda: False
 
     def stop(self) -> None:
-        """End threads and exports."""
+        """End threads and jobs."""
         self.engine.stop()
         self.quick.stop()
         self.jobs.stop()
@@ -103,7 +103,7 @@ class App:
         return Response(STYLE, media_type="text/css")
 
     def best(self, request: Request, body: dict[str, Any]) -> Any:
-        """The best network within the limits of the query, from the pool; a search for a better one begins."""
+        """The best network in the pool within the limits of the query; also starts a search for a better one."""
         models, pool, _ = self._ready()
         query = request.query_params
         device, limits = query.get("device", ""), self._limits(query, models.costs)
@@ -117,7 +117,7 @@ class App:
         return {"network": found, "message": message, **progress(self.engine), "refining": self.engine.refining(limits)}
 
     def front(self, request: Request, body: dict[str, Any]) -> Any:
-        """The front of accuracy over one cost, and random networks."""
+        """The front of accuracy against one cost, and random networks."""
         models, pool, cloud = self._ready()
         name = request.query_params.get("cost", "macs")
         if name not in models.costs:
@@ -125,23 +125,23 @@ class App:
         return front_json(pool, cloud, name)
 
     def network(self, request: Request, body: dict[str, Any]) -> Any:
-        """A network that the page names by its architecture."""
+        """Numbers and picture of a network given by its architecture."""
         models, *_ = self._ready()
         return network(models, self._arch(body), str(body.get("device", "")))
 
     def export(self, request: Request, body: dict[str, Any]) -> Any:
-        """Put an export into the queue."""
+        """Queue an export."""
         formats, limits = body.get("formats"), body.get("limits", {})
         if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
             raise ArchError("formats must be a list of names, limits an object")
-        self.run.weights_hash()  # exports are of a training that has ended
+        self.run.weights_hash()  # raises an error unless training has finished
         kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}
         return self.jobs.add(
             self._arch(body), name=_name(body), device=str(body.get("device") or "cpu"), formats=list(formats), limits=kept
         )
 
     def download(self, request: Request, body: dict[str, Any]) -> Any:
-        """The folder of a finished export as a zip archive, in a file without a name that is gone when it has been sent."""
+        """The folder of a finished export as a zip archive, in an unnamed temporary file that disappears once it is sent."""
         folder = self.jobs.folder_of(_id(request))
         file = TemporaryFile()  # noqa: SIM115  # it is read when this has returned
         with reading_or_writing(folder), ZipFile(file, "w") as archive:  # stored: weights do not compress
@@ -153,7 +153,7 @@ class App:
         return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
 
     def looked(self, request: Request, body: dict[str, Any]) -> Any:
-        """The networks that were measured image by image, and how many are of other weights or images."""
+        """The networks measured image by image, and how many more were measured with other weights or images."""
         try:
             found, others = self.looks.of_now()
         except OnceForAllError as error:  # no weights yet, or no images
@@ -162,12 +162,12 @@ class App:
         return {"looks": looks, "others": others, "problem": "", "exports": list(self.looks.exports())}
 
     def look(self, request: Request, body: dict[str, Any]) -> Any:
-        """Put the measurement of a network, of the "largest" or "smallest", or of an exported one, into the queue."""
+        """Queue the measurement of a network, of the "largest" or "smallest", or of an exported one."""
         ends = {"largest": self.run.space.largest, "smallest": self.run.space.smallest}
         text = str(body.get("arch", ""))
         self.run.require_images()
         if newest_weights(self.run) is None:
-            self.run.weights_hash()  # tells why there are none
+            self.run.weights_hash()  # its error says why there are none
         if (export := body.get("export")) is not None:
             if (found := self.looks.exports().get(str(export))) is None:
                 raise FileError("no such exported network: reload the page")
@@ -184,11 +184,11 @@ class App:
         return self.looks.get(_id(request)).against(self.looks.get(str(request.path_params["other"])))
 
     def photo(self, request: Request, body: dict[str, Any]) -> Any:
-        """A held-out image, small, by its number."""
+        """A thumbnail of a held-out image by number."""
         return Response(self.looks.photo(_number(request, "number")), media_type="image/jpeg")
 
     async def _events(self, request: Request) -> Response:
-        """What has changed, as numbers that grow: the page then asks anew for what it shows."""
+        """Stream version numbers; when one changes, the page reloads what it shows."""
 
         async def stream() -> AsyncIterator[str]:
             last = ""
@@ -239,15 +239,15 @@ class App:
 
 
 def _why_none(pool: NetworkPool, limits: dict[str, float]) -> str:
-    """How small each limit could be with the others kept."""
+    """Why no network keeps the limits: the least possible value of each with the others unchanged."""
     least = {"latency_ms" if name.startswith(LATENCY) else name: pool.smallest(name, limits) for name in limits}
     known = [quantity(name, rounded_up(value)) for name, value in least.items() if value is not None]
-    more = f"with the other limits as they are, allow at least {' or '.join(known)}" if known else "relax more than one limit"
+    more = f"with the other limits unchanged, allow at least {' or '.join(known)}" if known else "relax more than one limit"
     return f"no network keeps these limits: {more}"
 
 
 def _answered(function: Answer) -> Callable[[Request], Any]:
-    """An endpoint that reads JSON, works in a thread, and tells errors in one line."""
+    """An endpoint that reads JSON, runs in a thread, and reports errors in one line."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -261,7 +261,7 @@ def _answered(function: Answer) -> Callable[[Request], Any]:
             return JSONResponse({"error": " ".join(str(error).split())}, 400)
         except (UnicodeDecodeError, RecursionError):
             return JSONResponse({"error": "the body is not JSON"}, 400)
-        except Exception as error:  # a bug, or a file that was edited: told in the page, and the server goes on
+        except Exception as error:  # a bug, or an edited file: shown in the page, and the server continues
             return JSONResponse({"error": f"unexpected {error!r}: a damaged run directory or a bug"}, 500)
         return result if isinstance(result, Response) else JSONResponse(result)
 

@@ -1,6 +1,6 @@
-"""The process of one job: reads the job from standard input, writes JSON lines about how far it is to standard output.
+"""The process of one job: reads the job from standard input and writes its progress as JSON lines to standard output.
 
-It stops cleanly on SIGINT, and when standard input ends, because then the explorer is gone.
+It stops cleanly on SIGINT, and when standard input ends, which means that the explorer is gone.
 """
 
 import json
@@ -24,10 +24,10 @@ STEPS = 4  # of an export
 
 
 def run_worker() -> None:
-    """Carry out the job."""
-    answers = os.fdopen(os.dup(1), "w")  # for the explorer only: what libraries print goes where their errors go
+    """Run the job."""
+    answers = os.fdopen(os.dup(1), "w")  # for the explorer only: output of libraries goes to standard error
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup, and that is handed down
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup, which is inherited
     keep_freed_memory()
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch, daemon=True).start()
@@ -114,7 +114,7 @@ def _telling(tell: Any) -> Progress:
 
 
 def _plain(step: str) -> str:
-    return "exporting, proving and measuring the files" if step.startswith("exporting") else step
+    return "exporting, verifying and measuring the files" if step.startswith("exporting") else step
 
 
 def _say(answers: TextIO, record: dict[str, Any]) -> None:

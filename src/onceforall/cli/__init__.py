@@ -19,6 +19,7 @@ import typer
 
 from ..common.advice import ofa
 from ..common.memory import keep_freed_memory
+from ..common.processors import leads
 from ..errors import Note, OnceForAllError
 from .signals import handled, interrupt
 
@@ -35,7 +36,7 @@ UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 class _Patient(io.TextIOWrapper):
-    """Standard output whose reader may have seen enough, as `head` has: the work goes on to its end."""
+    """Standard output that ignores a closed pipe, as from `head`, so that the work is completed."""
 
     def write(self, text: str) -> int:
         with suppress(BrokenPipeError):
@@ -53,8 +54,9 @@ def main() -> None:
     _take_any_text()
     if isinstance(sys.stdout, io.TextIOWrapper):
         own = sys.stdout
-        sys.stdout = _Patient(own.buffer, own.encoding, own.errors, line_buffering=own.line_buffering)
-    if os.environ.get("RANK", "0") != "0":
+        line, through = own.line_buffering, own.write_through  # as python -u sets them
+        sys.stdout = _Patient(own.buffer, own.encoding, own.errors, line_buffering=line, write_through=through)
+    if not leads():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
         keep_freed_memory()
@@ -98,7 +100,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         again = "give the command again with --resume" if "train" in arguments[:1] else "give the command again"
-        return _fail(f"interrupted; what was finished is kept: {again} to go on", INTERRUPTED)
+        return _fail(f"interrupted; finished work is kept: {again} to continue", INTERRUPTED)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except UnicodeEncodeError as error:
@@ -119,7 +121,7 @@ def _meant(arguments: list[str], message: str) -> str:
         words = [Path(word) for word in arguments[1:] if not word.startswith("--")]
         there = [path for path in words if path.exists()]  # others may be values of options
         others = there if len(there) > 1 else words[:2]
-        return f": predict measures accuracies of sub-networks; to tell what photographs show: {ofa('classify', *others)}"
+        return f": predict measures accuracies of sub-networks; to classify photographs: {ofa('classify', *others)}"
     if any(word.startswith("-") and not word.startswith("--") and Path(word).exists() for word in arguments):
         return ": put ./ before a path that begins with a dash"
     return ""
@@ -141,7 +143,7 @@ def _notes() -> Iterator[None]:
     ) -> None:
         if not issubclass(category, Note):
             before(message, category, filename, lineno, file, line)
-        elif str(message) not in said and os.environ.get("RANK", "0") == "0":
+        elif str(message) not in said and leads():
             said.add(str(message))
             with suppress(OSError):  # the terminal is gone
                 print(f"note: {_one_line(str(message))}", file=sys.stderr)
@@ -153,7 +155,7 @@ def _notes() -> Iterator[None]:
 
 
 def _open_what_is_closed() -> None:
-    """Standard streams that are closed, as by >&- in a shell or by a service, lead nowhere; else the next file would be one."""
+    """Redirect closed standard streams (>&-, some services) to the null device; otherwise the next opened file would become one."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

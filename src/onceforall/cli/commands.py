@@ -166,7 +166,7 @@ def _network_record(r: Any) -> dict[str, Any]:
 def _line(r: Any, metric: str) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.latency.ms / r.budget.latency_ms, 0)} of the budget"
     if r.budget.latency_ms is not None and r.latency.ms > r.budget.latency_ms:
-        share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
+        share += " (over it: if that matters, lower the limit, or try again on an idle machine)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     metric = r.metric or metric
     interval = r.labels.interval if r.labels is not None else r.confusion.interval(metric) if r.confusion is not None else None
@@ -236,7 +236,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")
-        print(f"    after another one: first time {first}, later {again}; an export of its own, loaded from disk: {anew}")
+        print(f"    after another one: first time {first}, later {again}; its own export, loaded from disk: {anew}")
 
 
 def _share(own: int, separate: int) -> str:

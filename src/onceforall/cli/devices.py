@@ -74,7 +74,7 @@ def measure_command(o: MeasureOptions, as_json: bool) -> None:
     print(f"{milliseconds(timing.ms)} per call ({between}, ±{percent(timing.spread)}, {timing.repeats} calls)")
     peak = "" if found.peak_memory_bytes is None else f", {memory(found.peak_memory_bytes)} of memory at the peak"
     energy = "" if found.energy_mj is None else f", {found.energy_mj:.3g} mJ per call"
-    print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
+    print(f"{memory(found.file_bytes)} on disk{peak}{energy}")
 
 
 def devices_command(as_json: bool) -> None:
@@ -90,4 +90,4 @@ def devices_command(as_json: bool) -> None:
             threads = "1 thread" if device.threads == 1 else f"up to {device.threads} threads"
             print(f"{device.runtime}: {device.version} on {device.processor}, {threads}")
         else:
-            print(f"{device.runtime}: not here: {device.lacks}")
+            print(f"{device.runtime}: not available: {device.lacks}")

@@ -210,7 +210,7 @@ def _uneven(confusion: Confusion) -> str:
         return ""
     balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{_between(confusion.interval('balanced'))}"
     scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
-    return f"; {scores}; saying the largest class always: top-1 {percent(confusion.majority, 2)}"
+    return f"; {scores}; always naming the largest class: top-1 {percent(confusion.majority, 2)}"
 
 
 def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:

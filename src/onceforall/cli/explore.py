@@ -33,14 +33,14 @@ def explore_command(
     from ..app.safety import loopback
 
     if not loopback(host):
-        tell(f"{host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
+        tell(f"{host}: other machines can reach this, unencrypted; anyone with the address and its key can use the run")
     print(json.dumps({"url": found.url}) if as_json else found.url, flush=True)
     try:
         with handled(interrupt), nullcontext() if no_browser or as_json else _opened(found.url):
-            tell("Ctrl-C ends it")
+            tell("Ctrl-C stops it")
             found.serve()
     except KeyboardInterrupt:  # how this command ends
-        tell("ended; pins and finished exports are kept")
+        tell("stopped; pins and finished exports are kept")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """A handler that ends a command as Ctrl-C does; other signals are named, because the user may not expect them."""
     if number != signal.SIGINT:
         with suppress(OSError):  # the terminal is gone
-            os.write(2, f"{signal_name(number)} came\n".encode())
+            os.write(2, f"received {signal_name(number)}\n".encode())
     raise KeyboardInterrupt
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from ..common.processors import leads
 from ..common.progress import Progress
 from ..common.readable import duration, percent, plural
 from ..scores import METRICS
@@ -92,7 +92,7 @@ class TrainView:
         self.bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] != "validation":  # of which several make one line; what comes later is told later
+        if event["event"] != "validation":  # several of these make one line, printed before the next event
             self._flush()
         match event["event"]:
             case "download":
@@ -203,7 +203,7 @@ def stderr() -> Console:
 
 def tell(text: str) -> None:
     """Print one line to standard error; under torchrun only in the first process."""
-    if os.environ.get("RANK", "0") == "0":
+    if leads():
         say(stderr(), text)
 
 
@@ -218,7 +218,7 @@ def showing() -> Iterator[Progress]:
             if asked or not view.training:
                 interrupt(number, frame)
             asked.append(number)
-            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
+            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; repeat to stop at once")
 
         with handled(ask):
             yield Progress(say=view.step, count=view.count, event=view, stopped=lambda: bool(asked))

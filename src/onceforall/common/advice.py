@@ -32,7 +32,7 @@ def not_a_run(path: Path) -> str:
         if name and (own := path.with_name(f"{file}.py")).is_file():
             return f"{path}: no run directory: did you mean {own}:{name}?"
         make = f"make one with {ofa('train', 'DATA', '--out', path)}, or with ofa import"
-        return f"{path}: no run directory (there is nothing of that name): check the path, or {make}"
+        return f"{path}: no run directory (it does not exist): check the path, or {make}"
     above, home = _run_above(path), _export_of(path)
     run = None if above is None else _typed(above, path)
     if home is not None:
@@ -41,7 +41,7 @@ def not_a_run(path: Path) -> str:
         if run is None:
             use = "onceforall.load_bundle reads it" if "bundle" in kind else f"{ofa('classify', home, 'PHOTO')} uses it"
             return f"{path}: no run directory, but {what}: {use}; this command needs the run that it was made from"
-        uses = f"; {ofa('classify', home, 'PHOTO')} tells what photographs show"
+        uses = f"; {ofa('classify', home, 'PHOTO')} classifies photographs"
         if home.parent.name == "specialised":
             uses += f", {ofa('evaluate', run, '--arch', home.name)} measures this network"
         return f"{path}: no run directory, but {what}: give the run that it was made from, {run}{uses}"

@@ -70,9 +70,7 @@ def mirrored(url: str) -> str:
     if not mirror:
         return url
     if not mirror.startswith(("http://", "https://")):
-        raise FileError(
-            f"{MIRROR}={mirror}: an address such as https://mirror.example/files is needed: set it right, or not at all"
-        )
+        raise FileError(f"{MIRROR}={mirror}: an address such as https://mirror.example/files is needed: correct it, or unset it")
     return f"{mirror}/{url.partition('://')[2]}"
 
 
@@ -102,7 +100,7 @@ def fetch(remote: Remote, tell: Tell) -> Path:
                     with reading_or_writing(part):
                         part.unlink()
                     raise remote.error(
-                        f"what came is not it ({other}), so it was changed there, or damaged on the way, and is not kept:"
+                        f"this is not the right file ({other}), so it was changed there, or damaged on the way, and is not kept:"
                     )
                 with reading_or_writing(path):
                     os.replace(part, path)
@@ -136,9 +134,7 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
         why = " ".join(str(error.reason if isinstance(error, urllib.error.URLError) else error).split()) or type(error).__name__
         raise remote.error(f"not in the cache, and cannot be fetched ({why}): connect, or") from None
     if total is not None and done < total:
-        raise remote.error(
-            f"the connection ended after {done:,} of {total:,} bytes: give the command again, which goes on there, or"
-        )
+        raise remote.error(f"the connection ended after {done:,} of {total:,} bytes: give the command again to resume there, or")
 
 
 def _request(remote: Remote, done: int) -> urllib.request.Request:
@@ -266,13 +262,13 @@ def _of_cache(path: Path, address: str, name: str, *, check: bool) -> _HubFile:
 
 def _reason(error: Exception, errors: Any, repository: str, address: str) -> str:
     if isinstance(error, errors.GatedRepoError):
-        return f"{repository} is for those who accepted its terms: do so at {address}, then hf auth login, or"
+        return f"{repository} requires accepting its terms: do so at {address}, then hf auth login, or"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"the Hub has no repository {repository}, or hides it: check the name, or give a token (hf auth login), or"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository.partition('@')[0]} has no revision {repository.partition('@')[2]!r}: check it, or"
     why = "HF_HUB_OFFLINE is set" if isinstance(error, errors.OfflineModeIsEnabled) else one_line(error)
-    return f"not in the cache, and cannot be fetched ({why}): {'connect' if out_of_reach(error) else 'mend that'}, or"
+    return f"not in the cache, and cannot be fetched ({why}): {'connect' if out_of_reach(error) else 'fix that'}, or"
 
 
 def out_of_reach(error: BaseException) -> bool:

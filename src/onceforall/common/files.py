@@ -82,7 +82,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         FileError: another process holds it.
     """
-    refusal = f"{folder}: another command is working on it: wait until it has ended, or stop it"
+    refusal = f"{folder}: another command is working on it: wait until it has finished, or stop it"
     with reading_or_writing(folder):
         handle, _ = _lock(folder / ".lock", LOOKS, refusal)
     try:
@@ -118,7 +118,7 @@ def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
     Raises:
         FileError: it cannot be created, or another process holds it and `wait` is False.
     """
-    tries, refusal = math.inf if wait else 1, f"{path}: another process holds it: wait until it has ended"
+    tries, refusal = math.inf if wait else 1, f"{path}: another process holds it: wait until it has finished"
     with reading_or_writing(path):
         handle, real = _lock(path, tries, refusal)
         while not _is(handle, path):  # the previous holder has removed it

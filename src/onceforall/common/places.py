@@ -41,7 +41,7 @@ def cache_folder(holds: Sequence[str] = ()) -> Path:
         except FileError as error:
             reason = str(error)
     own = _private()
-    warnings.warn(f"decoded images and the like go to {own}, because {reason}; to choose the place, {HOW}", Note, stacklevel=2)
+    warnings.warn(f"the cache is at {own}, because {reason}; to choose another place, {HOW}", Note, stacklevel=2)
     return own
 
 
@@ -49,7 +49,7 @@ def _usual_cache() -> tuple[Path | None, str]:
     """The folder by the rules of the XDG base directory specification, or why there is none."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     if given and not os.path.isabs(given):  # the specification: such a path is invalid and to be ignored
-        warnings.warn(f"XDG_CACHE_HOME={given} is ignored, because it is no absolute path", Note, stacklevel=3)
+        warnings.warn(f"XDG_CACHE_HOME={given} is ignored, because it is not an absolute path", Note, stacklevel=3)
     elif given:
         return Path(given) / NAME, ""
     home = os.path.expanduser("~")

@@ -50,6 +50,17 @@ def processors(root: Path = Path("/")) -> int:
     return usable if quota is None else max(1, min(usable, math.ceil(quota)))
 
 
+def leads() -> bool:
+    """Whether this process talks and writes: of several that torchrun started, only the first does.
+
+    RANK alone, as some clusters set it, tells of no others.
+    """
+    try:
+        return int(os.environ.get("WORLD_SIZE", "1")) < 2 or int(os.environ.get("RANK", "0")) == 0
+    except ValueError:  # of something else
+        return True
+
+
 def processor_name() -> str:
     """The processor's model name, as reported by the operating system."""
     info = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""Data: images from folders, Parquet, torchvision or scikit-learn, decoded once, in three disjoint splits, as batches."""
+"""Data: images from folders, Parquet, torchvision or scikit-learn, decoded once, split in three disjoint parts and batched."""
 
 from typing import TYPE_CHECKING
 

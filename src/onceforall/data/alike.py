@@ -1,9 +1,9 @@
-"""Images that are nearly the same: copies in another size, format or brightness, exposures of one object, neighbouring frames.
+"""Near duplicates: copies in another size, format or brightness, exposures of one object, neighboring frames.
 
-They are compared by gray thumbnails of 16 × 16 pixels, less their mean and of unit length. Of Flowers-17, white blood cells and
-magnetic tiles, JPEG at quality 50 leaves a correlation of 0.999 with the original (90 % of the images), half the size 0.996,
-brightness × 1.2 0.98 to 0.996; of 298 blood cells and 1,998 satellite images two others come above 0.99. Equal pixels are another
-matter, see `splits`.
+Images are compared by the correlation of gray 16 × 16 thumbnails with zero mean and unit length. On Flowers-17, white blood cells
+and magnetic tiles, JPEG at quality 50 leaves a correlation of 0.999 with the original (90 % of the images), half the size 0.996,
+brightness × 1.2 0.98 to 0.996; of 298 blood cells and 1,998 satellite images, two different ones exceed 0.99. For equal pixels
+see `splits`.
 """
 
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-LEAST_PIXELS = 32  # the short side of images that thumbnails can tell apart
+LEAST_PIXELS = 32  # short side below which thumbnails cannot tell images apart
 LEAST_CORRELATION = 0.99
 FLAT = 4.0  # standard deviation of a thumbnail's gray levels, of 255, below which what is left is noise
 SIDE = 16
-MOST_KNOWN = 200_000  # training images that they are compared with
-MOST = 4_000  # images that are looked for; comparing them with 100,000 others takes 10 seconds of a core
+MOST_KNOWN = 200_000  # training images to compare with
+MOST = 4_000  # images to look for; comparing them with 100,000 others takes 10 seconds on one core
 
 Thumbnails = NDArray[np.float32]
 
 
 def thumbnails(images: Iterable[NDArray[np.uint8]]) -> Thumbnails:
-    """(n, 256) of images (height, width, channels), without alpha; zeros for those that are too small or too flat to tell."""
+    """Thumbnails (n, 256) of images (height, width, channels), ignoring alpha; zeros for images too small or flat to compare."""
     found = []
     for pixels in images:
         gray = np.zeros(SIDE * SIDE, np.float32)
@@ -38,7 +38,7 @@ def thumbnails(images: Iterable[NDArray[np.uint8]]) -> Thumbnails:
 
 
 def alike(wanted: Thumbnails, among: Thumbnails, *, at_once: int = 512) -> list[tuple[int, int]]:
-    """For each of the first that is like one of the others, its place and that of the most like one."""
+    """Pairs (i, j): each image of `wanted` with a near duplicate, and the image of `among` most similar to it."""
     found = []
     for start in range(0, len(wanted) if len(among) else 0, at_once):
         correlations = wanted[start : start + at_once] @ among.T

@@ -1,8 +1,8 @@
-"""Training batches straight from the cached uint8 images, evaluation from the originals, in this process: no global state.
+"""Training batches from cached uint8 images and evaluation batches from the originals, made in this process without global state.
 
-A training batch is a pure function of (seed, step, resolution), so a resumed run sees the very batches it would have
-seen. From cached images it takes a few percent of a training step on the same CPU (benchmarks/loader.py), which is why nothing is
-prefetched; where none are cached, see `decoding`. Whole batches are normalised by NumPy in the calling thread: torch, split over
+A training batch is a pure function of (seed, step, resolution), so a resumed run sees exactly the batches of an uninterrupted
+one. From cached images it takes a few percent of a training step on the same CPU (benchmarks/loader.py), so nothing is
+prefetched; without a cache, see `decoding`. Whole batches are normalized by NumPy in the calling thread: torch, split over
 busy cores, took up to 10× as long.
 
 Shapes: x (n, channels, height, width) float32, channels-last; labels (n,) int64.
@@ -28,21 +28,21 @@ from .preparation import PREPROCESSING, Augment, Preprocessing
 from .splits import Images
 
 GREY = (0.299, 0.587, 0.114)
-BRIGHTNESS = 32 / 255  # the reference's colour jitter ("tf"), at strength 1
+BRIGHTNESS = 32 / 255  # the reference's color jitter ("tf"), at strength 1
 SATURATION = 0.5
 CROP_TRIES = 10
 
 
 class Draw(NamedTuple):
-    """What is random in a batch of n images.
+    """The random choices for a batch of n images.
 
     Attributes:
-        chosen: (n,) int64, which images.
-        boxes: (n, 4) int64, what is kept of each: top, left, height, width.
+        chosen: (n,) int64, indices of the images.
+        boxes: (n, 4) int64, crop of each image: top, left, height, width.
         flips: (n,) bool, which are mirrored.
         colour: (2, n, 1, 1, 1) float32, changes of brightness and saturation, in [-1, 1] times their strength.
-        seeds: (n,) int64, of other changes of each image.
-        seed: of what the images of the batch have in common.
+        seeds: (n,) int64, for the other changes of each image.
+        seed: for changes of the whole batch, such as mixing.
     """
 
     chosen: NDArray[np.int64]
@@ -55,20 +55,20 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainBatches:
-    """Training batches by number. Every epoch is a new order; its last, partial batch is left out.
+    """Training batches by step. Every epoch has a new order; its last, partial batch is dropped.
 
-    Of several processes each makes its own part of the batch: as it would be, had one process made the whole.
+    Each of several processes makes its own part of the batch that a single process would make.
 
     Args:
         images: to draw from.
-        batch_size: images of a batch, over all processes.
+        batch_size: images per batch, over all processes.
         seed: of order, crops and changes.
         augment: random changes.
         preprocessing: from pixels to the network's input.
         rank: of this process.
         world: number of processes.
-        classes: number of them, where images are mixed; each process mixes its own part.
-        aspect: width over height of the networks' images: random crops are as much wider.
+        classes: number of classes, for mixing; each process mixes its own part.
+        aspect: width over height of the networks' images; random crops are wider by this factor.
 
     Raises:
         DataError: fewer images than one batch.
@@ -107,7 +107,7 @@ class TrainBatches:
         return len(self.images) // self.batch_size
 
     def draw(self, step: int) -> Draw:
-        """What is random in batch `step`, counted from 0 over all epochs: this process's part of it."""
+        """The random choices for this process's part of batch `step`, counted from 0 over all epochs."""
         epoch, place = divmod(step, self.batches_per_epoch)
         chosen = _order(len(self.images), self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, 1, step])
@@ -121,20 +121,20 @@ class TrainBatches:
         return Draw(chosen[mine], boxes[mine], *changes)
 
     def batch(self, step: int, resolution: Resolution) -> tuple[Tensor, Tensor]:
-        """Batch `step`: images and labels, or shares of classes (n, classes) float32 where images are mixed.
+        """Batch `step`: images and labels; with mixing, the labels are shares of classes, (n, classes) float32.
 
-        At another resolution it has the same images and crops.
+        Every resolution has the same images and crops.
         """
         draw = self.draw(step)
         return self.resized(draw, self.crops(draw), resolution)
 
     def crops(self, draw: Draw) -> list[NDArray[np.uint8]]:
-        """What is kept of each image of a batch, (height, width, channels); decoded now where no pixels are kept."""
+        """The crop of each image in a batch, (height, width, channels); decoded now if no pixels are cached."""
         boxes = zip(draw.chosen.tolist(), draw.boxes.tolist(), strict=True)
         return [self.images.pixels(i)[top : top + height, left : left + width] for i, (top, left, height, width) in boxes]
 
     def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: Resolution) -> tuple[Tensor, Tensor]:
-        """The batch that is made of these crops."""
+        """The batch made from these crops."""
         height, width = height_width(resolution)
         out = np.empty((len(crops), height, width, self.images.part.how.channels), np.uint8)
         for i, (crop, flip) in enumerate(zip(crops, draw.flips, strict=True)):
@@ -147,7 +147,7 @@ class TrainBatches:
         return self.finished(_normalised(x, self.preprocessing), torch.from_numpy(self.images.labels[draw.chosen]), draw)
 
     def finished(self, x: Tensor, labels: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """What is done to normalised images of a batch, on any device, and to their labels: erasing and mixing."""
+        """The normalized images of a batch and their labels after erasing and mixing, on any device."""
         augment = self.augment
         if augment.erase:
             erased(x, augment.erase, draw.seeds.tolist())
@@ -175,9 +175,10 @@ def calibration_batches(
     *,
     after: int = 0,
 ) -> Iterator[Tensor]:
-    """`n_images` images, or all if there are fewer, drawn without repetition, in batches of about `batch_size`, preprocessed as
-    for evaluation. The batches differ by one image at most: in a small one, statistics would be those of few images. The first
-    `after` images are left out: with another `n_images` they are the same.
+    """At most `n_images` images, drawn without replacement and preprocessed as for evaluation, in batches of about `batch_size`.
+
+    Batch sizes differ by at most one, since a small last batch would give poor statistics. The first `after` images are skipped;
+    the order of the images does not depend on `n_images`.
     """
     chosen = np.random.default_rng([seed, 2]).permutation(len(images))[after:n_images]
     groups = [batch for batch in np.array_split(chosen, max(1, round(len(chosen) / batch_size))) if len(batch)]
@@ -186,14 +187,14 @@ def calibration_batches(
 
 
 def _normalised(pixels: NDArray[Any], preprocessing: Preprocessing) -> Tensor:
-    """(n, h, w, c) in [0, 255], used up → (n, c, h, w), channels-last memory format."""
+    """(n, h, w, c) in [0, 255], overwritten → (n, c, h, w), channels-last memory format."""
     return torch.from_numpy(normalise(pixels, preprocessing.mean, preprocessing.std))
 
 
 def random_boxes(shapes: NDArray[np.int64], augment: Augment, rng: np.random.Generator, aspect: float = 1.0) -> NDArray[np.int64]:
-    """A random crop (top, left, height, width) for each (height, width): the usual ten tries, then the centre.
+    """A random crop (top, left, height, width) for each (height, width): the usual ten tries, then the center.
 
-    With an aspect, width over height, its own lies about that as those of `augment` lie about 1.
+    The crops' aspect ratios are those of `augment` times `aspect` (width over height).
     """
     n, (least, most) = len(shapes), (ratio * aspect for ratio in augment.crop_ratio)
     heights, widths = shapes[:, 0], shapes[:, 1]
@@ -228,9 +229,9 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _jitter(pixels: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
-    """Change brightness and saturation image by image and in place; (n, h, w, c) in [0, 255], spread (2, n, 1, 1, 1).
+    """Change brightness and saturation of each image in place; (n, h, w, c) in [0, 255], spread (2, n, 1, 1, 1).
 
-    Gray images have no saturation, and an alpha channel stays.
+    Gray images have no saturation; an alpha channel is not changed.
     """
     pixels = pixels[..., :3]  # a view
     light, colour = np.maximum(0, 1 + BRIGHTNESS * spread[0]), np.maximum(0, 1 + SATURATION * spread[1])

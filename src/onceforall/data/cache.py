@@ -1,9 +1,9 @@
-"""Every image decoded once, kept as one flat memory-mapped file of small images; or only the facts about it.
+"""Cache of small images, each decoded once, in one flat memory-mapped file; or only of facts about them.
 
 A cache is a folder: pixels.bin (uint8, each image height × width × channels), index.npy (int64, one row per image: position in
-its part, byte offset, height, width), digests.npy (16 bytes per image) and meta.json. It is written beside its place and
-renamed when complete, so a folder of that name is whole. One of facts alone has all but pixels.bin, and thumbnails.npy where
-images are compared by it.
+its part, byte offset, height, width), digests.npy (16 bytes per image) and meta.json. It is written under a temporary name and
+renamed when complete, so a folder of the final name is complete. A cache of facts lacks pixels.bin; it has thumbnails.npy if
+images are compared.
 """
 
 import hashlib
@@ -44,12 +44,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """An image or file that was left out, or an image that is doubtful, and why.
+    """An image or file that was left out, or a doubtful image, with the reason.
 
     Args:
-        doubtful: it is not left out, but its label, or what its accuracy is worth, is doubtful.
-        count: how many it stands for, where not all are named.
-        alike: it is not its label that is doubtful, but whether it tells more than a training image that is nearly the same.
+        doubtful: the image is kept, but its label or its independence of the training images is doubtful.
+        count: number of images it stands for, where not all are named.
+        alike: the image is doubtful because it is nearly the same as a training image, not because of its label.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Problem:
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:
-        """As it is now, of a file of before, where only the reason tells."""
+        """Convert a record of an older file, in which only the reason says whether images are alike."""
         return {"alike": ALIKE.match(str(data.get("reason"))) is not None, **data}
 
 
@@ -69,13 +69,13 @@ class Store:
     """The images of one part that could be decoded.
 
     Attributes:
-        pixels: the whole file, uint8, read-only, mapped: the system loads and drops its pages as needed. None where images are
-            decoded whenever they are needed.
-        size: what they are shrunk to, see `originals.small`.
+        pixels: the whole file, uint8, read-only, memory-mapped: the system loads and drops its pages as needed. None if images
+            are decoded whenever they are needed.
+        size: the size they are shrunk to, see `originals.small`.
         index: (n, 4) int64: position in the part, byte offset, height, width.
         digests: (n,) one 16-byte hash of shape and pixels per image.
         channels: of the images.
-        seen: what their originals are like; None of caches of before.
+        seen: facts about their originals; None in older caches.
     """
 
     pixels: NDArray[np.uint8] | None
@@ -89,13 +89,13 @@ class Store:
 
     @property
     def bytes(self) -> int:
-        """Of all pixels, kept or not."""
+        """Bytes of all pixels, cached or not."""
         return int(self.channels * (self.index[:, 2] * self.index[:, 3]).sum())
 
     def thumbnails(self) -> NDArray[np.float32]:
         """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels.
 
-        Zeros, which are like nothing, of more images than are compared, where only facts are kept.
+        A cache of facts with more images than are ever compared has zeros, which are similar to nothing.
         """
         path = self.place / "thumbnails.npy"
         try:
@@ -109,13 +109,13 @@ class Store:
             return np.zeros((len(self.index), SIDE * SIDE), np.float32)
         c = self.channels
         found = thumbnails(pixels[o : o + c * h * w].reshape(h, w, c) for _, o, h, w in self.index.tolist())
-        with suppress(FileError):  # of a cache that can only be read: made again next time
+        with suppress(FileError):  # a read-only cache: made again next time
             save_array(path, found.astype(np.float16))
         return found.astype(np.float16).astype(np.float32)
 
 
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
-    """Bytes that the part takes decoded, estimated from 64 images if it never was; and whether it is in the cache."""
+    """Bytes of the decoded part, estimated from 64 images if it is not known; and whether it is in the cache."""
     store = _open(place_of(part, size, folder))
     if store is not None:
         return store.bytes, True
@@ -140,19 +140,19 @@ def cache_part(
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Store:
-    """The part's images with a short side of at most `size`, from the cache in `folder` or decoded into it now.
+    """Open the part's images, with a short side of at most `size`, from the cache in `folder`, or decode them into it.
 
-    Of several processes that need them at once, one decodes and the others wait.
+    If several processes need them at once, one decodes and the others wait.
 
     Args:
         limit_bytes: stop if the pixels take more.
-        decoded: keep the pixels; else only the facts about them, for which each image is decoded once too.
-        threads: that decode; None for one per processor that this process may use.
-        on_progress: called with images done and images in all.
+        decoded: keep the pixels; else only facts about them, for which each image is decoded once too.
+        threads: decoding threads; None for one per processor that this process may use.
+        on_progress: called with images done and the total.
 
     Raises:
         DataError: more than a tenth of the images cannot be read, or the limit is exceeded.
-        FileError: the folder cannot be written, or the disk is full. Nothing half-written is left to be trusted.
+        FileError: the folder cannot be written, or the disk is full. A partly written cache is never used.
     """
     place = place_of(part, size, folder) if decoded else facts_of(part, size, folder)
     store = (None if decoded else _open(place_of(part, size, folder), decoded=False)) or _open(place, decoded)
@@ -173,8 +173,8 @@ def cache_part(
 
 
 def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
-    """Write the cache beside its place, then rename it; without a limit, facts alone."""
-    temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers have equal numbers
+    """Write the cache under a temporary name, then rename it; without a limit, only facts."""
+    temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers can have the same pid
     with reading_or_writing(place.parent):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -188,18 +188,18 @@ def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads
 
 
 def place_of(part: Part, size: int, folder: Path) -> Path:
-    """Where the part's images are in the cache."""
+    """The cache folder of the part's images."""
     return folder / digest([str(VERSION), str(size), part.identity])
 
 
 def facts_of(part: Part, size: int, folder: Path) -> Path:
-    """Where the facts about the part's images are in the cache, if the images are not."""
+    """The cache folder of the facts about the part's images, if the images are not cached."""
     place = place_of(part, size, folder)
     return place.with_name(f"{place.name}-facts")
 
 
 def _open(place: Path, decoded: bool = True) -> Store | None:
-    """The cache at `place`, its facts alone if it need not be `decoded`; or None if it is not there or not whole."""
+    """Open the cache at `place`, without its pixels if not `decoded`; None if it is missing or incomplete."""
     try:
         meta = read_json(place / "meta.json")
         index = np.load(place / "index.npy", allow_pickle=False)
@@ -244,8 +244,8 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                     looks.append(thumbnails([pixels]))
                 if limit_bytes is not None and offset > limit_bytes:
                     raise DataError(
-                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise it with --cache-gb, keep none with --cache "
-                        "none, lower the size, use fewer"
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, keep none with "
+                        "--cache none, lower the size, or use fewer images"
                     )
             if on_progress is not None:
                 on_progress(position + 1, len(part))
@@ -272,7 +272,7 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def in_threads(part: Part, positions: Indices, use: Callable[[Load], T], threads: int) -> Generator[T, None, None]:
-    """What `use` makes of each image at these ascending positions, in order, a few ahead of the reader."""
+    """Apply `use` to the images at these ascending positions in threads; results in order, a few ahead of the reader."""
     waiting: deque[Future[T]] = deque()
     with quiet():
         pool = ThreadPoolExecutor(threads)
@@ -288,7 +288,7 @@ def in_threads(part: Part, positions: Indices, use: Callable[[Load], T], threads
 
 
 def _small(load: Load, size: int, how: Read) -> tuple[NDArray[np.uint8], Mapping[str, Any]] | Problem:
-    """The pixels, and what was found in the original."""
+    """The pixels and facts about the original, or why it cannot be read."""
     try:
         image = load(size, how)
         return pixels_of(shrink(image, size, how.long)), image.info[FOUND]
@@ -297,17 +297,17 @@ def _small(load: Load, size: int, how: Read) -> tuple[NDArray[np.uint8], Mapping
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
-    """16 bytes that differ for other shapes or pixels, see `Store.digests`."""
+    """16-byte hash of shape and pixels, see `Store.digests`."""
     return hashlib.blake2b(pixels.data, digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
 
 
 def _too_many(problems: list[Problem], seen: int, images: int) -> str:
     first = "; ".join(f"{problem.name} ({problem.reason})" for problem in islice(problems, 3))
-    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: mend or remove them"
+    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: fix or remove them"
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what an earlier process left behind when it was killed."""
+    """Remove what killed processes left behind."""
     for path in folder.glob(".*.tmp"):
         newest = max((_changed(inside) for inside in path.glob("*")), default=_changed(path))
         if time.time() - newest > ABANDONED_SECONDS:

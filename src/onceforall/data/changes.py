@@ -1,6 +1,6 @@
-"""Random changes of training images beyond crops, mirrorings and colours, by torchvision: policies, erasing, mixing.
+"""Random changes of training images beyond crops, mirroring and color, by torchvision: policies, erasing, mixing.
 
-torchvision draws from torch's global generator. Here each draw comes from a seed, and the generator is left as it was.
+torchvision draws from torch's global generator. Here each draw has its own seed, and the generator's state is restored.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> None:
-    """Change each of the images (n, r, r, c) in place, by a policy: TrivialAugment (2021) or RandAugment (2019) at its defaults."""
+    """Change each image (n, r, r, c) in place by a policy, TrivialAugment (2021) or RandAugment (2019), with default settings."""
     change = _policy(policy)
     with torch.random.fork_rng(devices=[]):
         for image, seed in zip(images, seeds, strict=True):
@@ -23,7 +23,7 @@ def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> N
 
 
 def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
-    """Put zeros, the mean colour, into a random box of this share of the images (n, c, r, r), in place (Zhong et al., 2017)."""
+    """Erase (set to zero, the mean color) a random box in this share of the images (n, c, r, r), in place (Zhong et al., 2017)."""
     erase = _transforms().RandomErasing(share, inplace=True)
     with torch.random.fork_rng(devices=[]):
         for image, seed in zip(x, seeds, strict=True):
@@ -32,18 +32,18 @@ def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
 
 
 def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (n, c, r, r) mixed with each other, and shares of classes (n, classes) in place of labels (n,) or (n, classes).
+    """Mix images (n, c, r, r) with each other; labels (n,) or (n, classes) become shares of classes (n, classes).
 
     Args:
         x: the images.
-        labels: of them.
-        classes: number of them.
-        mixup: parameter α of the Beta distribution that images are blended by (Zhang et al., 2017); 0 for none.
-        cutmix: of the one that boxes are pasted by (Yun et al., 2019); 0 for none. With both, each batch takes one of them.
-        seed: of all that is random.
+        labels: of the images.
+        classes: number of classes.
+        mixup: α of the Beta distribution for blending images (Zhang et al., 2017); 0 for none.
+        cutmix: α of the Beta distribution for pasting boxes (Yun et al., 2019); 0 for none. With both, each batch uses one.
+        seed: of all random choices.
     """
     v2 = _transforms()
-    whose = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # then shares of images, and so of their labels
+    whose = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # multi-label: mix by image
     outcomes = len(x) if labels.ndim == 2 else classes
     ways = [way(alpha=float(alpha), num_classes=outcomes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Which classes are used, in which order, and which of them are one: what `--classes` says."""
+"""`--classes`: which classes are used, in which order, and which are merged."""
 
 import difflib
 import re
@@ -20,10 +20,10 @@ MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", 
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
-    """The same data with these classes only, in this order, those that are one as one.
+    """The same data with only these classes, in this order, merged as given.
 
     Raises:
-        DataError: a class that is not there.
+        DataError: the data have no such class.
     """
     there: dict[str, list[int]] = {}  # several, where the data give a name to several classes
     for number, name in enumerate(source.classes):
@@ -76,7 +76,7 @@ def _hardly(name: str) -> object:
 
 
 def _without_others(source: Source, number_of: Indices) -> Sequence[str]:
-    """The files without those of images that are left aside."""
+    """The files, without images of classes that are not used."""
     others = set[str]()
     for part in (source.train, source.test, source.held_out):
         if part is not None and part.labels.ndim == 1 and source.files:
@@ -86,9 +86,9 @@ def _without_others(source: Source, number_of: Indices) -> Sequence[str]:
 
 
 def _relabelled(part: Part, number_of: Indices) -> Part:
-    """In the order of the new labels' positions, without what has none; the same images are the same in the cache.
+    """The part with new labels, without images of unused classes; images keep their identity in the cache.
 
-    Images that may have several labels all stay.
+    Multi-label images are all kept.
     """
     if part.labels.ndim == 2:
         labels: NDArray[np.float32] = np.zeros((len(part), int(number_of.max()) + 1), np.float32)

@@ -1,8 +1,8 @@
-"""Crops of training images that are not kept, decoded by processes of their own while the training goes on.
+"""Crops of training images that are not cached, decoded by separate processes during training.
 
-Each process is a fresh Python without torch, which a thread of this one writes jobs to and reads crops from by pipes: nothing is
-inherited by fork, nothing is shared, and it ends when its input does, whatever has ended this process. It holds no list of the
-images: a job says where its originals are.
+Each process is a fresh Python without torch. A thread of this process writes jobs to it and reads crops from it through pipes:
+nothing is forked or shared, and it ends when its input ends, even if this process is killed. It holds no list of images: a job
+names its originals.
 """
 
 import os
@@ -25,19 +25,19 @@ from .originals import Load, Read, quiet, small
 if TYPE_CHECKING:
     from .batches import Draw, TrainBatches
 
-AT_ONCE = 16  # images of a job: few, so that processes share a batch evenly; many, so that talking costs little
+AT_ONCE = 16  # images per job: few enough to divide a batch evenly, many enough to keep the overhead small
 DYING_S = 5.0  # between the end of a process's output and its own
 BEGIN = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from onceforall.data.decoding import serve; serve()"
 Crop = NDArray[np.uint8]
 
 
 class Wanted(NamedTuple):
-    """Images to decode.
+    """A job: images to decode.
 
     Attributes:
-        loads: of them.
-        boxes: (n, 4) what is kept of each: top, left, height, width.
-        shapes: (n, 2) height and width that each has.
+        loads: the images.
+        boxes: (n, 4) crop of each: top, left, height, width.
+        shapes: (n, 2) expected height and width of each.
         size: see `originals.small`; `how` likewise.
     """
 
@@ -48,27 +48,27 @@ class Wanted(NamedTuple):
     how: Read
 
     def crops(self) -> list[Crop]:
-        """What is kept of each.
+        """The crop of each image.
 
         Raises:
-            DataError: an image is gone or damaged, or another one than before.
+            DataError: an image is gone, damaged or has changed.
         """
         made = []
         for load, (top, left, height, width), shape in zip(self.loads, self.boxes, self.shapes, strict=True):
             pixels = small(load, self.size, self.how)
             if list(pixels.shape[:2]) != list(shape):
-                raise DataError(f"{load.name}: another image than when the images were opened")
+                raise DataError(f"{load.name}: the image has changed since the images were opened")
             made.append(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
         return made
 
 
 class Decoding:
-    """The crops of training batches, decoded a few batches ahead by several processes; to be closed, as by `with`.
+    """The crops of training batches, decoded a few batches ahead by several processes. Use it in a with statement.
 
     Args:
-        batches: what is drawn.
-        processes: that decode.
-        ahead: batches that are decoded before they are asked for, and held in memory.
+        batches: the batches to decode.
+        processes: number of processes.
+        ahead: batches decoded in advance and held in memory.
     """
 
     def __init__(self, batches: "TrainBatches", *, processes: int, ahead: int) -> None:
@@ -92,12 +92,12 @@ class Decoding:
         for process in self._started:
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):  # what was not yet written
+                with suppress(OSError):  # unwritten data
                     if pipe is not None:
                         pipe.close()
 
     def crops(self, step: int) -> tuple["Draw", list[Crop]]:
-        """What batch `step` draws, and the crops of its images, which stay until another batch is asked for.
+        """The random choices of batch `step` and the crops of its images, which are kept until another batch is requested.
 
         Raises:
             DataError: an image is gone or damaged.
@@ -118,7 +118,7 @@ class Decoding:
         return draw, [crop for crop in found if crop is not None]
 
     def _asked(self, step: int) -> tuple["Draw", list[tuple[NDArray[np.int64], Future[list[Crop]]]]]:
-        """A batch, in jobs of images that lie near each other."""
+        """Submit a batch as jobs of images that are near each other in the data."""
         images, draw = self.batches.images, self.batches.draw(step)
         positions = images.positions[draw.chosen]
         order = np.argsort(positions, kind="stable")
@@ -133,7 +133,7 @@ class Decoding:
         return draw, parts
 
     def _decoded(self, job: Wanted) -> list[Crop]:
-        """By the process of this thread."""
+        """The job's crops, decoded by this thread's process."""
         process = self._process()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -153,7 +153,7 @@ class Decoding:
         if found is None:
             with self._lock:
                 if self._closed:
-                    raise FileError("decoding has ended")  # which nobody waits for
+                    raise FileError("decoding has ended")  # nobody waits for it
                 found = self._own.process = decoder()
                 self._started.append(found)
         return found
@@ -165,16 +165,16 @@ class Decoding:
             process.kill()
             code = process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        why = ", as it is when memory runs out (--max-pixels leaves large images out)" if code == -9 else ""
+        why = ", as happens when memory runs out (--max-pixels leaves large images out)" if code == -9 else ""
         names = f"{job.loads[0].name} or one of the {len(job.loads) - 1} images decoded with it"
-        return f"a process that decodes training images {how}{why}, perhaps over {names}: go on with --resume, or --cache decoded"
+        return f"a process decoding training images {how}{why}, perhaps over {names}: resume with --resume, or --cache decoded"
 
 
 def decoder() -> "subprocess.Popen[bytes]":
-    """A process that serves.
+    """Start a process that runs `serve`.
 
     Raises:
-        FileError: there can be none.
+        FileError: it cannot be started.
     """
     try:
         process = subprocess.Popen(
@@ -189,12 +189,12 @@ def decoder() -> "subprocess.Popen[bytes]":
 
 
 def serve() -> None:
-    """Decode until the input ends: the whole life of a process."""
+    """Decode jobs from standard input until it ends: the main function of a process."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if name in signal.Signals.__members__:
             signal.signal(signal.Signals[name], signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
+    os.dup2(2, 1)  # output of libraries must not get between the answers
     with quiet(), suppress(EOFError, BrokenPipeError):
         while True:
             job: Wanted = pickle.load(sys.stdin.buffer)
@@ -206,6 +206,6 @@ def _answer(job: Wanted) -> tuple[list[Crop], str | None]:
     try:
         return job.crops(), None
     except DataError as error:
-        return [], f"{error}: bring it back as it was, and go on with --resume"
-    except Exception as error:  # a library's: the training tells of it, and this process goes on
+        return [], f"{error}: restore it, and continue with --resume"
+    except Exception as error:  # from a library: the training reports it, and this process continues
         return [], f"{job.loads[0].name} or one near it: cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -1,4 +1,4 @@
-"""A share of the images, by class or by groups of images that belong together."""
+"""Draw a share of the images, by class or by groups of images that belong together."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +12,9 @@ LEAST_PER_CLASS = 4
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator | None = None, *, least: int = 1, leave: int = 0) -> Indices:
-    """Ascending positions of about this share of every class, at least `least` each: random ones, or the first without `rng`.
+    """Ascending positions of about this share of every class, at least `least` each: at random, or the first ones without `rng`.
 
-    `leave` of each class are left in any case. Of images with several labels, see `_spread`.
+    At least `leave` of each class are not drawn. For multi-label images see `_spread`.
     """
     if labels.ndim == 2:
         return _spread(labels, share, rng, least, leave)
@@ -28,10 +28,10 @@ def stratified(labels: Labels, share: float, rng: np.random.Generator | None = N
 
 
 def limited(parts: Mapping[str, Part], limit: int, classes: int, *, exact: bool) -> dict[str, Part]:
-    """The first images of each part, of every class its share.
+    """The first images of each part, stratified by class.
 
     Raises:
-        DataError: the limit is too low for so many classes.
+        DataError: the limit is too low for the number of classes.
     """
     if limit < LEAST_PER_CLASS * classes:
         raise DataError(
@@ -48,16 +48,16 @@ def limited(parts: Mapping[str, Part], limit: int, classes: int, *, exact: bool)
 
 
 def first_of(labels: Labels, number: int, least: int) -> Indices:
-    """Ascending positions of so many images, the first ones, of every class about its share and at least `least`.
+    """Ascending positions of the first `number` images, of every class about its share and at least `least`.
 
-    Of images with several labels the least of each may take a few more than that.
+    For multi-label images, `least` of each label may need a few more than `number`.
     """
     number = min(number, len(labels))
     if labels.ndim == 2:
         chosen = _spread(labels, number / len(labels), None, least, 0)
         taken, needed = np.isin(np.arange(len(labels)), chosen), np.minimum(least, labels.sum(0))
         total, more = labels[chosen].sum(0), len(chosen) - number
-        for i in chosen[::-1]:  # the last ones that no label needs
+        for i in chosen[::-1]:  # drop the last ones that no label needs
             if more > 0 and (total - labels[i] >= needed)[labels[i] > 0].all():
                 taken[i], total, more = False, total - labels[i], more - 1
         taken[np.flatnonzero(~taken)[: max(0, number - int(taken.sum()))]] = True
@@ -78,8 +78,8 @@ def first_of(labels: Labels, number: int, least: int) -> Indices:
 def _spread(labels: Labels, share: float, rng: np.random.Generator | None, least: int, leave: int) -> Indices:
     """Ascending positions of about this share of the images and of every label's images.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): of the label with the fewest images that are left, each image
-    goes where most of that label are still wanted; images without any label count as one more label.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): starting with the label that has the fewest images left, each
+    image goes to the side that still needs most of that label; images without any label count as one more label.
     """
     n = len(labels)
     own = np.concatenate([labels > 0, ~(labels > 0).any(1, keepdims=True)], 1)
@@ -102,12 +102,12 @@ def _spread(labels: Labels, share: float, rng: np.random.Generator | None, least
 
 
 def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.Generator) -> Indices:
-    """Ascending positions of about this share of every class, so that no group is divided: random groups.
+    """Ascending positions of about this share of every class, drawn as whole groups in random order.
 
-    A group is taken if the classes' shares come closer to what is wanted by it, and no class loses its last images.
+    A group is taken if it brings the classes' shares closer to the target and no class loses its last images.
 
     Raises:
-        DataError: one group has all images.
+        DataError: all images belong to one group.
     """
     names, number = np.unique(np.array(groups, object).astype(str), return_inverse=True)
     if len(names) < 2:
@@ -115,7 +115,7 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
             f"all images belong to the group {names[0]}: at least 2 groups are needed to hold some out: leave --group out, or give "
             "another column or expression"
         )
-    if labels.ndim == 2:  # how many images there are is one more label, so that those without any count
+    if labels.ndim == 2:  # all images count as one more label, for those without any
         counts = np.zeros((len(names), labels.shape[1] + 1))
         np.add.at(counts, number, np.concatenate([labels, np.ones_like(labels[:, :1])], 1))
     else:
@@ -126,14 +126,14 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
     taken, total = np.zeros(len(names), bool), np.zeros(counts.shape[1])
 
     def whole(group: int) -> bool:
-        """Whether a class loses its last images by one more group."""
+        """Whether taking the group would leave a class without images."""
         return bool(((counts[group] > 0) & (total + counts[group] > 1 - 1e-9)).any())
 
     for group in order:
         if ((total + counts[group] - share) ** 2).sum() < ((total - share) ** 2).sum() and not whole(group):
             taken[group] = True
             total += counts[group]
-    for label in np.flatnonzero(counts.any(0)):  # where groups are few and large: each class needs some images
+    for label in np.flatnonzero(counts.any(0)):  # few, large groups: each class still needs some images
         others = [group for group in order if counts[group, label] and not whole(group)] if not total[label] else []
         if others:
             least = min(others, key=lambda group: float(counts[group].sum()))
@@ -146,5 +146,5 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
 
 
 def some(labels: Labels, groups: Sequence[str] | None, share: float, rng: np.random.Generator, few: bool) -> Indices:
-    """Ascending positions of a share: by class, or by groups where there are some; with `few` each class keeps an image."""
+    """Ascending positions of a share, by groups if there are any, else by class; with `few` each class keeps an image."""
     return stratified(labels, share, rng, leave=int(few)) if groups is None else grouped(labels, groups, share, rng)

@@ -1,9 +1,9 @@
-"""Pixels for evaluation: each original fitted to a resolution by `onceforall.preprocess`, and kept in the user's cache.
+"""Pixels for evaluation: originals fitted to a resolution by `onceforall.preprocess` and kept in the user's cache.
 
-One folder for one part of the data, resolution and crop: pixels.bin (uint8, height × width × channels for each image) and
-positions.npy (int64, which image of the part each of them is), both in the order in which they were asked for. Images are appended
-and flushed before positions.npy is replaced, so that what it names is whole. The folders that were not used
-for longest make room for new ones.
+Each part of the data, resolution and crop has a folder: pixels.bin (uint8, height × width × channels for each image) and
+positions.npy (int64, position of each image in the part), both in the order of the requests. Images are appended
+and flushed before positions.npy is replaced, so every image that it lists is complete. The least recently used folders
+make room for new ones.
 """
 
 import os
@@ -30,8 +30,8 @@ from .cache import in_threads, save_array
 from .originals import Indices, Load, Part, digest
 from .preparation import Preprocessing
 
-AT_ONCE = 512  # images that are written before they are named; what an interrupt may cost
-PATIENCE_S, SILENCE_S = 2.0, 60.0  # before somebody is told that it takes long, and told again
+AT_ONCE = 512  # images written before positions.npy is updated: the most that an interrupt can lose
+PATIENCE_S, SILENCE_S = 2.0, 60.0  # before the first note that it takes long, and between notes
 PIXELS, POSITIONS = "pixels.bin", "positions.npy"
 
 
@@ -40,10 +40,10 @@ class Keep:
     """Where fitted pixels are kept.
 
     Args:
-        folder: of the cache.
-        limit_bytes: most for the fitted pixels of all data in it.
+        folder: the cache folder.
+        limit_bytes: limit for the fitted pixels of all data in it.
         tell: called with a line when fitting takes long.
-        elsewhere: gives the folder for pixels that are not in `folder`, which may be one that can only be read.
+        elsewhere: gives the folder for pixels that are not in `folder`, which may be read-only.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ def fitted_batches(
 ) -> Iterator[NDArray[np.uint8]]:
     """For each group of positions in the part, its images as (n, height, width, channels).
 
-    What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it and the file system has locks.
+    Images not in the cache are decoded, one thread per CPU, and cached if the limit allows it and the file system has locks.
 
     Raises:
         DataError: an original cannot be read any more.
@@ -75,8 +75,8 @@ def fitted_batches(
         known, pixels = _open(place, shape)
     if not np.isin(wanted, known).all():
         make_folder(place.parent)
-        with one_at_a_time(_lock(place)) as alone:  # of several processes that need them at once, one decodes
-            if not alone:  # two that append to one file would make pixels of other images of it
+        with one_at_a_time(_lock(place)) as alone:  # one of several processes decodes, the others wait
+            if not alone:  # two processes appending to one file would mix up their images
                 yield from _passing(part, groups, resolution, steps)
                 return
             known, _ = _open(place, shape)
@@ -87,7 +87,7 @@ def fitted_batches(
     if not np.isin(wanted, known).all():
         raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
     with suppress(OSError):
-        os.utime(place / POSITIONS)  # used now
+        os.utime(place / POSITIONS)  # marks it as used now
     order = np.argsort(known)
     for group in groups:
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
@@ -106,7 +106,7 @@ def _passing(part: Part, groups: Sequence[Indices], resolution: Resolution, step
 
 
 def _place(part: Part, resolution: Resolution, steps: Preprocessing, folder: Path) -> Path:
-    """Another place for other pixels: of another part, of another version of the preprocessing or of Pillow."""
+    """The folder for these pixels; it depends on the part, the code of the preprocessing and the version of Pillow."""
     how = Path(preprocess.__file__).read_text(encoding="utf-8")
     return (
         folder
@@ -120,7 +120,7 @@ def _lock(place: Path) -> Path:
 
 
 def _open(place: Path, image: tuple[int, ...]) -> tuple[Indices, NDArray[np.uint8]]:
-    """The positions of the images that are there and their pixels, mapped; nothing if it is not whole."""
+    """The positions of the cached images and their memory-mapped pixels; empty if the folder is incomplete."""
     try:
         positions = np.load(place / POSITIONS, allow_pickle=False)
         shape = (len(positions), *image)
@@ -135,7 +135,7 @@ def _open(place: Path, image: tuple[int, ...]) -> tuple[Indices, NDArray[np.uint
 def _fitted(
     part: Part, positions: Indices, resolution: Resolution, steps: Preprocessing
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """The images at ascending positions."""
+    """Decode and fit the images at ascending positions."""
 
     def fit(load: Load) -> NDArray[np.uint8]:
         return preprocess.pixels_of(preprocess.fit(load(how=part.how), resolution, steps.crop_share, steps.interpolation))
@@ -152,7 +152,7 @@ def _append(
     steps: Preprocessing,
     tell: Callable[[str], None],
 ) -> None:
-    """Add the images that are missing to those that are known."""
+    """Append the missing images to the cached ones."""
     block, kept = part.how.channels * prod(height_width(resolution)), 0
     what = f"preparing {len(missing):,} images at {by_sides(resolution)} for evaluation, once"
     start = time.monotonic()
@@ -162,7 +162,7 @@ def _append(
         if not len(known):
             (place / PIXELS).unlink(missing_ok=True)  # another process may have mapped it
         with open(place / PIXELS, "ab") as file, closing(_fitted(part, missing, resolution, steps)) as images:
-            file.truncate(len(known) * block)  # what one that was killed has left
+            file.truncate(len(known) * block)  # drops what a killed process left
             try:
                 for done, pixels in enumerate(images, start=1):
                     file.write(pixels.tobytes())
@@ -183,7 +183,7 @@ def _append(
 
 
 def _make_room(place: Path, need: int, limit_bytes: int) -> None:
-    """Remove folders, the least recently used first, until so many more bytes keep the limit and find room on the disk.
+    """Remove the least recently used folders until `need` more bytes fit within the limit and on the disk.
 
     Raises:
         FileError: the disk has no room.

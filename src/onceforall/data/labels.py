@@ -1,4 +1,4 @@
-"""Labels of images in one of two shapes: (n,) int64, the class of each; or (n, classes) float32, 1 where an image has a label."""
+"""Labels of images in one of two shapes: (n,) int64 classes, or multi-label (n, classes) float32 of 0 and 1."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Labels = NDArray[Any]
 
 
 def images_of(labels: Labels, classes: int) -> NDArray[np.int64]:
-    """(classes,) how many images have each."""
+    """(classes,) number of images of each class."""
     return labels.sum(0).astype(np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
@@ -20,12 +20,12 @@ def having(labels: Labels, classes: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def codes(labels: Labels) -> NDArray[np.int64]:
-    """(n,) a number for each image, equal where labels are equal; images with like labels have near numbers."""
+    """(n,) a number for each image, equal for equal labels and close for similar ones."""
     return labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def in_words(label: Any, classes: Sequence[str]) -> str:
-    """One image's class, or its labels."""
+    """One image's class or labels as text."""
     if np.ndim(label) == 0:
         return f"class {classes[label]}"
     return f"label {', '.join(classes[i] for i in np.flatnonzero(label).tolist()) or 'none'}"

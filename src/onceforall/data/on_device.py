@@ -1,7 +1,7 @@
-"""The training batches of `TrainBatches`, made on a GPU from images that lie in its memory, or from each batch's crops.
+"""The training batches of `TrainBatches`, made on a GPU from images in its memory or from each batch's crops.
 
-Cropping and resizing are two products with small matrices, one for the rows and one for the columns of each image: every row of
-such a matrix holds the weights with which one pixel of the result takes the pixels of the crop (bilinear with antialias).
+Cropping and resizing are two products with small matrices, one for the rows and one for the columns of each image. Each row of
+such a matrix holds the weights of the crop's pixels for one pixel of the result (bilinear with antialias).
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from ..resolutions import Resolution, height_width
 from .batches import BRIGHTNESS, GREY, SATURATION, Draw, TrainBatches
 from .originals import Indices
 
-CHUNK = 1 << 28  # bytes copied at once: main memory never holds more of the images
+CHUNK = 1 << 28  # bytes copied at once: the most of the images that main memory holds
 SHARE = 0.4  # of the device's free memory that the images may take
 
 
 class DeviceBatches:
-    """The same images, crops, mirrorings and colours as `batches` gives, to one or two of 255 levels, on `device`.
+    """The batches of `batches` computed on `device`; pixels differ by at most one or two of 255 levels.
 
     Args:
-        batches: says what is drawn.
-        device: that keeps the images, about as many bytes as the cache on the disk.
-        whole: put the decoded images there now; else only `resized` works, of crops.
+        batches: the batches to compute.
+        device: holds the images, about as many bytes as the cache on the disk.
+        whole: copy all decoded images to the device now; else only `resized` works, on crops.
     """
 
     def __init__(self, batches: TrainBatches, device: torch.device, *, whole: bool = True) -> None:
@@ -56,7 +56,7 @@ class DeviceBatches:
         return self._made(draw, self._pixels, starts, widths, draw.boxes, resolution)
 
     def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: Resolution) -> tuple[Tensor, Tensor]:
-        """The batch that is made of these crops, the same as `batch` gives."""
+        """The batch made from these crops, equal to that of `batch`."""
         boxes = draw.boxes * (0, 0, 1, 1)  # from each crop's own corner
         pixels = torch.from_numpy(np.concatenate([crop.reshape(-1, self._channels) for crop in crops]))
         starts = np.cumsum([0, *(boxes[:-1, 2] * boxes[:-1, 3])])
@@ -65,7 +65,7 @@ class DeviceBatches:
     def _made(
         self, draw: Draw, pixels: Tensor, starts: Indices, widths: Indices, boxes: Indices, resolution: Resolution
     ) -> tuple[Tensor, Tensor]:
-        """Of images that lie at `starts` in `pixels`, in rows of these widths, what is in the boxes."""
+        """The batch from the boxes of the images that begin at `starts` in `pixels` and have rows of these widths."""
         n, (tall, wide), channels = len(draw.chosen), boxes[:, 2:].max(0).tolist(), self._channels
         new_height, new_width = height_width(resolution)
         drawn = self._put(draw, starts, widths, boxes)
@@ -77,7 +77,7 @@ class DeviceBatches:
         across = resize_weights(width, wide, new_width)
         across = torch.where(flips.bool()[:, None, None], across.flip(1), across)
         x = torch.bmm(resize_weights(height, tall, new_height), crops).view(n, new_height, wide, channels)
-        # the columns of all rows and colours at once: multiplied row by row, torch would copy the weights for each row
+        # the columns of all rows and channels at once: multiplied row by row, torch would copy the weights for each row
         x = torch.bmm(across, x.permute(0, 2, 1, 3).reshape(n, wide, new_height * channels))
         x = x.view(n, new_width, new_height, channels).permute(0, 2, 1, 3).contiguous().round_()
         if self.batches.augment.colour:
@@ -86,7 +86,7 @@ class DeviceBatches:
         return self.batches.finished(x.permute(0, 3, 1, 2), self._labels[chosen], draw)
 
     def _put(self, draw: Draw, starts: Indices, widths: Indices, boxes: Indices) -> Tensor:
-        """All that was drawn, and where the images lie, in one copy: (10, n) float64, exact for whole numbers below 2^53."""
+        """Random choices and image positions sent in one copy: (10, n) float64, exact for whole numbers below 2^53."""
         colour = draw.colour.reshape(2, -1)
         packed = np.stack([draw.chosen, starts, widths, draw.flips, *boxes.T, *colour]).astype(np.float64)
         return self._sent(torch.from_numpy(packed))
@@ -96,12 +96,12 @@ class DeviceBatches:
 
 
 def resize_weights(sizes: Tensor, span: int, resolution: int) -> Tensor:
-    """What each of `resolution` new pixels takes of each of the first `sizes` old ones: bilinear, with antialias when it shrinks.
+    """Weights of each image's old pixels for each new pixel: bilinear, with antialias when shrinking.
 
     Args:
-        sizes: (n,) old pixels of each image.
-        span: columns of the result, at least as many as the largest size; those beyond an image's size are zero.
-        resolution: new pixels.
+        sizes: (n,) number of old pixels of each image.
+        span: columns of the result, at least the largest size; columns beyond an image's size are zero.
+        resolution: number of new pixels.
 
     Returns:
         (n, resolution, span) float32; every row sums to 1.
@@ -115,9 +115,9 @@ def resize_weights(sizes: Tensor, span: int, resolution: int) -> Tensor:
 
 
 def jitter(pixels: Tensor, spread: Tensor, grey_of: Tensor) -> Tensor:
-    """Change brightness and saturation image by image; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1), grey_of (3,).
+    """Change brightness and saturation of each image; (n, r, r, c) in [0, 255], spread (2, n, 1, 1, 1), grey_of (3,).
 
-    Gray images have no saturation, and an alpha channel stays.
+    Gray images have no saturation; an alpha channel is not changed.
     """
     if pixels.shape[3] == 4:
         return torch.cat([jitter(pixels[..., :3], spread, grey_of), pixels[..., 3:]], 3)

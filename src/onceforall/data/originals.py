@@ -1,6 +1,6 @@
-"""Labelled originals that are not decoded yet, each decoded by `onceforall.preprocess` to a small image.
+"""Labeled images that are not decoded yet, and how `onceforall.preprocess` decodes each to a small image.
 
-Every failure is a `DataError` of one line that names the image.
+Every failure is a one-line `DataError` that names the image.
 """
 
 import hashlib
@@ -21,24 +21,24 @@ from ..errors import DataError
 from ..preprocess import CHANNELS, LARGE, channels_in_words, load, pixels_of, to_channels
 from .labels import Labels
 
-DIM = 2**14  # of 65,536 values of 16 bits: images whose highest is below this are read as dark ones
+DIM = 2**14  # 16-bit images whose highest value is below this (of 65,535) look dark
 Indices = NDArray[np.int64]
-Taken = Path | bytes | Image.Image  # a file, its content, or an image that is decoded already
+Taken = Path | bytes | Image.Image  # a file, its content, or a decoded image
 Original = Path | bytes | Callable[[], Taken]
 
 
 @dataclass(frozen=True)
 class Read:
-    """How an original is read; see `onceforall.preprocess.load`.
+    """How to read an original; see `onceforall.preprocess.load`.
 
     Args:
         max_pixels: larger images are left out.
         channels: of the image, 1, 3 or 4.
         range: the values of a gray image of more than 8 bits that become black and white.
-        long: as training takes an image, its long side is at most so many short ones.
+        long: for training, the long side is cropped to at most this multiple of the short side.
 
     Raises:
-        DataError: there is no such way.
+        DataError: a value is invalid.
     """
 
     max_pixels: int | None = None
@@ -56,13 +56,13 @@ class Read:
 
     @property
     def words(self) -> str:
-        """What becomes of an image, for people; "" where that is what is usual."""
+        """How images are converted, as text; "" for plain RGB."""
         words = channels_in_words(self.channels, self.range)
         return "" if words == "RGB" else words
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Of what becomes of an image, in texts; none of what was the only way before there was a choice, whose caches stay."""
+        """Texts that identify the reading; none for the settings of the first versions, so that their caches stay valid."""
         if (self.channels, self.range, self.long) == (3, None, 2.0):
             return () if self.max_pixels == LARGE else (str(self.max_pixels),)
         return (str(self.max_pixels), str(self.channels), repr(self.range), *([] if self.long == 2.0 else [repr(self.long)]))
@@ -73,18 +73,18 @@ class Load:
     """One image that is not decoded yet.
 
     Args:
-        original: what is read, or a function that gives it.
-        name: to tell the user which.
+        original: what to read, or a function that returns it.
+        name: shown to the user.
     """
 
     original: Original
     name: str
 
     def taken(self) -> Taken:
-        """What is read, not decoded yet unless it never was encoded.
+        """The original, still encoded unless the source has decoded images.
 
         Raises:
-            DataError: it is gone, or damaged.
+            DataError: it is gone or damaged.
         """
         try:
             return self.original() if callable(self.original) else self.original
@@ -93,10 +93,10 @@ class Load:
             raise DataError(f"{self.name}: {reason}") from error
 
     def __call__(self, at_least: int | None = None, how: Read = Read()) -> Image.Image:
-        """The image with 8 bits a channel, in any thread; see `onceforall.preprocess.load`, also for `at_least`.
+        """The image with 8 bits per channel; see `onceforall.preprocess.load`, also for `at_least`. Thread-safe.
 
         Raises:
-            DataError: missing, not an image, truncated, corrupt, too large, or of a pixel type without a known range.
+            DataError: it is missing, no image, truncated, corrupt, too large, or has a pixel type without a known range.
         """
         try:
             original = self.taken()
@@ -111,18 +111,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Part:
-    """Labelled images that can be read one after the other, and one by one.
+    """Labeled images that can be read in order or one by one.
 
     Attributes:
-        names: one for each image, to tell the user which.
-        labels: (n,) int64 in [0, classes), or (n, classes) float32 of 0 and 1 where an image may have several.
-        identity: changes when the images change (paths, sizes, times of change).
-        read: ascending positions -> for each, in order, what decodes it.
-        how: they are read.
-        groups: for each image what it belongs to (a patient, a product), which no split divides; None where all are alone.
-        single: as `read`, but for images that are read each by itself, perhaps by another process: what decodes them can be pickled
-            and holds no images. None where `read` gives such.
-        only_in_order: why reading single images would take far too long, in words; "" if it does not.
+        names: one for each image, shown to the user.
+        labels: (n,) int64 in [0, classes), or multi-label (n, classes) float32 of 0 and 1.
+        identity: changes when the images change (paths, sizes, modification times).
+        read: ascending positions -> a `Load` for each, in order.
+        how: how to read the images.
+        groups: the group of each image (a patient, a product), which no split divides; None if there are no groups.
+        single: like `read`, for reading images separately, perhaps in another process: its `Load`s can be pickled and hold no
+            images. None if those of `read` already are such.
+        only_in_order: why reading single images would take far too long, as text; "" if it would not.
     """
 
     names: list[str]
@@ -151,7 +151,7 @@ class Part:
         )
 
     def singles(self, positions: Indices) -> list[Load]:
-        """For each of these ascending positions what another process can decode."""
+        """For each of these ascending positions, a `Load` that another process can decode."""
         return list((self.single or self.read)(positions))
 
     def read_as(self, how: Read) -> "Part":
@@ -161,12 +161,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """What was found: `held_out` and `test` are None where the data bring no such part.
+    """The labeled images found in a data set; `held_out` and `test` are None if it has no such part.
 
     Attributes:
-        left_out: what was there and is not used: why, as a phrase about one ("file without an image in it (.txt)"), and the names.
-        remarks: what else the user should know about how the data were read, a line each.
-        files: all that it was read from, images and tables; none where nothing can change.
+        left_out: names of unused files by reason, a phrase in the singular ("file without an image in it (.txt)").
+        remarks: further lines for the user on how the data were read.
+        files: all images and tables that were read; none where nothing can change.
         hint: how else the data may be meant, if they cannot be used like this.
     """
 
@@ -191,7 +191,7 @@ class Source:
         files: Iterable[str | Path] = (),
         hint: str = "",
     ) -> "Source":
-        """Of one to three parts: train, test, held-out."""
+        """A source with one to three parts: train, test, held-out."""
         train, test, held_out = (*parts, None, None)[:3]
         assert train is not None
         return cls(name, tuple(classes), train, test, held_out, left_out, tuple(remarks), tuple(map(str, files)), hint)
@@ -218,7 +218,7 @@ def quiet() -> Iterator[None]:
 
 
 def small(load: Load, size: int, how: Read) -> NDArray[np.uint8]:
-    """An image as training takes it, (height, width, channels): the one way from an original to pixels, kept or not.
+    """An image in the size used for training, (height, width, channels). All training pixels are made by this function.
 
     Raises:
         DataError: see `Load`.
@@ -227,9 +227,9 @@ def small(load: Load, size: int, how: Read) -> NDArray[np.uint8]:
 
 
 def shrink(image: Image.Image, size: int, long: float = 2.0) -> Image.Image:
-    """The image with a short side of at most `size` (antialiased) and a long side of at most `long`, twice, the short one.
+    """Shrink an image to a short side of at most `size` (antialiased), cropping its long side to at most `long` short sides.
 
-    For training, which crops and resizes what is left; evaluation takes the originals. Small images stay as they are.
+    For training, which crops and resizes further; evaluation uses the originals. Small images are not enlarged.
     """
     width, height = image.size
     short = min(width, height)
@@ -245,13 +245,13 @@ def shrink(image: Image.Image, size: int, long: float = 2.0) -> Image.Image:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in originals.
+    """Facts about originals.
 
     Args:
-        gray: none shows a colour.
-        colour: how many show colours, of which the luminance was taken.
-        opaque: how many have no alpha channel, where that is wanted.
-        deep: how many are gray images of more than 8 bits.
+        gray: none shows any color.
+        colour: number of color images converted to luminance.
+        opaque: number of images without an alpha channel where one is wanted.
+        deep: number of gray images of more than 8 bits.
         most: the highest value in these.
     """
 
@@ -262,7 +262,7 @@ class Seen:
     most: float = 0.0
 
     def and_of(self, pixels: NDArray[np.uint8], found: Mapping[str, Any]) -> "Seen":
-        """With one image more, of what `onceforall.preprocess.to_channels` found and made: (height, width, channels)."""
+        """Add one image: its pixels (height, width, channels), and what `onceforall.preprocess.to_channels` found."""
         colours = pixels[..., 1:3]  # none in gray images
         return replace(
             self,
@@ -275,11 +275,11 @@ class Seen:
 
 
 def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
-    """What a user should know, a line each.
+    """Lines for the user on what was seen in the originals.
 
     Args:
-        parts: of each what was seen, None if that is not known, and how many images it has.
-        how: they were read.
+        parts: for each part, what was seen (None if unknown) and its number of images.
+        how: how they were read.
     """
     known = [(seen, images) for seen, images in parts if seen is not None]
     images = sum(n for _, n in known)
@@ -287,17 +287,17 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     most = max((seen.most for seen, _ in known), default=0.0)
     lines = []
     if colour:
-        lines.append(f"{colour:,} of {plural(images, 'image')} show colours: with --channels 1 their luminance is taken")
+        lines.append(f"{colour:,} of {plural(images, 'image')} show colors: with --channels 1 their luminance is used")
     if opaque and opaque == images:
-        lines.append("no image has an alpha channel, so that the fourth of --channels 4 is 255 everywhere: leave it out")
+        lines.append("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out")
     elif opaque:
         lines.append(f"{opaque:,} of {plural(images, 'image')} have no alpha channel: it is 255 everywhere there")
     if how.range is None and deep and most < DIM:
         full = 2 ** max(1, int(most).bit_length()) - 1
         lines.append(
-            f"{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as that dark: if "
-            f"they have {full.bit_length()} bits, --range 0,{full} shows all of these"
+            f"{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as dark images: if "
+            f"they use {full.bit_length()} bits, --range 0,{full} shows all of them"
         )
     if how.range is not None and known and not deep:
-        lines.append("--range changes nothing: it is for gray images of more than 8 bits, and there are none")
+        lines.append("--range has no effect: it is for gray images of more than 8 bits, and there are none")
     return lines

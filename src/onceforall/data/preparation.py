@@ -1,4 +1,4 @@
-"""How images are prepared, for evaluation and for training, as settings; `batches` does it with torch."""
+"""Settings for preparing images for evaluation and training; `batches` applies them with torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ POLICIES = ("none", "trivial_augment", "rand_augment")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns an image with values in [0, 1] into a network's input; mean and std have a number for each channel."""
+    """How an image with values in [0, 1] becomes a network's input; mean and std have one number per channel."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -33,12 +33,12 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Of an image."""
+        """Channels of an image."""
         return len(self.mean)
 
     @property
     def description(self) -> str:
-        """In words."""
+        """The preprocessing as text."""
         return (
             f"resize the short side to ceil(resolution / {self.crop_share:g}), {self.interpolation} with antialias; centre crop to "
             f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per channel"
@@ -49,16 +49,16 @@ PREPROCESSING: Preprocessing = Preprocessing()
 
 
 def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Means, or deviations, for another number of channels: of gray, and of alpha, the mean of those of the colours."""
+    """Means or standard deviations for another number of channels: gray and alpha get the mean of the colors' values."""
     mean = sum(values) / len(values)
     return (*values, *[mean] * (channels - len(values))) if channels >= len(values) else (mean,) * channels
 
 
 def channel_values(name: str, values: Sequence[float] | None, channels: int | None) -> tuple[float, ...] | None:
-    """What the option `name`, "mean" or "std", was given, for so many channels if that is known; None where nothing was.
+    """The values of the option `name`, "mean" or "std", one per channel if `channels` is known; None if it was not given.
 
     Raises:
-        DataError: neither one number nor one for each channel, or numbers that pixels from 0 to 1 cannot have.
+        DataError: there is neither one number nor one per channel, or a number is impossible for pixels from 0 to 1.
     """
     if values is None:
         return None
@@ -78,14 +78,14 @@ class Augment:
     """Random changes of training images.
 
     Attributes:
-        crop_scale: least and greatest share of the image's area that is kept.
-        crop_ratio: least and greatest width / height of what is kept.
-        flip: mirror every second image.
+        crop_scale: smallest and largest share of the image's area in a crop.
+        crop_ratio: smallest and largest width / height of a crop.
+        flip: mirror each image with probability 1/2.
         colour: strength of brightness and saturation changes; 1 is the reference's, 0 none.
         policy: a name in `POLICIES`, of changes at the network's resolution; "trivial_augment" is the usual one.
-        erase: share of the images of which a random box is erased.
-        mixup: α of blending images with others of the batch; 0 for none. Then labels are shares of classes.
-        cutmix: α of pasting boxes of others; 0 for none. With both, half of the batches take each.
+        erase: share of the images in which a random box is erased.
+        mixup: α for blending images with others of the batch; 0 for none. Labels become shares of classes.
+        cutmix: α for pasting boxes from other images; 0 for none. With both, each is used for half of the batches.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -104,7 +104,7 @@ class Augment:
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise DataError(f"crop_ratio is {self.crop_ratio}: two positive ratios, least first, are needed")
         if not 0 <= self.colour <= 2:
-            raise DataError(f"the strength of colour changes is {self.colour}: it must be from 0 to 2")
+            raise DataError(f"the strength of color changes is {self.colour}: it must be from 0 to 2")
         if self.policy not in POLICIES:
             raise DataError(f"policy is {self.policy!r}: choose from {', '.join(POLICIES)}")
         for name, most in (("erase", 1), ("mixup", 100), ("cutmix", 100)):

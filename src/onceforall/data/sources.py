@@ -1,4 +1,4 @@
-"""What a user may name as data, opened as lists of labelled images that are not decoded yet."""
+"""Open whatever a user names as data, as lists of labeled images that are not decoded yet."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -26,26 +26,26 @@ def open_source(
     on_note: Callable[[str], None] = lambda text: None,
     known: Collection[str] = (),
 ) -> Source:
-    """Find the images that `source` names, and read them as `reading` says. Nothing is decoded yet.
+    """Find the labeled images that `source` names. Nothing is decoded yet.
 
     Args:
         source: one of
             a folder with train/ and val/ (or others of the names in `split_names`), each with one folder per class;
             a folder with one folder per class;
-            a folder with Parquet files as the Hugging Face hub lays them out (train-*.parquet, train/*.parquet, in a
+            a folder with Parquet files as laid out on the Hugging Face Hub (train-*.parquet, train/*.parquet, in a
                 configuration's folder or not), or one such file;
             a table of images and labels (CSV, TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with
                 metadata.csv or metadata.jsonl beside its images;
             a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them;
-            `hf:NAME`, `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION`, a data set of the Hugging Face hub, see `formats.hub_data`;
-            `torchvision:NAME:ROOT`, a data set of torchvision that is in ROOT already;
+            `hf:NAME`, `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION`, a data set on the Hugging Face Hub, see `formats.hub_data`;
+            `torchvision:NAME:ROOT`, a torchvision data set that is already in ROOT;
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
-        reading: which labels and classes.
-        on_note: called with a line when files are fetched.
-        known: names of classes; a single folder of such a name is that class, whatever is in it.
+        reading: which labels and classes to use.
+        on_note: called with a line when files are downloaded.
+        known: names of classes; a single folder with such a name is that class, whatever is in it.
 
     Raises:
-        DataError: nothing usable is there, or more than one reading; the message says what was expected.
+        DataError: nothing usable is there, or it can be read in more than one way; the message says what was expected.
     """
     return _opened(_way(source, reading, on_note, known), reading)
 
@@ -93,10 +93,10 @@ def _require_there(source: str, path: Path) -> bool:
 
 
 def files_of(source: str, reading: Reading) -> Sequence[str]:
-    """The files that data are read from now, as `Source.files` has them; no labels are read but those of tables.
+    """The files of the data as in `Source.files`, found without reading labels other than those of tables.
 
     Raises:
-        DataError: as `open_source`, as far as the places of files tell.
+        DataError: as for `open_source`, as far as the paths of files show.
     """
     way = _way(source, reading, lambda text: None, ())
     if way.files is not None:
@@ -107,9 +107,9 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class _Way:
-    """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer.
+    """How to open data with all their classes, and how to list their files; None where opening is just as fast.
 
-    `by_column` tells whether labels are in columns.
+    `by_column`: whether labels are in columns.
     """
 
     open: Callable[[], Source]
@@ -118,7 +118,7 @@ class _Way:
 
 
 def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
-    """The one way to read what `source` names."""
+    """The only way to read `source`."""
     from .formats.parquet import Files, files_of_parquet, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
@@ -141,7 +141,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
             alone = (path, Files([path], [], []), reading)
             return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
         raise DataError(
-            f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
+            f"{source}: this is a file of a kind that holds no labeled images: give the folder that holds the images, a table of "
             f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
     files = parquet_files(path)
@@ -158,7 +158,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
 
 
 def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way:
-    """Class folders; or where there are none, tables or shards."""
+    """Class folders, or if there are none, tables or shards."""
     if holds_class_folders(path):
         if reading.label:
             raise DataError(
@@ -179,7 +179,7 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
 
 
 def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: Sequence[str] = ()) -> _Way:
-    """Class folders. Which files are one image is of no matter for a list of them, and takes long to find out."""
+    """Class folders. Listing their files skips the slow search for files with the same image."""
 
     def opened(several: bool) -> Source:
         with archives_told(path):
@@ -190,10 +190,10 @@ def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: S
 
 
 def _grouped(source: Source, pattern: str) -> Source:
-    """With the groups that a regular expression finds in the names of images.
+    """The source with groups that a regular expression finds in the images' names.
 
     Raises:
-        DataError: no regular expression, or one that does not match all names.
+        DataError: the text is no regular expression, or does not match all names.
     """
     try:
         expression = re.compile(pattern)

@@ -33,16 +33,16 @@ SPLITS = ("train", "held-out", "test")
 FEWER = " (--few allows fewer, --classes merges or leaves out some)"
 MANY = 10  # classes of too few images, from where on numbers may be measures
 MEASURES = "; if these numbers are measures (no regression is learnt), divide them into ranges, and name these in a column"
-IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # kinds of pixels that a PNG keeps
-MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
+IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # Pillow modes that PNG preserves
+MOST_LISTED = 1000  # lines per reason in problems.jsonl: a million images may each have a text file
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images: a store of them, or of the facts about them, and which of its rows belong here.
+    """Labeled images: some rows of a store of images, or of facts about them.
 
     Attributes:
-        labels: (n,) int64, or (n, classes) float32 of 0 and 1 where an image may have several.
+        labels: (n,) int64, or multi-label (n, classes) float32 of 0 and 1.
         keep: where pixels for evaluation are kept.
     """
 
@@ -57,14 +57,14 @@ class Images:
 
     @property
     def decoded(self) -> bool:
-        """Whether their pixels are kept."""
+        """Whether decoded pixels are cached."""
         return self.store.pixels is not None
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
-        """Image i as training takes it, (height, width, channels) uint8: a read-only view into the mapped file, or decoded now.
+        """Image i for training, (height, width, channels) uint8: a read-only view of the memory-mapped cache, or decoded now.
 
         Raises:
-            DataError: it is decoded now, and its original cannot be read any more.
+            DataError: the original of an image decoded now can no longer be read.
         """
         position, offset, height, width = self.store.index[self.rows[i]].tolist()
         if self.store.pixels is None:
@@ -74,17 +74,17 @@ class Images:
         return self.store.pixels[offset : offset + size * height * width].reshape(height, width, size)
 
     def fitted(self, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
-        """For each group of indices its images for evaluation, (n, height, width, channels), made from the originals.
+        """For each group of indices, its images for evaluation, (n, height, width, channels), made from the originals.
 
         Raises:
-            DataError: an original cannot be read any more.
+            DataError: an original can no longer be read.
             FileError: the cache cannot be written, or the disk is full.
         """
         positions = self.positions
         return fitted_batches(self.part, [positions[group] for group in groups], resolution, steps, self.keep)
 
     def files(self, folder: Path) -> list[Path]:
-        """Each image's original as a file; what is none, such as the bytes of a Parquet file, is written into the folder.
+        """Each image's original as a file; originals that are not files, such as in Parquet, are written into the folder.
 
         Raises:
             FileError: the folder cannot be written.
@@ -107,7 +107,7 @@ class Images:
 
     @property
     def positions(self) -> Indices:
-        """(n,) where each image is in its part."""
+        """(n,) position of each image in its part."""
         return np.asarray(self.store.index[self.rows, 0])
 
     def name(self, i: int) -> str:
@@ -124,7 +124,7 @@ class Images:
 
     @property
     def groups(self) -> tuple[str, ...] | None:
-        """What each image belongs to; None where all are alone."""
+        """The group of each image; None if there are no groups."""
         return None if self.part.groups is None else tuple(self.part.groups[i] for i in self.positions)
 
     @property
@@ -142,7 +142,7 @@ class Images:
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     def sample(self, most: int) -> "Images":
-        """All of the images, or if they are more so many of them, of each class its share, in order."""
+        """At most `most` of the images, stratified by class, in order."""
         n = len(self)
         by_class = np.argsort(codes(self.labels), kind="stable")
         return self if n <= most else self.subset(np.sort(by_class[np.arange(most) * n // most]))
@@ -150,15 +150,15 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Train and held-out images; test images only by `open_test`, which remembers what for.
+    """Train and held-out images; test images only through `open_test`, which records the purpose.
 
     Attributes:
         classes: names, in the order of the labels.
-        problems: what is in problems.jsonl: images that cannot be read, what else was left out, equal pixels under two labels.
-        unreadable: how many of them are images that cannot be read.
-        remarks: what the user should know about how the data were read, a line each: what was left out, and so on.
-        duplicates: images dropped because the same pixels are in a split that matters more (test, then held-out).
-        gray: no training image shows a colour.
+        problems: the lines of problems.jsonl: unreadable images, other files left out, equal pixels under two labels.
+        unreadable: how many of them are unreadable images.
+        remarks: lines for the user on how the data were read: what was left out, and so on.
+        duplicates: images dropped because the same pixels are in a more important split (test, then held-out).
+        gray: no training image shows any color.
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
         files: all that they were read from, see `Source.files`.
@@ -189,22 +189,22 @@ class Splits:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many images each split has."""
+        """Number of images in each split."""
         return {"train": len(self.train), "held-out": len(self.held_out), "test": self.test_size}
 
     def among(self, digests: NDArray[np.void]) -> dict[str, int]:
-        """How many held-out and test images are among those with these `Images.digests`, of images decoded to the same size."""
+        """Number of held-out and test images whose `Images.digests` are among these, for images decoded to the same size."""
         counts = {"held-out": self.held_out, "test": self._test}
         return {name: int(np.isin(images.digests, digests).sum()) for name, images in counts.items()}
 
     def open_test(self, purpose: str) -> Images:
-        """The test images, for a final report and nothing that chooses anything.
+        """The test images, for a final report, never for choosing anything.
 
         Args:
-            purpose: what for; kept in `test_openings`.
+            purpose: what they are opened for; recorded in `test_openings`.
 
         Raises:
-            DataError: no purpose given.
+            DataError: no purpose is given.
         """
         if not purpose.strip():
             raise DataError("the test images are for final reports only: say what they are opened for")
@@ -221,18 +221,18 @@ def open_data(
     on_progress: Progress | None = None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> Splits:
-    """Open what `source` names (see `open_source`), decode it once, into the cache or for the facts about it, and divide it.
+    """Open data (see `open_source`), decode every image once, into the cache or only for facts about it, and split the data.
 
     Args:
-        options: see `DataOptions`; in its place, its fields by their names.
-        compare: look for images that are nearly the same in two splits; takes a while for very many.
+        options: see `DataOptions`, or its fields as keyword arguments.
+        compare: look for near duplicates across splits; takes a while for very many images.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
-        on_progress: called with images done and images in all while decoding.
-        on_note: called with a line when images are fetched, or prepared for evaluation and it takes long; also later, when they
-            are asked for.
+        on_progress: called with images done and the total while decoding.
+        on_note: called with a line when images are downloaded, or when preparing them for evaluation takes long, which may be
+            later.
 
     Raises:
-        DataError: see the message.
+        DataError: the data cannot be used; the message says why.
         FileError: the cache cannot be written.
     """
     found, few = open_source(options.source, options.reading, on_note), options.reading.few
@@ -274,7 +274,7 @@ def open_data(
 
 
 def _parts(found: Source, options: DataOptions) -> dict[str, Part]:
-    """Train and test, and a third part where the data bring one, not decoded yet."""
+    """Train, test, and held-out if the data have it; not decoded yet."""
     parts = {name: part.read_as(options.how) for name, part in _divide_parts(found, options.reading.few).items()}
     for name, part in parts.items():
         if not len(part):
@@ -294,7 +294,7 @@ def _stored(
 
 
 def _with_held_out(images: Mapping[str, Images], options: DataOptions) -> dict[str, Images]:
-    """All three splits: held-out images are drawn from the training images where the data bring none."""
+    """All three splits; held-out images are drawn from the training images if the data have none."""
     train, held_out = images["train"], images.get("held-out")
     if held_out is None:
         share = min(options.holdout, MOST_HELD_OUT / len(train))
@@ -321,7 +321,7 @@ def _check_classes(source: Source) -> None:
 
 
 def _check_counts(source: Source, labels: Labels, least: int, name: str, lost: Callable[[Indices], str] = lambda few: "") -> None:
-    """`lost` tells, of classes with too few images, where the others went."""
+    """Raise an error if classes have too few images; `lost` says where their other images went."""
     counts = images_of(labels, len(source.classes))
     few = np.flatnonzero(counts < least)
     if len(few):
@@ -341,7 +341,7 @@ def _also(source: Source) -> str:
 def _lost(
     name: str, all_of: Mapping[str, Images], kept: Mapping[str, Images], part: Part, store: Store, classes: NDArray[np.int64]
 ) -> str:
-    """Why images of these classes are missing from a split."""
+    """Text on why images of these classes are missing from a split."""
     unreadable = int(having(np.delete(part.labels, store.index[:, 0], axis=0), classes).sum())
     texts = [f"; {plural(unreadable, 'image')} of them cannot be read"] if unreadable else []
     images = all_of[name]
@@ -350,7 +350,7 @@ def _lost(
         first = images.digests[dropped[0]]
         twin = next(other.name(int(i)) for other in list(kept.values())[::-1] for i in np.flatnonzero(other.digests == first)[:1])
         texts.append(
-            f"; {plural(len(dropped), 'image')} of them had to go, because a split that matters more has the same pixels "
+            f"; {plural(len(dropped), 'image')} of them were dropped, because a more important split has the same pixels "
             f"({images.name(int(dropped[0]))} is {twin})"
         )
     return "".join(texts)
@@ -359,7 +359,7 @@ def _lost(
 def _contradictions(
     all_of: Mapping[str, Images], kept: Mapping[str, Images], classes: tuple[str, ...]
 ) -> tuple[list[Problem], str]:
-    """Images whose pixels are also there under another label, and that in a line. They stay: nobody knows which label is right."""
+    """Images with the same pixels under two labels, and a line on them. They are kept: nobody knows which label is right."""
     everything = list(all_of.values())
     own = np.concatenate([images.labels for images in everything])
     labels = codes(own)
@@ -398,7 +398,7 @@ def _contradictions(
 
 
 def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
-    """Held-out and test images nearly the same as a training image, and that in a line. They stay: they may be different."""
+    """Held-out and test images nearly the same as a training image, and a line on them. They are kept: they may be different."""
     train = kept["train"]
     if len(train) > MOST_KNOWN:
         return [], f"images that are nearly the same in two splits were not looked for among more than {MOST_KNOWN:,}"
@@ -425,7 +425,7 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
 
 
 def _without_images(classes: Sequence[str], kept: Mapping[str, Images]) -> str:
-    """Classes that a split has no images of, in a line; only with `Reading.few`."""
+    """A line on classes without images in a split; this needs `Reading.few`."""
     lacking = [
         (name, i) for name, images in kept.items() for i in np.flatnonzero(images_of(images.labels, len(classes)) == 0).tolist()
     ]
@@ -434,7 +434,7 @@ def _without_images(classes: Sequence[str], kept: Mapping[str, Images]) -> str:
 
 
 def _on_both_sides(kept: Mapping[str, Images]) -> str:
-    """Groups that the data's own splits divide, in a line."""
+    """A line on groups that the data's own splits divide."""
     groups = {name: set(images.groups) for name, images in kept.items() if images.groups is not None}
     texts = []
     for a, b in combinations(groups, 2):
@@ -453,7 +453,7 @@ def _listed(left_out: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
 
 
 def _divide_parts(source: Source, few: bool) -> dict[str, Part]:
-    """Train, test and perhaps held-out; a test part is taken from train where the data bring none."""
+    """Train, test and perhaps held-out; test images are drawn from train if the data have none."""
     train, test = source.train, source.test
     if test is None:
         _check_counts(source, train.labels, 1 if few else LEAST_PER_CLASS + 1, "train")

@@ -1,4 +1,4 @@
-"""How data are opened, and where the decoded images of all parts are kept: in one file for each on the disk, or nowhere."""
+"""Options for opening data, and the decoded images of all parts: one file per part on the disk, or not kept at all."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from .originals import Part, Read
 from .reading import AS_IT_IS, Reading, require_cache
 
 CACHE_GB = 8.0
-FREE_SHARE = 0.5  # of the free disk that "auto" uses: pixels for evaluation and checkpoints are still to come
+FREE_SHARE = 0.5  # of the free disk that "auto" uses, leaving room for evaluation pixels and checkpoints
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class DataOptions:
     Args:
         source: what to open, see `open_source`.
         size: images are kept with a short side of at most this; use the longest side of all resolutions / 0.875.
-        holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
+        holdout: share of the training images to hold out if the data have no held-out part; at most 10,000 images.
         seed: of the choice of held-out images. The test part never depends on it.
         cache: folder for decoded images; None for the user's cache folder.
         caching: "decoded" keeps the decoded images in that folder, "none" only facts about them; "auto" decides, see `open_stores`.
-        limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
+        limit_gb: limit for the decoded images on the disk, and again for the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
-        how: images are read: how large they may be, with how many channels, and which values of more than 8 bits are shown.
-        exact: exactly `limit` images, and not only about as many, as earlier versions took.
+        how: how to read images: their largest size, channels, and which values of more than 8 bits become black and white.
+        exact: use exactly `limit` images; earlier versions used approximately that many.
         reading: which labels, classes and groups; see `Reading`.
 
     Raises:
-        DataError: a number that cannot be.
+        DataError: a number is out of range.
     """
 
     source: str
@@ -66,14 +66,14 @@ def open_stores(
     on_progress: Progress | None = None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Store]:
-    """The images of each part, decoded into the folder; or the facts about them, for which each is decoded once and not kept.
+    """Decode the images of each part into the folder, or only collect facts about them, decoding each once without keeping it.
 
-    With `caching` "auto" they are decoded into it where that takes at most `limit_gb` and half of the disk that is free; else not,
-    which a note says.
+    With `caching` "auto" they are kept if they take at most `limit_gb` and half of the free disk; otherwise a note says that
+    they are not.
 
     Raises:
-        DataError: another word; decoded images that take more than the limit; images that cannot be read one by one and are not
-            to be kept.
+        DataError: `caching` is unknown, decoded images exceed the limit, or they are not to be kept but cannot be read one by
+            one.
         FileError: the disk has no room for decoded images.
     """
     size, limit_gb, caching = options.size, options.limit_gb, options.caching
@@ -106,7 +106,7 @@ def open_stores(
 def _no_room(
     parts: Mapping[str, Part], size: int, folder: Path, limit_gb: float, share: float
 ) -> tuple[str, str, type[DataError] | type[FileError]]:
-    """Why decoded images have no room there, "" if they have; what to do; and what kind of error that is."""
+    """Why decoded images do not fit there ("" if they do), what to do, and the type of the error."""
     expected = [expected_bytes(part, size=size, folder=folder) for part in parts.values()]
     total, missing = sum(found for found, _ in expected), sum(found for found, cached in expected if not cached)
     images = sum(map(len, parts.values()))

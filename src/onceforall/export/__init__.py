@@ -1,4 +1,4 @@
-"""Networks to take home: a folder with weights, runtime files that were proven on real images, and a card."""
+"""Exported networks: a folder with weights, runtime files that were verified on real images, and a card."""
 
 from ..backends import FORMATS
 from ..backends.format import Format

@@ -1,4 +1,4 @@
-"""`Bundle`: several sub-networks of one supernet on weights that are stored once, for switching at run time.
+"""`Bundle`: several sub-networks of one supernet that share weights, for switching at run time.
 
 x is (n, channels, height, width) float32, logits (n, classes).
 """
@@ -37,18 +37,18 @@ Interval = tuple[float, float, float]  # ms, and the 95 % interval
 
 @dataclass(frozen=True)
 class BundleMember:
-    """One network of a bundle, and what was measured of it; None is not measured.
+    """One network of a bundle, with its measurements; None was not measured.
 
     Args:
-        name: in the bundle: letters, digits, dots, dashes and underscores.
-        held_out_top1: as a fraction, through the bundle; what `Bundle.under` chooses by.
-        test_top1: as a fraction, through the bundle.
+        name: letters, digits, dots, dashes and underscores.
+        held_out_top1: a fraction, measured through the bundle.
+        test_top1: a fraction, measured through the bundle.
         latency_ms: of a call through the bundle on the machine that made it.
-        device_latency_ms: of the network in the runtime of the device that it was chosen for.
+        device_latency_ms: in the runtime of the device that it was chosen for.
         metric: of the run, a name in `onceforall.scores.METRICS`; `Bundle.under` chooses by it.
-        held_out_score: by that metric, where it is not top-1.
+        held_out_score: value of that metric, if it is not top-1.
         test_score: likewise.
-        thresholds: of the labels' probabilities, where an image may have several, as in config.json of an export.
+        thresholds: multi-label only: least probability of each label, as in an export's config.json.
 
     Raises:
         FileError: a name of another form.
@@ -72,7 +72,7 @@ class BundleMember:
 
     @property
     def known_ms(self) -> float | None:
-        """Latency through the bundle, or else on the device."""
+        """Latency through the bundle, else on the device."""
         found = self.latency_ms or self.device_latency_ms
         return None if found is None else found[0]
 
@@ -89,7 +89,7 @@ class BundleMember:
         return (self.held_out_top1 if self.metric == "top1" else self.held_out_score) or 0.0
 
     def to_json(self, plan: Plan) -> dict[str, Any]:
-        """A JSON-able object that `from_json` reads; what the plan says is for people."""
+        """JSON values that `from_json` reads; the plan's costs are for people only."""
         costs = {"macs": plan.macs, "params": plan.params, "peak_memory_bytes": plan.peak_memory_bytes}
         measured = {name: getattr(self, name) for name in MEASURED}
         measured |= {name: getattr(self, name) for name in OTHERS} if self.metric != "top1" else {}
@@ -97,11 +97,11 @@ class BundleMember:
 
     @classmethod
     def from_json(cls, data: Any) -> "BundleMember":
-        """Read what `to_json` gave.
+        """Read the result of `to_json`.
 
         Raises:
-            FileError: it is not that.
-            ArchError: no architecture.
+            FileError: the data have another form.
+            ArchError: the architecture is invalid.
         """
         if not isinstance(data, dict) or not {"name", "arch", *MEASURED} <= set(data):
             raise FileError(f"a network of the bundle must have name, arch, {', '.join(MEASURED)}")
@@ -128,8 +128,8 @@ class BundleMember:
 class Bundle:
     """Networks whose weights are views of the same tensors.
 
-    Which network runs is an argument, never state, so threads may run several at once. Weights belong to all networks: do not
-    write to them. To train one further, export it (`ofa specialise`) and take `onceforall.load`.
+    The network to run is an argument, not state, so several threads may run different ones. Weights belong to all networks: do not
+    write to them. To train a network further, export it (`ofa specialise`) and use `onceforall.load`.
 
     Example:
         >>> bundle = onceforall.load_bundle("run/bundle")
@@ -138,7 +138,7 @@ class Bundle:
     """
 
     def __init__(self, config: ExportConfig, members: Sequence[BundleMember], tensors: Mapping[str, Tensor]) -> None:
-        """Raises CheckpointError if a tensor is missing or too small, FileError if two members have one name."""
+        """Raise a CheckpointError if a tensor is missing or too small, a FileError if two members have the same name."""
         self.config = config
         self.members = {member.name: member for member in members}
         if len(self.members) < len(members) or not members:
@@ -151,14 +151,14 @@ class Bundle:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the networks, in the order in which they were asked for."""
+        """Names of the networks, in the order given to `ofa bundle`."""
         return tuple(self.members)
 
     def network(self, name: str) -> fx.GraphModule:
-        """A network; the same module each time.
+        """A network by name; the same module each time.
 
         Raises:
-            ArchError: there is none of that name.
+            ArchError: there is no such network.
         """
         self._member(name)
         return self._networks[name]
@@ -167,8 +167,8 @@ class Bundle:
         """Logits of a network, without gradients.
 
         Raises:
-            ArchError: there is none of that name.
-            DataError: the images have another resolution than the network's.
+            ArchError: there is no such network.
+            DataError: the images do not have the network's resolution.
         """
         self._member(name)
         if tuple(images.shape[1:]) != (shape := self.plans[name].input_shape):
@@ -186,16 +186,16 @@ class Bundle:
         params: float | None = None,
         memory_bytes: float | None = None,
     ) -> str:
-        """The name of the network within the limits that is most accurate on held-out images; of equal ones the faster.
+        """Name of the most accurate network on held-out images within the limits, or the fastest of equally accurate ones.
 
         Args:
-            latency_ms: of a call, as measured on the machine that made the bundle.
-            macs: multiply-accumulates for one image.
-            params: numbers.
+            latency_ms: per call, measured on the machine that made the bundle.
+            macs: multiply-accumulates per image.
+            params: number of parameters.
             memory_bytes: peak of activations, float32, one image.
 
         Raises:
-            InfeasibleError: none keeps the limits, or latencies were not measured.
+            InfeasibleError: no network keeps the limits, or latencies were not measured.
         """
         kept = list(self.members.values())
         for what, limit, cost, words in (
@@ -223,11 +223,11 @@ class Bundle:
 
 
 def load_bundle(folder: Path | str) -> Bundle:
-    """The bundle that `ofa bundle` left in a folder, on the CPU.
+    """Load the bundle in a folder made by `ofa bundle`, on the CPU.
 
     Raises:
-        FileError: a file is missing, or is not one of a bundle of this version.
-        CheckpointError: the weights are damaged, or those of another bundle.
+        FileError: a file is missing, or does not belong to a bundle of this version.
+        CheckpointError: the weights are damaged or belong to another bundle.
     """
     folder = Path(folder)
     if why := not_a_bundle(folder):
@@ -256,7 +256,7 @@ def load_bundle(folder: Path | str) -> Bundle:
 
 
 def _read(path: Path, digest: str, constants: Set[str]) -> dict[str, Tensor]:
-    """The tensors, convolutions in channels-last format. Constants may hold infinities, as masks do."""
+    """The tensors, with convolutions in channels-last format. Constants, such as masks, may be infinite."""
     regular_file(path)
     with reading_or_writing(path):
         content = path.read_bytes()

@@ -24,7 +24,7 @@ config = json.loads(Path("bundle.json").read_text(encoding="utf-8"))["config"]""
 
 
 def bundle_program(name: str) -> Program:
-    """What the card shows for one of the networks."""
+    """The card's program for one of the networks."""
     usage = 'bundle = Bundle("weights.safetensors")\nwith torch.no_grad():\n'
     usage += f'    logits = bundle.network("{name}")(torch.from_numpy(x)).numpy()'
     return Program(ONCE, f'x = prepare("photo.jpg", config["preprocessing"], RESOLUTIONS["{name}"])', usage)
@@ -32,15 +32,15 @@ def bundle_program(name: str) -> Program:
 
 @dataclass(frozen=True)
 class Switch:
-    """What switching to a network takes after another one ran, in ms, medians of `rounds`.
+    """Times of calls of a network after another one ran, in ms, medians of `rounds`.
 
     Args:
-        first: the first call of the network since the bundle was read.
-        again: a later one.
-        steady: one call more, of the same network.
-        anew: reading an exported network of its own (`model.py`, `weights.safetensors`) and one call.
-        alone: one call more of that.
-        rounds: of the measurement.
+        first: the first call since the bundle was read.
+        again: a later call after another network.
+        steady: one more call of the same network.
+        anew: reading the network exported alone (`model.py`, `weights.safetensors`), and one call.
+        alone: one more call of that network.
+        rounds: number of measurements.
     """
 
     first: float
@@ -53,7 +53,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes on disk (weights and model.py), and of all weights and statistics in memory, together and in exports of their own."""
+    """Bytes on disk (weights and model.py) and in memory (weights and statistics), of the bundle and of separate exports."""
 
     disk: int
     disk_separate: int
@@ -63,12 +63,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """What was measured on a bundle, beside its members.
+    """Measurements of a bundle as a whole.
 
     Args:
-        device: that the networks were chosen for.
-        method: how latency was measured, and on what.
-        load_ms: reading the whole bundle, median.
+        device: the device that the networks were chosen for.
+        method: how and where latency was measured.
+        load_ms: median time to read the whole bundle.
         switches: by name of the network.
         sizes: in bytes.
         made_with: commands.
@@ -86,7 +86,7 @@ class BundleFacts:
 
 
 def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, Mapping[str, Proof]], hashed: bool = False) -> str:
-    """The card as Markdown. `proofs` are by name of the network, then by how it was loaded; `hashed` as of `write_card`."""
+    """The card as Markdown. `proofs` are by network name, then by how it was loaded; `hashed` as in `write_card`."""
     members, sizes = list(bundle.members.values()), facts.sizes
     metric, several = members[0].metric, bool(members[0].thresholds)
     results = {f"{facts.name}: {m.name}": (m.test_score if several else m.test_top1) or 0.0 for m in members}

@@ -1,4 +1,4 @@
-"""The folder of a bundle: written, read again, proven, measured, and only then put into its place."""
+"""Write the folder of a bundle: it is written, read back, verified and measured before it is moved into place."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -29,19 +29,19 @@ from .trained_on import TRAINED_ON, TrainedOn, write_trained_on
 FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__", TRAINED_ON})
 BATCHES = (1, 7, 64)
 BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it
-ABOUT = """Networks written by onceforall, on weights that are stored once. `Bundle(path)` reads weights.safetensors.
+ABOUT = """Networks exported by onceforall, with shared weights stored once. `Bundle(path)` reads weights.safetensors.
 
-preprocess.py prepares images by what bundle.json says, which tells what was measured too."""
+preprocess.py prepares images as bundle.json says, which also has the measurements."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """A network that is to be in a bundle.
+    """A network to put into a bundle.
 
     Args:
         member: its name and architecture.
         network: extracted from the supernet and recalibrated, in eval mode.
-        images: real images (n, channels, height, width), preprocessed, that it is proven with.
+        images: real preprocessed images (n, channels, height, width) to verify it with.
     """
 
     member: BundleMember
@@ -60,23 +60,23 @@ def write_bundle(
     task: str = MULTICLASS.name,
     trained_on: TrainedOn | None = None,
 ) -> tuple[Bundle, BundleFacts, BundleProofs]:
-    """Write networks of one supernet with their weights stored once: weights, model.py, bundle.json and card.
+    """Write networks of one supernet with each weight stored once: weights, model.py, bundle.json and card.
 
-    The folder appears whole or not at all.
+    The folder appears complete or not at all.
 
     Args:
-        folder: is replaced if it holds nothing but an earlier bundle.
+        folder: replaced if it holds only an earlier bundle.
         networks: in the order of the bundle.
-        supernet: that they are of.
+        supernet: of all networks.
         classes: names, in the order of the logits.
         preprocessing: what the networks expect.
-        measure: called with the proven bundle and its folder, for the members with what was measured, and the other facts.
-        task: a name in `onceforall.tasks.task.TASKS`; where an image may have several labels, the members have thresholds.
-        trained_on: which images, as far as it is known.
+        measure: called with the verified bundle and its folder; returns the members with measurements, and the other facts.
+        task: a name in `onceforall.tasks.task.TASKS`; members of multi-label tasks have thresholds.
+        trained_on: the training images, as far as known.
 
     Raises:
-        VerificationError: a network in train mode, or one that computes something else through the bundle.
-        FileError: the folder holds something else, or cannot be written; two members have one name.
+        VerificationError: a network is in train mode, or computes something else through the bundle.
+        FileError: the folder holds something else or cannot be written, or two members have the same name.
     """
     config = ExportConfig(supernet.space, tuple(classes), preprocessing, task=task)
     members = [each.member for each in networks]
@@ -100,7 +100,7 @@ def write_bundle(
 
 
 def _write_weights(path: Path, networks: Sequence[Together], supernet: Supernet) -> str:
-    """Shared tensors and each network's own statistics; the file's sha256."""
+    """Write shared tensors and each network's own statistics; return the file's sha256."""
     plans = {each.member.name: supernet.space.lower(each.member.arch, supernet.num_classes) for each in networks}
     if len(plans) < len(networks) or not plans:
         raise FileError("a bundle needs one network or more, each with a name of its own")
@@ -121,10 +121,10 @@ def _write_index(folder: Path, config: ExportConfig, members: Sequence[BundleMem
 
 
 def _prove(bundle: Bundle, folder: Path, networks: Sequence[Together], supernet: Supernet) -> BundleProofs:
-    """Each network through the bundle and through model.py, against itself alone and inside the supernet.
+    """Compare each network, through the bundle and through model.py, with the extracted network and inside the supernet.
 
     Raises:
-        VerificationError: logits or first classes differ.
+        VerificationError: logits or top-1 classes differ.
     """
     alone = _run_source(folder)
     proofs: BundleProofs = {}
@@ -143,7 +143,7 @@ def _prove(bundle: Bundle, folder: Path, networks: Sequence[Together], supernet:
 
 
 def _run_source(folder: Path) -> Callable[[str], nn.Module]:
-    """Networks by name, from model.py."""
+    """A function that makes networks by name with model.py."""
     bundle = from_source(folder, "Bundle")
 
     def network(name: str) -> nn.Module:
@@ -157,7 +157,7 @@ def _run_source(folder: Path) -> Callable[[str], nn.Module]:
 
 
 def room_for_bundle(folder: Path) -> None:
-    """Do nothing if a bundle can take this place.
+    """Check that a bundle may be written here.
 
     Raises:
         FileError: something else is there.

@@ -21,20 +21,20 @@ from .program import program_of
 from .proof import Proof
 from .readers import READERS, ReaderResult
 
-MOST_CLASSES = 100  # that a card lists
+MOST_CLASSES = 100  # with more, a card does not list them
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """What was measured through one format's file.
+    """Measurements through one format's file.
 
     Args:
         format: key of `FORMATS`.
         top1: on the test images, a fraction.
         latency: in ms with its 95 % interval on the machine that wrote the card; None if the network is for another one.
-        held_out: of int8 files, top-1 on the held-out images before and after quantisation.
-        top5: as top1.
-        map: mean average precision on the test images, where an image may have several labels; `held_out` is of that then.
+        held_out: int8 files only: top-1 (or mAP) on the held-out images before and after quantization.
+        top5: on the test images, a fraction.
+        map: multi-label only: mean average precision on the test images.
     """
 
     format: str
@@ -52,18 +52,18 @@ class FileRow:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What was measured on the exported network.
+    """Measurements of the exported network.
 
     Args:
-        top1: fraction of the test images that are classified right, through the exported file where there is one.
+        top1: fraction of test images classified correctly, through the exported file if there is one.
         latency: for each device its name, how latency was measured, and ms with a 95 % interval.
         made_with: the commands, and versions of packages.
-        top5: as top1, if the data have more than 5 classes.
+        top5: as `top1`, if the data have more than 5 classes.
         files: one row for each format.
-        left_out: formats whose files are removed again, and why in one line.
-        license: Hugging Face's name of the licence; left out if None, as it is the user's to choose.
-        confusion: which classes of the test images it takes for which.
-        labels: what it tells of the test images, where an image may have several labels.
+        left_out: formats whose files are removed, with one line on why.
+        license: Hugging Face's name of the license; None if the user chose none.
+        confusion: confusion matrix on the test images.
+        labels: multi-label only: scores of the labels on the test images.
     """
 
     name: str
@@ -97,10 +97,10 @@ def write_card(
     readings: Sequence[ReaderResult] = (),
     hashed: bool = False,
 ) -> str:
-    """The card as Markdown. `proofs` are by format, `sizes` bytes by format; the training images' hashes may lie beside it."""
+    """The card as Markdown. `proofs` and `sizes` (bytes) are by format; `hashed`: the folder has the training images' hashes."""
     onnx, own = config.onnx or OnnxOptions(), config.space.family == "graph"
     tags = [config.space.family, *(name for name in proofs if name != "pytorch")]
-    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", facts.data, re.ASCII) is not None  # as the Hub wants names of data sets
+    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", facts.data, re.ASCII) is not None  # the Hub's form of data set names
     left = dict.fromkeys(reading.reader for reading in readings if reading.state == "not tried")
     return card_of(
         "card.md",
@@ -130,7 +130,7 @@ def write_card(
 
 
 def _classes(facts: CardFacts, names: Sequence[str]) -> list[list[str]]:
-    """A row for each class or label; none of very many."""
+    """A row for each class or label; none if there are very many."""
     known = facts.labels or facts.confusion
     return [] if known is None or len(names) > MOST_CLASSES else known.rows(names)
 
@@ -157,21 +157,21 @@ def _map(labels: LabelScores, images: str) -> list[str]:
 
 
 def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
-    """What mAP hides."""
+    """Rows of scores besides mAP."""
     return [
         ["macro F1", percent(labels.macro_f1), f"mean of the labels' F1 at thresholds chosen on held-out images, {images}"],
-        ["mAP of knowing nothing", percent(labels.chance), "mean of the shares of images that have each label: chance"],
+        ["mAP by chance", percent(labels.chance), "mean of the shares of images that have each label"],
     ]
 
 
 def _scores(confusion: Confusion, images: str) -> list[list[str]]:
-    """What top-1 hides."""
+    """Rows of scores besides top-1."""
     between = " ({:.1f} – {:.1f})".format(*(100 * end for end in confusion.interval("balanced")))
     return [
         ["balanced accuracy", f"{percent(confusion.balanced)}{between}", f"mean of the classes' recalls, {images}"],
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
-        ["the largest class, always", percent(confusion.majority), "top-1 of saying nothing else: chance"],
-        ["calibration error", percent(confusion.calibration_error), "by how much confidence and accuracy differ, 15 bins"],
+        ["majority class", percent(confusion.majority), "top-1 of always predicting the largest class: chance"],
+        ["calibration error", percent(confusion.calibration_error), "mean difference of confidence and accuracy, 15 bins"],
     ]
 
 
@@ -188,7 +188,7 @@ def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
 
 
 def _read(found: ReaderResult) -> list[str]:
-    """What another program made of an ONNX file."""
+    """A row on an ONNX file in another program."""
     numbers = [f"{value:.2g}" if value is not None else "" for value in (found.max_abs_diff, found.tolerance)]
     same = "" if found.top1_agreement is None else percent(found.top1_agreement)
     reader = f"{READERS[found.reader].name} {found.version}".rstrip()
@@ -206,7 +206,7 @@ def _input(name: str, onnx: OnnxOptions) -> list[str]:
 
 
 def _blocks(plan: Plan, arch: Arch, own: bool) -> list[list[str]]:
-    """Networks that were brought have two columns more, hidden and heads."""
+    """Rows of the network's blocks; `own`, for the user's own networks, adds the columns hidden and heads."""
     blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
     rows = []
     for segment in plan.segments:

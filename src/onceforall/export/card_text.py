@@ -13,7 +13,7 @@ PROOF = ["compared with", "largest difference of a logit", "float32 itself", "al
 
 
 def card_of(template: str, **values: Any) -> str:
-    """A card. Texts are put in as they are, but for the filters `plain` and `code`."""
+    """Render a card. Texts are inserted unescaped unless the filters `plain` or `code` are used."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # here, since few processes write a card
 
     cards = Environment(loader=PackageLoader("onceforall.export"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
@@ -31,12 +31,12 @@ def head_of(
     on_hub: bool = False,
     metric: str = METRICS["top1"],
 ) -> str:
-    """YAML about networks.
+    """The YAML head that Hugging Face reads.
 
     Args:
-        results: on test images, of each by name.
-        license: its name there.
-        on_hub: the data may have a page of this name there.
+        results: test results by network name.
+        license: its name on the Hub.
+        on_hub: whether the data may have a page of this name on the Hub.
         metric: of the results, top-1 or mAP.
     """
     import yaml
@@ -94,7 +94,7 @@ def latency_text(found: Interval | None) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown and HTML leave alone, on one line."""
+    """Text on one line, escaped for Markdown and HTML."""
     for letter in "\\`*_[]<>|#":
         text = text.replace(letter, "\\" + letter)
     return " ".join(text.split())

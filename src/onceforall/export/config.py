@@ -1,4 +1,4 @@
-"""`ExportConfig`: what config.json of an exported folder says, beside the architecture and the weights."""
+"""`ExportConfig`: the content of an exported folder's config.json."""
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -17,21 +17,21 @@ from ..spaces import from_json
 from ..tasks.task import MULTICLASS, TASKS, task_of
 
 FORMAT = "onceforall.export/2"
-BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
+BEFORE = "onceforall.export/1"  # without resolution, max_pixels and preprocess.py
 
 
 @dataclass(frozen=True)
 class InputSteps:
-    """How a photograph becomes the network's input, as `onceforall.preprocess.prepare` reads it: resize, centre crop, normalise.
+    """How a photograph becomes the network's input, as `onceforall.preprocess.prepare` reads it: resize, center crop, normalize.
 
     Args:
-        mean: of each channel, on values in [0, 1]; one number for gray images, three for colours, four with alpha.
+        mean: of each channel, on values in [0, 1]; one number for gray images, three for color, four with alpha.
         std: of each channel.
-        crop_share: what the centre crop keeps of the resized image's short side.
-        resize: all steps in words.
+        crop_share: share of the resized image's short side that the center crop keeps.
+        resize: all steps as text.
         interpolation: of the resize.
         range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
-        resolution: of the network, "HEIGHTxWIDTH" of what is no square; None where a folder holds networks of several.
+        resolution: of the network, "HEIGHTxWIDTH" if not square; None for a folder of networks with several resolutions.
         max_pixels: larger photographs are refused; None for the limits of `onceforall.preprocess.load`.
     """
 
@@ -46,11 +46,11 @@ class InputSteps:
 
     @property
     def images(self) -> str:
-        """What kind of images the network takes, in words."""
+        """The kind of images that the network takes, as text."""
         return channels_in_words(len(self.mean), self.range)
 
     def to_json(self) -> dict[str, Any]:
-        """As `onceforall.preprocess.prepare` takes it. A range is left out where there is none, as before there was one."""
+        """JSON values for `onceforall.preprocess.prepare`. A range of None is left out, as in earlier versions."""
         return {name: value for name, value in asdict(self).items() if (name, value) != ("range", None)}
 
 
@@ -58,8 +58,8 @@ class InputSteps:
 class ExportConfig:
     """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing.
 
-    `onnx` is None where no file is made from an ONNX graph, and in folders of earlier versions. `task` is a name in
-    `onceforall.tasks.task.TASKS`; where an image may have several labels, `thresholds` are the probabilities that say them.
+    `onnx` is None if no file is made from an ONNX graph, and in folders of earlier versions. `task` is a name in
+    `onceforall.tasks.task.TASKS`; multi-label networks have `thresholds`, the least probability of each label.
     """
 
     space: Space
@@ -70,12 +70,12 @@ class ExportConfig:
     thresholds: tuple[float, ...] = ()
 
     def of(self, arch: Arch, *, from_onnx: bool) -> "ExportConfig":
-        """The same of one network's folder; `from_onnx` tells whether it has files that are made from an ONNX graph."""
+        """The config of one network's folder; `from_onnx`: whether it has files made from an ONNX graph."""
         onnx = replace(self.onnx or OnnxOptions(), activation=task_of(self.task).activation) if from_onnx else None
         return replace(self, preprocessing=replace(self.preprocessing, resolution=arch.resolution), onnx=onnx)
 
     def job(self, arch: Arch, network: nn.Module, calibration: Tensor | None = None) -> Job:
-        """What formats write of one of the space's networks, see `Job`."""
+        """The `Job` from which formats write one of the space's networks."""
         steps = self.preprocessing
         images = (
             f"{steps.images}, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}"
@@ -85,7 +85,7 @@ class ExportConfig:
         return Job(plan, network, self.onnx or OnnxOptions(), facts, images, calibration)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able object that `from_json` reads."""
+        """JSON values that `from_json` reads."""
         return {
             "format": FORMAT,
             "space": json.loads(self.space.to_json()),
@@ -98,11 +98,11 @@ class ExportConfig:
 
     @classmethod
     def from_json(cls, data: Any, *, of_several: bool = False) -> "ExportConfig":
-        """Read what `to_json` gave; `of_several` networks, of which each has thresholds of its own.
+        """Read the result of `to_json`; `of_several`: of several networks, each with its own thresholds.
 
         Raises:
-            FileError: not a config of this format, or fields that do not fit each other.
-            SpaceError: the space is not one of this version's.
+            FileError: the data are not a config of this format, or fields contradict each other.
+            SpaceError: this version does not have the space.
         """
         if not isinstance(data, dict) or data.get("format") not in (FORMAT, BEFORE):
             raise FileError(f"not the config of an exported network: this version reads formats {BEFORE!r} and {FORMAT!r}")
@@ -134,7 +134,7 @@ class ExportConfig:
 
 
 def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float, ...]]:
-    """The task, and of several labels a threshold for each."""
+    """The task, and for multi-label networks a threshold for each label."""
     if task not in TASKS:
         raise FileError(f"the config's task is {task!r}: choose from {', '.join(TASKS)}")
     numbers = isinstance(thresholds, list) and all(type(x) in (int, float) and 0 <= x <= 1 for x in thresholds)
@@ -144,7 +144,7 @@ def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float,
 
 
 def _written(options: OnnxOptions) -> dict[str, Any]:
-    """The options as older versions write them, which know of no other activation."""
+    """The options as older versions write them, which only have softmax."""
     return {name: value for name, value in asdict(options).items() if (name, value) != ("activation", "softmax")}
 
 

@@ -1,4 +1,4 @@
-"""The exported folder: written whole, proven, measured, and only then put into its place."""
+"""Write an exported folder: it is written, verified and measured before it is moved into place."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,23 +28,23 @@ from .readers import ReaderResult, read_elsewhere_too, readers_of
 from .trained_on import TRAINED_ON, TrainedOn, write_trained_on
 from .weights import read_weights
 
-INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
+INT8_SOFTMAX = 0.05  # allowed difference of probabilities from the softmax of the same int8 graph's logits, due to rounding
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS, TRAINED_ON})
 
 
 @dataclass(eq=False)
 class Exporting:
-    """An exported folder: first its files, written and proven, elsewhere; see `exporting`.
+    """An exported folder in the making, whose files are written and verified in a temporary place; see `exporting`.
 
     Args:
-        files: where it is until then.
+        files: the temporary folder.
         config: as written there.
         job: what the files were made from.
-        images: what they were proven with.
+        images: the images they were verified with.
         reference: the network's own logits for these images.
         readers: other programs to run the ONNX files in.
-        facts: what was measured, once it is finished.
-        readings: what other programs make of its ONNX files.
+        facts: the measurements, once finished.
+        readings: results of other programs on its ONNX files.
     """
 
     folder: Path
@@ -63,8 +63,8 @@ class Exporting:
         """Remove the files of formats that `facts` leaves out, run ONNX files in other programs, draw the picture, write the card.
 
         Args:
-            facts: what was measured through the files.
-            shares: share of the latency of each segment, for the picture.
+            facts: measurements through the files.
+            shares: each segment's share of the latency, for the picture.
         """
         for name in facts.left_out:
             del self.proofs[name]
@@ -82,9 +82,9 @@ class Exporting:
         self.facts, self.readings = facts, readings
 
     def _read(self, name: str) -> list[ReaderResult]:
-        """One ONNX file in other programs."""
+        """Run one ONNX file in other programs."""
         format, size, images, reference = FORMATS[name], self.job.onnx.batch, self.images, self.reference
-        if size is not None:  # what is left over would be a smaller batch
+        if size is not None:  # the rest would be a smaller batch
             images = images.repeat(-(-size // len(images)), 1, 1, 1)
             images = images[: len(images) // size * size]
             logits = reference.logits
@@ -113,26 +113,26 @@ def exporting(
     readers: Sequence[str] | None = None,
     trained_on: TrainedOn | None = None,
 ) -> Iterator[Exporting]:
-    """Write a network to take home: weights, runtime files, architecture, config, picture and card.
+    """Export a network: weights, runtime files, architecture, config, picture and card.
 
-    Inside the `with` block the files are written and proven: measure them, and call `finish`. The folder appears whole or not at
-    all: it is made beside its place and renamed at the end. If `network` is on another device, it is moved to the CPU.
+    Inside the `with` block the files are written and verified: measure them, then call `finish`. The folder appears complete or
+    not at all: it is made under a temporary name and renamed at the end. A network on another device is moved to the CPU.
 
     Args:
-        folder: is replaced if it holds nothing but an earlier export.
+        folder: replaced if it holds only an earlier export.
         config: the network's space, classes and preprocessing (of any resolution), its task, and the options of the formats that
             are made from an ONNX graph.
         network: extracted and recalibrated, in eval mode.
         formats: keys of `FORMATS`; "pytorch" is always written.
-        images: real preprocessed images (n, c, height, width) that each file is proven with.
-        supernet: that the network is of; each file is then compared with its sub-network too.
+        images: real preprocessed images (n, c, height, width) to verify each file with.
+        supernet: the network's supernet, if each file is to be compared with the sub-network inside it too.
         calibration: preprocessed training images (n, c, height, width), which int8 formats need.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
-        trained_on: which images, as far as it is known.
+        trained_on: the training images, as far as known.
 
     Raises:
-        VerificationError: an unknown format or reader, a network in train mode, or a file that does not compute what the network
-            computes.
+        VerificationError: a format or reader is unknown, the network is in train mode, or a file computes something else than
+            the network.
         FileError: the folder holds something else, or cannot be written.
         MissingExtraError: a format needs a package that is not installed.
     """
@@ -162,11 +162,11 @@ def exporting(
 
 
 def load(folder: Path | str) -> fx.GraphModule:
-    """The network of an exported folder as a plain torch module in eval mode, on the CPU.
+    """Load an exported network as a plain torch module in eval mode, on the CPU.
 
     Raises:
-        FileError: a file is missing, or is not one of an export of this version.
-        CheckpointError: the weights are damaged or of another network.
+        FileError: a file is missing, or does not belong to an export of this version.
+        CheckpointError: the weights are damaged or belong to another network.
     """
     folder = Path(folder)
     if why := not_an_export(folder):
@@ -179,19 +179,19 @@ def load(folder: Path | str) -> fx.GraphModule:
 
 
 def export_files() -> frozenset[str]:
-    """Names of all files that an export can hold, with the formats that there are now."""
+    """Names of all files that an export can hold in this version."""
     return ALWAYS.union(*(format.files for format in FORMATS.values()))
 
 
 def room_for_export(folder: Path) -> None:
-    """Do nothing if an export can take this place.
+    """Check that an export may be written here.
 
     Raises:
         FileError: something else is there.
     """
     require_replaceable(
         folder,
-        files=export_files() | {"__pycache__"},  # left by who imported model.py
+        files=export_files() | {"__pycache__"},  # left by importing model.py
         what="an exported network",
         main="config.json",
         check=lambda path: ExportConfig.from_json(read_json(path)),
@@ -203,17 +203,17 @@ def _require_logits(plan: Plan, classes: int) -> None:
     if several or plan.output_shape != (classes,):
         gives = "several tensors" if several else f"(n, {', '.join(map(str, plan.output_shape))})"
         raise VerificationError(
-            f"the network returns {gives}, and an exported folder is of a classifier, which returns logits (n, {classes}): write "
+            f"the network returns {gives}, but an exported folder is for a classifier, which returns logits (n, {classes}): write "
             "one file with onceforall.nn.onnx.to_onnx(space.lower(arch), network) or torch.export instead"
         )
 
 
 def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, active: Tensor | None) -> Proof:
-    """Write one format's files and run them once more from there.
+    """Write one format's files, load them and verify them.
 
-    Files that end with a softmax are proven twice: the same graph without it by its logits, which is what is returned, since
-    probabilities of a confident network hardly move whatever the logits are; and the file itself by its probabilities. int8 moves
-    those by any amount, so they are compared with the softmax of the logits that the graph without it gives.
+    Files that end with a softmax are verified twice. The same graph without it is verified by its logits, whose proof is returned:
+    probabilities of a confident network hardly move, whatever the logits. The file itself is verified by its probabilities; those
+    of int8 may be off by any amount, so they are compared with the softmax of the logits of the graph without it.
     """
     format, batches = FORMATS[name], _batches(name, job)
 
@@ -231,7 +231,7 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
     with tempfile.TemporaryDirectory() as temporary:
         without = written(Path(temporary), replace(job, onnx=replace(job.onnx, softmax=False)))
         proof, logits = proven(without), without(images).double() if format.int8 else extracted.logits
-        del without  # which holds its file open on some systems
+        del without  # on some systems it keeps its file open
     expected = replace(extracted, logits=logits).probabilities(job.onnx.activation)
     tolerance = INT8_SOFTMAX if format.int8 else None
     compare_logits(
@@ -241,6 +241,6 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
 
 
 def _batches(name: str, job: Job) -> tuple[int, ...]:
-    """The batch sizes of the proof."""
+    """The batch sizes to verify."""
     format = FORMATS[name]
     return (job.onnx.batch,) if format.from_onnx and job.onnx.batch is not None else format.batches

@@ -1,6 +1,6 @@
-"""Exported folders on the Hugging Face Hub, by way of its own library.
+"""Upload exported folders to the Hugging Face Hub with its own library.
 
-The library reads HF_TOKEN, HF_ENDPOINT and what `hf auth login` left.
+The library reads HF_TOKEN, HF_ENDPOINT and the login of `hf auth login`.
 """
 
 import shlex
@@ -14,40 +14,41 @@ from ..errors import HubError
 from .folder import export_files
 from .trained_on import TRAINED_ON
 
-TOKEN = "give a token that may write with hf auth login or HF_TOKEN"
+TOKEN = "give a token with write access by hf auth login or HF_TOKEN"
 ADVICE = {
-    401: f"the Hub does not know the token: {TOKEN}",
+    401: f"the Hub rejects the token: {TOKEN}",
     403: f"the token may not write there: {TOKEN}, or choose another name",
     404: "the Hub has no such user or organisation: choose another name",
 }
 
 
 def require_pushable(repos: Sequence[str]) -> None:
-    """Look at all that can be known without a network: package, names, token.
+    """Check what can be checked offline: package, names, token.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        HubError: a name that no repository can have, or no token.
+        HubError: a repository name is invalid, or there is no token.
     """
     utils, errors = _library("utils"), _library("errors")
     for repo in repos:
         try:
             utils.validate_repo_id(repo)
         except errors.HFValidationError as error:
-            raise HubError(f"--push-to-hub: {repo!r} is no name of a repository, give USER/NAME: {one_line(error)}") from None
+            raise HubError(f"--push-to-hub: {repo!r} is not a repository name, give USER/NAME: {one_line(error)}") from None
     if utils.get_token() is None:
         raise HubError(f"--push-to-hub: there is no token of the Hugging Face Hub here: {TOKEN}")
 
 
 def push(folder: Path, repo: str) -> str:
-    """Upload an exported folder in one commit; return the address. A repository that is not there yet is made, and is private.
+    """Upload an exported folder in one commit and return its address. A new repository is created as private.
 
-    Files of an earlier export that this one has not are deleted in the same commit; any other file in the repository stays.
-    trained_on.json, which tells who has an image whether it was trained on, is not uploaded, and deleted if an earlier one was.
+    Files of an earlier export that this one lacks are deleted in the same commit; other files in the repository stay.
+    trained_on.json, which lets anyone who has an image test whether it was a training image, is not uploaded; an earlier one is
+    deleted.
 
     Args:
-        folder: as `exporting` left it.
-        repo: USER/NAME; NAME alone is the token's user's.
+        folder: as written by `exporting`.
+        repo: USER/NAME, or NAME for the token's user.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
@@ -62,16 +63,16 @@ def push(folder: Path, repo: str) -> str:
                 folder_path=folder,
                 commit_message="Network specialised by onceforall",
                 ignore_patterns=["__pycache__/**", TRAINED_ON],
-                delete_patterns=sorted(export_files()),  # those that are uploaded stay
+                delete_patterns=sorted(export_files()),  # uploaded files are not deleted
             )
-    except Exception as error:  # httpx has its own classes, which are not ours to import
+    except Exception as error:  # httpx has its own classes, which we do not import
         by_hand = f"hf upload --private {repo} {shlex.quote(str(folder))} --exclude {TRAINED_ON}"
-        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is whole, later: {by_hand}") from error
+        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is complete, to push it later: {by_hand}") from error
     return str(made)
 
 
 def _library(part: str) -> Any:
-    """A module of the library, whose package itself shows only what was imported before."""
+    """A module of the library, whose package exposes only modules imported before."""
     return import_package(f"huggingface_hub.{part}", "hub")
 
 
@@ -80,5 +81,5 @@ def _reason(error: Exception) -> str:
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
     if not out_of_reach(error):
-        return f"{one_line(error)}: mend that"
+        return f"{one_line(error)}: fix this"
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

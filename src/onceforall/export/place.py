@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Folders that appear complete or not at all."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from ..errors import FileError, OnceForAllError
 
 @contextmanager
 def errors_name(path: Path) -> Iterator[Path]:
-    """Errors of what is read from the file name the file."""
+    """Add the file's path to errors raised while reading it."""
     try:
         yield path
     except OnceForAllError as error:
@@ -21,25 +21,25 @@ def errors_name(path: Path) -> Iterator[Path]:
 
 
 def require_replaceable(folder: Path, *, files: Set[str], what: str, main: str, check: Callable[[Path], object]) -> None:
-    """Do nothing if there is nothing, an empty folder, or an earlier one of the kind and nothing else.
+    """Check that the folder is missing, empty, or holds only an earlier folder of the same kind.
 
     Args:
         files: all names that such a folder can hold.
-        what: it is, for messages.
-        main: the file that each has.
-        check: reads that file, and raises an error if it is no such file.
+        what: the kind of folder, for messages.
+        main: the file that every such folder has.
+        check: reads that file, and raises an error if it is of another kind.
 
     Raises:
-        FileError: there is something else.
+        FileError: something else is there.
     """
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir() or folder.is_symlink():
-        raise FileError(f"{folder}: is there and is not a folder: choose another")
+        raise FileError(f"{folder}: exists and is not a folder: choose another")
     with reading_or_writing(folder):
         names = {path.name for path in folder.iterdir()}
     if foreign := sorted(names - files):
-        raise FileError(f"{folder}: holds {foreign[0]!r}, which is not of {what}: choose another folder or move it away")
+        raise FileError(f"{folder}: holds {foreign[0]!r}, which is not part of {what}: choose another folder or move it away")
     if names and main not in names:
         raise FileError(f"{folder}: holds files but is not {what}: choose another folder")
     if names:
@@ -49,9 +49,9 @@ def require_replaceable(folder: Path, *, files: Set[str], what: str, main: str, 
 
 @contextmanager
 def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its place at the end; on any error it is removed and `folder` is as it was.
+    """A temporary folder that replaces `folder` at the end; on any error it is removed and `folder` is unchanged.
 
-    Those who write one folder wait for each other. What one that was killed has left is removed.
+    Processes that write the same folder wait for each other. Leftovers of killed ones are removed.
 
     Args:
         require: called before and at the end; raises an error if the folder must not be replaced.
@@ -75,19 +75,19 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
 
 @contextmanager
 def _parents(folder: Path) -> Iterator[None]:
-    """The folders above it; if nothing comes to lie in those that were made, they are gone again."""
+    """Create the parent folders; those that stay empty are removed again."""
     made = [above for above in folder.parents if not above.exists()]
     make_folder(folder.parent)
     try:
         yield
     finally:
-        with suppress(OSError):  # not empty: something has come
+        with suppress(OSError):  # not empty
             for above in made:
                 above.rmdir()
 
 
 def clear_left(folder: Path) -> None:
-    """Remove what one that was killed has left of making the folder; nothing if somebody is making it, or where it cannot be."""
+    """Remove what a killed process left of making the folder, unless another is making it or it cannot be removed."""
     temporary, old, lock = _beside(folder)
     with suppress(FileError), one_at_a_time(lock, wait=False):
         _clear(folder, temporary, old)
@@ -99,7 +99,7 @@ def _beside(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def _clear(folder: Path, temporary: Path, old: Path) -> None:
-    """Remove what is half done; the earlier one goes back to its place if nothing has taken it."""
+    """Remove unfinished folders; the earlier folder is restored if it was not replaced."""
     with reading_or_writing(folder):
         if old.exists() and not folder.exists():
             os.replace(old, folder)

@@ -1,6 +1,6 @@
-"""The program that a card shows, and the same program run over many photographs in a Python process of its own.
+"""The program that a card shows, and the same program run over many photographs in a separate Python process.
 
-So what a card says about accuracy is what its program gives, from the folder alone: its preprocess.py, its network file, the
+So the accuracy on a card is that of its program, from the folder alone: its preprocess.py, its network file, the
 original photographs, and the packages of this environment without onceforall.
 """
 
@@ -23,7 +23,7 @@ from ..errors import VerificationError
 
 PREPROCESS = "preprocess.py"
 PHOTO = '"photo.jpg"'
-MOST_AT_ONCE = 4  # photographs that are decoded: one of 178 million pixels takes gigabytes
+MOST_AT_ONCE = 4  # photographs decoded at once: one of 178 million pixels takes gigabytes
 ONCE = """import json
 from pathlib import Path
 
@@ -31,8 +31,8 @@ from preprocess import prepare  # preprocess.py of this folder
 
 config = json.loads(Path("config.json").read_text(encoding="utf-8"))"""
 ACCURACY = (
-    "Test accuracy is what the program under Use says of the original files of all test images, run from this folder in a Python "
-    "process of its own."
+    "Test accuracy is that of the program under Use on the original files of all test images, run from this folder in a separate "
+    "Python process."
 )
 PREPARE = f'x = prepare({PHOTO}, config["preprocessing"])'
 
@@ -103,13 +103,13 @@ np.savez(job["out"], *[np.stack(found[name]) for name in job["programs"]])
 
 @dataclass(frozen=True)
 class Program:
-    """Python that says what is in a photograph, in the folder of an exported network.
+    """Python code that classifies a photograph in the folder of an exported network.
 
     Args:
-        once: imports, and what is read once.
-        image: makes `x` of "photo.jpg".
-        usage: makes `logits` (1, classes) of `x`, in its last statement; what is before that is done once.
-        batch: photographs that `usage` takes at once, as `x` (batch, …), when many are to be answered.
+        once: imports, and files that are read once.
+        image: computes `x` from "photo.jpg".
+        usage: its last statement computes `logits` (1, classes) from `x`; earlier statements run once.
+        batch: number of photographs that `usage` takes at once, as `x` (batch, …), when there are many.
     """
 
     once: str
@@ -119,7 +119,7 @@ class Program:
 
     @property
     def preparing(self) -> str:
-        """The part that all files have in common."""
+        """The part that all formats share."""
         return f"{self.once}\n{self.image}"
 
 
@@ -129,19 +129,19 @@ def program_of(usage: str, batch: int = 1) -> Program:
 
 
 def write_preprocess(folder: Path) -> None:
-    """Put the preprocessing beside a network."""
+    """Write preprocess.py beside a network."""
     write_text(folder / PREPROCESS, Path(preprocess.__file__).read_text(encoding="utf-8"))
 
 
 def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
-    """What each program says of each photograph: logits (photographs, classes).
+    """Run programs on photographs; each gives logits (photographs, classes).
 
-    One Python process runs them all, one photograph at a time, or as many as a program takes at once; photographs are prepared by
-    several threads, for programs that do it alike only once.
+    One Python process runs them all, one photograph at a time, or as many as a program takes at once. Several threads prepare the
+    photographs, only once for programs with the same preparation.
 
     Args:
-        programs: by names for messages.
-        photos: their files.
+        programs: by name, for messages.
+        photos: image files.
 
     Raises:
         VerificationError: a program fails; the message has its error.
@@ -164,13 +164,13 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
         )
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise VerificationError(f"{folder}: the program of its card fails in a Python process of its own: {said[-1]}")
+            raise VerificationError(f"{folder}: the card's program fails in a separate Python process: {said[-1]}")
         with reading_or_writing(out), np.load(out, allow_pickle=False) as arrays:
             return dict(zip(programs, (arrays[name] for name in arrays.files), strict=True))
 
 
 def _environment() -> dict[str, str]:
-    """This process's, but nothing that leads to onceforall or away from the folder."""
+    """This process's environment variables, without those that make onceforall importable or change where Python looks."""
     own = Path(preprocess.__file__).resolve().parent.parent
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path).resolve() != own]
     left_out = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONWARNINGS")

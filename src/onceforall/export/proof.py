@@ -1,8 +1,8 @@
-"""Proof that a file computes what the network computes.
+"""Verify that a file computes what the network computes.
 
-What float32 can be expected to get right depends on the network, not on a constant: a file is compared with the network's logits
-in float64, and may be off by a multiple of what rounding alone can do to this network on these images. That is found in float64
-too, so every processor allows the same.
+The accuracy to expect of float32 depends on the network, so there is no fixed tolerance: a file is compared with the network's
+logits in float64, and may be off by a multiple of what rounding alone can do to this network on these images. That is also
+computed in float64, so the tolerance is the same on every processor.
 
 x is (n, channels, height, width) float32, logits (n, classes).
 """
@@ -26,13 +26,13 @@ from ..supernets.supernet import Supernet
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # A float32 sum of k products is the exact sum with each product moved by about sqrt(k) roundings (Higham and Mary, "A new approach
 # to probabilistic rounding error analysis", 2019): moving the weights by as much and computing exactly shows what float32 may do.
-SOFTMAX_ROUNDINGS = 4  # of 1, in the softmax itself: an exponential, a sum and a quotient
-PROBES, AT_ONCE = 4, 16  # ways to move the weights, and images tried in each: all that a proof has
-# Right logits of 48 networks were off by up to 0.73 of what the probes found; those of one trained for an epoch by 1.0, on the
-# one image of 64 that float32 computes worst: probes that did not see it found a sixth (docs/export.md).
+SOFTMAX_ROUNDINGS = 4  # in the softmax itself: an exponential, a sum and a quotient
+PROBES, AT_ONCE = 4, 16  # perturbations of the weights, and images for each: together all images of a proof
+# Correct logits of 48 networks were off by up to 0.73 of what the probes found; those of one trained for an epoch by 1.0, on the
+# one image of 64 that float32 computes worst: probes without that image found a sixth (docs/export.md).
 MARGIN = 4
 ABOUT_FLOAT32 = (
-    "Differences are from the network's logits in float64. `float32 itself`: how far PyTorch's own float32 logits are off there. "
+    "Differences are from the network's logits in float64. `float32 itself`: the error of PyTorch's own float32 logits. "
     f"Allowed is {MARGIN} times what rounding to float32 can do to this network on these images, on any processor; for int8, half "
     "of the largest logit."
 )
@@ -41,10 +41,10 @@ INT8 = 0.5  # of the largest logit; a small MobileNetV3 on the digits was off by
 
 @dataclass(frozen=True)
 class Reference:
-    """What a network computes, and how well float32 can be expected to compute it.
+    """A network's logits, and the accuracy to expect of float32.
 
-    `logits` are (n, classes) float64; `rounding` is how far rounding to float32 alone can move a logit, by any processor;
-    `float32_error` how far PyTorch's own float32 logits are off on this one; `kind` says in messages what the numbers are.
+    `logits` are (n, classes) float64; `rounding` is how far rounding to float32 alone can move a logit on any processor;
+    `float32_error` is the error of PyTorch's own float32 logits on this one; `kind` names the numbers in messages.
     """
 
     logits: Tensor
@@ -58,16 +58,16 @@ class Reference:
 
     @property
     def largest(self) -> float:
-        """The largest logit, without its sign."""
+        """The largest absolute logit."""
         return float(self.logits.abs().max())
 
     @property
     def allowed(self) -> float:
-        """Largest difference that a right float32 file may have."""
+        """Largest allowed difference of a float32 file."""
         return MARGIN * max(self.rounding, ROUNDING * self.largest)
 
     def probabilities(self, activation: str) -> "Reference":
-        """The same of the probabilities, by "softmax" or "sigmoid".
+        """The reference for probabilities, by "softmax" or "sigmoid".
 
         Where all logits move by up to d, a probability p moves by up to 2 p (1 - p) d (of a sigmoid half of that): of a confident
         network hardly at all. That
@@ -80,7 +80,7 @@ class Reference:
 
     @property
     def lead(self) -> Tensor:
-        """By how much each image's first class leads: (n,)."""
+        """(n,) margin of each image's top-1 class over the second."""
         if self.logits.shape[1] == 1:
             return torch.full((len(self.logits),), torch.inf)
         first, second = self.logits.topk(2, 1).values.unbind(1)
@@ -89,10 +89,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Verification:
-    """How close a file's logits came to the network's.
+    """How close a file's logits are to the network's.
 
-    `tolerance` is the largest difference allowed; `top1_agreement` the share of images with the same first class; `rounding` and
-    `float32_error` are those of `Reference`; `by_chance` is the number of images whose first class rounding alone can change.
+    `tolerance` is the largest difference allowed; `top1_agreement` the share of images with the same top-1 class; `rounding` and
+    `float32_error` are those of `Reference`; `by_chance` is the number of images whose top-1 class rounding alone can change.
     """
 
     max_abs_diff: float
@@ -107,14 +107,14 @@ class Verification:
 
 @dataclass(frozen=True)
 class Proof:
-    """A file compared with the extracted network and, if it was given, with the sub-network of the supernet."""
+    """The comparison of a file with the extracted network and, if given, with the sub-network of the supernet."""
 
     extracted: Verification
     active: Verification | None = None
 
     @property
     def chance(self) -> str | None:
-        """One line for who uses the network, if rounding can change first classes."""
+        """One line for users of the network, if rounding can change top-1 classes."""
         found = self.extracted
         if not found.by_chance:
             return None
@@ -127,19 +127,19 @@ class Proof:
 def prove(
     what: str, run: Run, images: Tensor, *, extracted: Reference, active: Tensor | None, batches: Sequence[int], int8: bool
 ) -> Proof:
-    """Run a file over the images, in each batch size, and compare with what the networks say.
+    """Run a file on the images in each batch size, and compare its logits with the network's.
 
     Args:
         what: name of the file, for messages.
-        run: the file, loaded.
-        extracted: what the extracted network computes.
+        run: the loaded file.
+        extracted: logits of the extracted network.
         active: logits of the sub-network inside the supernet.
-        batches: sizes to try.
-        int8: allows differences up to half of the largest logit; else `extracted.allowed`.
+        batches: batch sizes to try.
+        int8: allow differences up to half of the largest logit; else `extracted.allowed`.
 
     Raises:
-        VerificationError: the file does not run, or its logits or first classes differ, or no file of this network could be told
-            from a wrong one.
+        VerificationError: the file does not run, its logits or top-1 classes differ, or rounding is so large for this network that
+            no comparison is meaningful.
     """
     found = [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches]
     tolerance = INT8 * extracted.largest if int8 else None
@@ -150,10 +150,10 @@ def prove(
 
 
 def reference_of(network: nn.Module, images: Tensor) -> Reference:
-    """What a network in eval mode, on the CPU, computes in float64, and what rounding does to it.
+    """Logits of a network, in eval mode and on the CPU, in float64, and the effect of rounding on them.
 
     Raises:
-        VerificationError: no images, the network is in train mode, or its logits are not finite.
+        VerificationError: there are no images, the network is in train mode, or its logits are not finite.
     """
     if not len(images):
         raise VerificationError("a file cannot be verified without images: give at least one")
@@ -171,7 +171,7 @@ def reference_of(network: nn.Module, images: Tensor) -> Reference:
 
 
 class _Depthwise(nn.Module):
-    """A depthwise convolution in float64, which torch would take channel by channel: a small network's for most of a second."""
+    """A depthwise convolution in float64; torch's own works channel by channel, most of a second for a small network."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ def _in_float64(network: nn.Module) -> nn.Module:
 
 
 def _move(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], generator: torch.Generator) -> None:
-    """Set each number to the weight, moved up or down by as much as float32 may be off in a sum over the layer's inputs."""
+    """Set each number to its weight, moved up or down by the possible float32 error of a sum over the layer's inputs."""
     for name, value in state.items():
         if value.is_floating_point():
             terms = value[0].numel() if value.ndim > 1 else 1
@@ -214,7 +214,7 @@ def _move(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], generator:
 def active_logits(supernet: Supernet, arch: Arch, network: nn.Module, images: Tensor) -> Tensor:
     """Logits (n, classes), on the CPU, of `supernet(images, arch)` in eval mode, with the extracted network's BatchNorm statistics.
 
-    Nothing is written to the supernet. Statistics that the sub-network does not have are NaN, so none can be used by mistake.
+    The supernet is not changed. Statistics that the sub-network does not have are NaN, so they cannot be used by mistake.
     """
     buffers = {name: torch.full_like(value, torch.nan) for name, value in supernet.named_buffers() if name.endswith(STATISTICS)}
     own = parts_of(supernet.space.lower(arch, supernet.num_classes))
@@ -239,13 +239,13 @@ def compare_logits(what: str, expected: Reference, found: Iterable[Tensor], tole
 
     Args:
         what: name of the file, for messages.
-        expected: what the network computes.
+        expected: the network's logits.
         found: logits of the file.
-        tolerance: largest difference allowed, if not `expected.allowed`.
+        tolerance: largest difference allowed; None for `expected.allowed`.
 
     Raises:
         VerificationError: they differ by more than the tolerance; PyTorch's own logits differ; or rounding to float32 alone can
-            move the logits so far that the comparison says nothing.
+            move the logits so far that the comparison is meaningless.
     """
     largest, rounding, kind = expected.largest, expected.rounding, expected.kind
     one = {"logits": "logit"}.get(kind, "probability")

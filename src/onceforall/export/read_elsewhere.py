@@ -1,7 +1,7 @@
-"""Run an ONNX file in another program. A process of its own, started by `export.readers`: it needs numpy and that program only.
+"""Run an ONNX file in another program, as a separate process started by `export.readers`. Needs only numpy and that program.
 
-Arguments: key of the program, the file, images as .npy, a folder for what it finds, batch sizes as 1,7,64. In the folder,
-version.txt is the program's version, SIZE.npy what it computes in batches of SIZE, SIZE.txt why it could not.
+Arguments: key of the program, the file, images as .npy, a folder for results, batch sizes as 1,7,64. In the folder,
+version.txt is the program's version, SIZE.npy its outputs in batches of SIZE, SIZE.txt why it failed.
 """
 
 import json
@@ -35,14 +35,14 @@ ort.InferenceSession.create(fs.readFileSync(model)).then(async (session) => {
 
 
 def run_reader(program: str, model: Path, images: Path, into: Path, sizes: list[int]) -> None:
-    """Find what the program computes, in batches of each size; what is left over of a size is one smaller batch."""
+    """Save the program's outputs for batches of each size; the last batch may be smaller."""
     version, compute = PROGRAMS[program]
     (into / "version.txt").write_text(version())
     x = np.load(images)
     for size in sizes:
         try:
             found = compute(model, x, size)
-        except Exception as error:  # programs raise classes of their own
+        except Exception as error:  # programs raise their own classes
             (into / f"{size}.txt").write_text(" ".join(str(error).split()) or type(error).__name__)
         else:
             np.save(into / f"{size}.npy", found.astype(np.float32))
@@ -138,7 +138,7 @@ def _web(model: Path, x: Floats, size: int) -> Floats:
 
 
 def _node(code: str, *arguments: str) -> str:
-    """What a program in JavaScript prints, with the packages of the working directory."""
+    """Output of a JavaScript program, with the packages of the working directory."""
     done = subprocess.run(["node", "-e", code, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(done.stderr[-300:] or f"node ended with code {done.returncode}")

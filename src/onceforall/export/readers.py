@@ -1,7 +1,7 @@
-"""Programs other than ONNX Runtime that read the ONNX files: each that is installed here is run on the images of the proof.
+"""Programs other than ONNX Runtime that read the ONNX files: each installed one is run on the images of the proof.
 
-One that computes something else, or refuses the file, does not fail the export: the file may be right and the program wrong. It
-is told in words instead. Each runs in a process of its own, so that one that crashes takes nothing with it.
+A program that computes something else, or refuses the file, does not fail the export: the file may be right and the program wrong.
+The result is reported instead. Each runs in a separate process, so that a crash does no harm.
 """
 
 import importlib.util
@@ -35,9 +35,9 @@ class _Program:
     """A program that reads ONNX files.
 
     Args:
-        packages: that must be installed, by import name; of Node.js if `node`.
-        install: the command that brings it.
-        batches: sizes that it can take at all; None for any.
+        packages: required packages by import name; of Node.js if `node`.
+        install: the command that installs it.
+        batches: batch sizes that it supports; None for any.
         node: runs in Node.js.
     """
 
@@ -48,7 +48,7 @@ class _Program:
     node: bool = False
 
     def missing(self) -> str | None:
-        """The first package that is not installed, without importing any."""
+        """The first package that is not installed; nothing is imported."""
         if self.node:
             node = shutil.which("node")
             if node is None:
@@ -69,17 +69,17 @@ READERS = {
 
 @dataclass(frozen=True)
 class ReaderResult:
-    """What a program made of a file.
+    """The result of running a file in a program.
 
     Args:
         reader: key of `READERS`.
-        version: of the program; "" if it is not known.
+        version: of the program; "" if not known.
         state: "agrees" if it computes what the network computes in at least one batch size, and something else in none.
-        batches: images per call with which it does.
-        max_abs_diff: the largest difference, over all batch sizes that it ran with; as of ONNX Runtime in the proof.
+        batches: batch sizes in which it agrees.
+        max_abs_diff: the largest difference over all batch sizes it ran with, as in the proof of ONNX Runtime.
         tolerance: the largest difference allowed.
-        top1_agreement: the share of images with the same first class.
-        why: what it said about the batch sizes that it refused, or where it differs.
+        top1_agreement: the share of images with the same top-1 class.
+        why: its errors for the batch sizes it refused, or where it differs.
     """
 
     file: str
@@ -94,12 +94,12 @@ class ReaderResult:
 
     @property
     def warning(self) -> str | None:
-        """One line, if this program is not to be used for the file, or not as one would think."""
+        """One line, if the file should not be used in this program, or only in some batch sizes."""
         who = f"{self.file}: {READERS[self.reader].name} {self.version}".rstrip()
         if self.state == "differs":
             return f"{who} computes something else ({self.why}): do not use this file there"
         if self.state == "refuses":
-            return f"{who} cannot run it ({self.why}): it is of no use there"
+            return f"{who} cannot run it ({self.why}): do not use this file there"
         if self.state == "agrees" and self.why:
             return f"{who} agrees in batches of {_list(self.batches)} only ({self.why})"
         return None
@@ -109,8 +109,8 @@ def readers_of(wanted: Sequence[str] | None) -> list[str]:
     """The keys of the readers to try; None for all that are installed.
 
     Raises:
-        VerificationError: there is no such reader, or it is not installed and pip does not bring it.
-        MissingExtraError: one that is asked for is not installed.
+        VerificationError: there is no such reader, or it is not installed and pip cannot install it.
+        MissingExtraError: a requested reader is not installed.
     """
     if wanted is None:
         return [key for key, reader in READERS.items() if reader.missing() is None]
@@ -127,13 +127,13 @@ def readers_of(wanted: Sequence[str] | None) -> list[str]:
 def read_elsewhere_too(
     path: Path, images: Tensor, expected: Reference, *, readers: Sequence[str], batches: Sequence[int], int8: bool
 ) -> list[ReaderResult]:
-    """Run a file in other programs and compare as `prove` does; those that are not to be tried are listed too.
+    """Run a file in other programs and compare as `prove` does; programs that are not tried are listed too.
 
     Args:
-        expected: what the network says to them.
+        expected: the network's logits for the images.
         readers: keys of `READERS` that are installed.
-        batches: sizes to try, all of which the file takes.
-        int8: what is allowed, as in `prove`.
+        batches: batch sizes to try, all supported by the file.
+        int8: allowed difference, as in `prove`.
     """
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ def read_elsewhere_too(
 
 
 def _run(key: str, path: Path, images: Path, into: Path, sizes: Sequence[int]) -> str:
-    """Start the process and wait; returns how it ended, for sizes that it left no answer for."""
+    """Run the process; return how it ended, as the reason for batch sizes without a result."""
     command = [sys.executable, "-P", read_elsewhere.__file__, key, str(path), str(images), str(into), ",".join(map(str, sizes))]
     log = into / "log.txt"
     with log.open("wb") as said:
@@ -165,7 +165,7 @@ def _run(key: str, path: Path, images: Path, into: Path, sizes: Sequence[int]) -
             if os.name == "nt":
                 process.kill()
             else:
-                with suppress(ProcessLookupError):  # it has ended, and so have all that it started
+                with suppress(ProcessLookupError):  # it has ended with all its children
                     os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code < 0:
@@ -203,7 +203,7 @@ def _reading(
 
 
 def _played(logits: Tensor) -> Run:
-    """Answers that are there already, part by part."""
+    """A `Run` that returns known logits part by part."""
     at = 0
 
     def run(x: Tensor) -> Tensor:

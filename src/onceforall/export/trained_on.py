@@ -1,4 +1,4 @@
-"""trained_on.json of an exported folder: which images its network was trained on, as short hashes of their pixels."""
+"""trained_on.json of an exported folder: short hashes of the pixels of its network's training images."""
 
 import base64
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from ..errors import FileError
 
 TRAINED_ON = "trained_on.json"
 FORMAT = "onceforall.trained-on/1"
-MOST = 100_000  # images, 800 kB: of more, those with the lowest hashes
-BYTES = 6  # of each hash, so that one of a million images is taken for another once in some hundred million
+MOST = 100_000  # images, 800 kB: if there are more, those with the lowest hashes
+BYTES = 6  # of each hash: among a million images, another one is mistaken for one of them once in some hundred million
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class TrainedOn:
     """Images that a network was trained on.
 
     Args:
-        size: short side that they were shrunk to before their pixels were hashed.
+        size: short side to which they were shrunk before hashing.
         max_pixels: of an image, see `onceforall.preprocess.load`.
-        long: the most short sides that their long side was then.
-        images: how many there are.
-        hashes: the first bytes of each, or of some, one after the other, in base64.
-        complete: it was trained on no others, nor were the weights that it started from; False if that is not known.
+        long: largest ratio of long to short side, to which they were cropped.
+        images: their number.
+        hashes: the first bytes of all or some hashes, concatenated, in base64.
+        complete: whether these are all training images, including those of the initial weights; False if not known.
     """
 
     size: int
@@ -34,11 +34,11 @@ class TrainedOn:
     images: int
     hashes: str
     long: float = 2.0
-    complete: bool = False  # as of files of before, which did not say
+    complete: bool = False  # older files do not say
 
     @classmethod
     def of(cls, digests: NDArray[np.void], size: int, max_pixels: int | None, long: float = 2.0, *, complete: bool) -> "TrainedOn":
-        """Of whole hashes (n,), 16 bytes each."""
+        """From full hashes (n,), 16 bytes each."""
         known = np.unique(digests)
         rows = known.view(np.uint8).reshape(len(known), known.dtype.itemsize)[:MOST, :BYTES]
         return cls(size, max_pixels, len(known), base64.b64encode(rows.tobytes()).decode(), long, complete)
@@ -49,7 +49,7 @@ class TrainedOn:
         return frozenset(content[i : i + BYTES] for i in range(0, len(content), BYTES))
 
     def among(self, found: int) -> "AmongTrained":
-        """What it says of images of which so many have a hash that is known."""
+        """The result for images of which `found` have a known hash."""
         known = len(self.known())
         whole = self.complete and known == self.images
         about = round(found * self.images / known) if found and known < self.images else None
@@ -61,9 +61,9 @@ class AmongTrained:
     """How many of some images a network was trained on.
 
     Args:
-        known: that many or more; None where it is not known of any, and may be so of some.
-        complete: no more than these.
-        about: how many, estimated, where only some hashes are kept.
+        known: the least number; None if none were found but some may exist.
+        complete: whether `known` is exact.
+        about: estimated number, where only some hashes are kept.
     """
 
     known: int | None = None
@@ -71,7 +71,7 @@ class AmongTrained:
     about: int | None = None
 
     def __str__(self) -> str:
-        """How many, in words."""
+        """The number as text."""
         about = "" if self.about is None else f" (about {self.about:,} by a sample)"
         return f"{'' if self.complete else 'at least '}{self.known or 0:,}{about}"
 
@@ -80,13 +80,13 @@ NOT_KNOWN = AmongTrained()
 
 
 def write_trained_on(folder: Path, found: TrainedOn | None) -> None:
-    """Leave it in an exported folder, unless it is not known."""
+    """Write trained_on.json into an exported folder, unless nothing is known."""
     if found is not None and found.images:
         write_record(folder / TRAINED_ON, found, FORMAT)
 
 
 def read_trained_on(folder: Path) -> TrainedOn | None:
-    """What an exported folder says; None if it does not, as those of imported weights and of earlier versions.
+    """Read trained_on.json; None if there is none, as for imported weights and in older folders.
 
     Raises:
         FileError: the file is damaged.

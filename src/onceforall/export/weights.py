@@ -1,4 +1,4 @@
-"""Weights as a safetensors file: no pickle, and every tensor checked against the plan when read."""
+"""Weights as a safetensors file, without pickle; every tensor is checked against the plan when read."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
     """The plan's network with the file's weights, in eval mode.
 
     Raises:
-        FileError: no such file.
-        CheckpointError: damaged, or not the weights of this plan.
+        FileError: there is no such file.
+        CheckpointError: it is damaged, or the weights belong to another plan.
     """
     if not path.is_file():
         raise FileError(f"{path}: no such file: check the path, or export the network again")

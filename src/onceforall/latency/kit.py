@@ -66,7 +66,7 @@ def export_kit(
     with reading_or_writing(folder):
         others = [path for path in folder.iterdir() if path.suffix != ".tmp"]
     if read_json(manifest) != what if manifest.exists() else others:
-        raise FileError(f"{folder}: already there and no kit of this space: choose another folder")
+        raise FileError(f"{folder}: exists and is not a kit of this space: choose another folder")
     write_json(manifest, what)
     make_folder(folder / "models")
     for done, (name, plan) in enumerate(plans.items()):
@@ -93,7 +93,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     """
     device = Device("imported", host=name)
     if not (results.parent / MANIFEST).exists():
-        raise FileError(f"{results}: must lie in the kit's folder, beside {MANIFEST}, which is not there")
+        raise FileError(f"{results}: must be in the kit's folder, next to {MANIFEST}, which is missing")
     manifest: Any = read_json(results.parent / MANIFEST)
     try:
         if manifest["format"] != FORMAT:
@@ -113,13 +113,13 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     if lost := sorted(set(wanted) - set(times)):
         raise DeviceError(f"{results}: {len(lost)} of {len(set(wanted))} models have no time, such as {lost[0]}: measure them too")
     if strange := sorted(set(times) - set(wanted)):
-        raise DeviceError(f"{results}: {strange[0]} is no model of this kit: remove its line")
+        raise DeviceError(f"{results}: {strange[0]} is not a model of this kit: remove its line")
     _check_sense(results, times, dict(zip(wanted, plans, strict=True)))
     found, n, m = [times[file] for file in wanted], len(design.pieces), len(design.pieces) + len(design.first)
     costs, errors = design.fit(found[:n], found[n:m], found[m:])
     if errors.mape > MOST_ERROR:
         raise DeviceError(
-            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure again"
+            f"{results}: these are not the times of these models, as their table is off by {errors.mape:.0%}: measure again"
         )
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, 1.0, errors))
 
@@ -138,7 +138,7 @@ def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Pla
         if not max(low, 1e3 * macs / RATES[1]) <= ms <= high or (len(plan.segments) > 1 and ms > 1e3 * macs / RATES[0]):
             raise DeviceError(
                 f"{path}: {file}: {ms:g} ms for {amount(macs)} MACs cannot be right, the networks of this kit take "
-                f"{milliseconds(1e6 * usual)} for 1 M: milliseconds of one call are needed, measure it again"
+                f"{milliseconds(1e6 * usual)} for 1 M: give milliseconds per call, measure it again"
             )
 
 
@@ -160,8 +160,8 @@ def _read(path: Path) -> dict[str, float]:
         except ValueError:
             ms = math.nan
         if len(row) != len(HEADER) or not math.isfinite(ms) or ms <= 0:
-            raise DeviceError(f"{path}: line {rows.line_num}: {text!r} are no milliseconds: give a number above 0 after the file")
+            raise DeviceError(f"{path}: line {rows.line_num}: {text!r} is not a time in ms: give a number above 0 after the file")
         if file in times:
-            raise DeviceError(f"{path}: line {rows.line_num}: {file} is there twice: keep one line")
+            raise DeviceError(f"{path}: line {rows.line_num}: {file} occurs twice: keep one line")
         times[file] = ms
     return times

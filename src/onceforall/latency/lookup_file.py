@@ -98,7 +98,7 @@ def _pairs(path: Path, events: Iterator[Any], inside: str | None = None) -> Iter
             if event.tag is not None or event.anchor is not None:
                 raise FileError(f"{place}: line {event.start_mark.line + 1}: tags and anchors do not belong here")
         if name.value in seen:
-            raise FileError(f"{place}: line {name.start_mark.line + 1}: {_short(name.value)} is there twice")
+            raise FileError(f"{place}: line {name.start_mark.line + 1}: {_short(name.value)} occurs twice")
         seen.add(name.value)
         yield name.value, value
 

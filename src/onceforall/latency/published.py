@@ -53,7 +53,7 @@ def segment_keys(segment: Segment, *, older: bool) -> list[str]:
                 known = False
     if not known:
         raise DeviceError(
-            f"segment {segment.name!r} has no place in the published tables, which know first convolutions, inverted residual "
+            f"segment {segment.name!r} is not in the published tables, which only have first convolutions, inverted residual "
             "blocks and classifiers: measure this space with ofa profile"
         )
     return keys
@@ -151,7 +151,7 @@ def _block_key(segment: Segment, depthwise: Conv, older: bool) -> str:
         facts |= {"se": int(se), "hs": int(hs)}
     elif se or hs:
         raise DeviceError(
-            f"segment {segment.name!r} has {'squeeze-excite' if se else 'h-swish'}, and keys of this older table do not tell it: "
+            f"segment {segment.name!r} has {'squeeze-excite' if se else 'h-swish'}, which keys of this older table do not show: "
             "choose the family that was measured, or measure this space with ofa profile"
         )
     return "-".join(

@@ -111,8 +111,8 @@ def _plain(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """The network in float32 on the CPU, with a note if it had another type."""
     types = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} - {torch.float32}
     if any(t.is_quantized for t in (*model.parameters(), *model.buffers())):
-        raise ModelError("the network is quantised, which cannot be trained: give the one that it was made of")
-    notes = () if not types else (f"the network has {', '.join(map(_type, types))} weights: it is taken in float32",)
+        raise ModelError("the network is quantized, which cannot be trained: give the one that it was made of")
+    notes = () if not types else (f"the network has {', '.join(map(_type, types))} weights: it is converted to float32",)
     return (model.float() if types else model).cpu(), notes
 
 
@@ -142,11 +142,11 @@ def _described(brought: Brought, told: Any) -> Brought:
         raise ModelError(f"{brought.source}: crop_pct of its default_cfg is {share:g}: a number from {LEAST_SHARE} to 1 is needed")
     how, notes = told.get("interpolation") or brought.interpolation, brought.notes
     if share is not None and share > 1:
-        notes = (*notes, f"the weights want images shrunk to {1 / share:.2f} of the network's size: they are taken whole")
+        notes = (*notes, f"the weights expect images shrunk to {1 / share:.2f} of the network's size: they are used whole")
         share = 1.0
     if told.get("crop_mode", "center") != "center":
-        notes = (*notes, f"the weights want images cropped by {told['crop_mode']!r}: the centre is taken")
+        notes = (*notes, f"the weights expect images cropped by {told['crop_mode']!r}: the center is used")
     if how not in INTERPOLATIONS:
-        notes = (*notes, f"the weights want images resized by {how!r}: {brought.interpolation} is taken")
+        notes = (*notes, f"the weights expect images resized by {how!r}: {brought.interpolation} is used")
         how = brought.interpolation
     return replace(brought, mean=mean, std=std, pixels=pixels, crop_share=share, interpolation=str(how), notes=notes)

@@ -37,8 +37,8 @@ def for_images(model: nn.Module, channels: int, source: str) -> tuple[nn.Module,
     if read != {COLOURS} or any(conv.groups != 1 or "weight" not in conv._parameters for conv in found):
         has = " and ".join(f"{name or 'none'} reads {plural(max(read), 'channel')}" for name in names)
         raise ModelError(
-            f"{source} cannot be made for images of {plural(channels, 'channel')}: that takes a first convolution which reads "
-            f"images of 3 ({has}); give a network that takes such images as it is"
+            f"{source} cannot be made for images of {plural(channels, 'channel')}: the first convolution must read "
+            f"images of 3 ({has}); give a network for such images"
         )
     with torch.no_grad():
         for conv in found:

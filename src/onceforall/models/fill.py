@@ -43,7 +43,7 @@ def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mappi
         wrong.append(some_of(list(odd.values())))
     if wrong:
         prefix = _prefix(left, missing)
-        named = f"; all its names begin with {prefix!r}, which is to be taken off" if prefix else ""
+        named = f"; all its names begin with {prefix!r}: remove this prefix" if prefix else ""
         raise ModelError(f"{path}: not the weights of {found.source}: {'; '.join(wrong)}{named}")
     model.load_state_dict({name: value for name, value in tensors.items() if name not in odd}, strict=False)
     return model, odd

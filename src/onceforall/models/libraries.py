@@ -58,11 +58,11 @@ def of_hub(asked: Asked) -> Maker:
     otherwise = "name its architecture by timm:NAME and give its weights with --weights FILE"
     config = from_hub(asked.text, asked.name, ("config.json",), asked.tell, otherwise=otherwise, extra="timm")
     if config is None:
-        raise ModelError(f"{asked.text!r}: has no config.json, so it is no repository in timm's form: choose another one")
+        raise ModelError(f"{asked.text!r}: has no config.json, so it is not in timm's format: choose another one")
     said = read_json(config.path)
     base = said.get("architecture") if isinstance(said, Mapping) else None
     if not isinstance(base, str):
-        raise ModelError(f"{asked.text!r}: its config.json names no architecture, so it is none in timm's form: choose another one")
+        raise ModelError(f"{asked.text!r}: its config.json names no architecture, so it is not timm's: choose another one")
     if not timm.is_model(base):
         raise ModelError(unknown(asked.text, "timm", base, timm.list_models()))
     local = f"local-dir:{config.path.parent}"
@@ -137,7 +137,7 @@ def _by_address(asked: Asked, url: str, size: int | None) -> Path:
     name = url.rpartition("/")[2]
     digest = NAMED_DIGEST.search(name)
     if digest is None:
-        raise FileError(f"{asked.text!r}: nothing tells whether a download of {url} is right: {OTHERWISE}")
+        raise FileError(f"{asked.text!r}: a download of {url} cannot be verified: {OTHERWISE}")
     return fetch(Remote(asked.text, mirrored(url), torch_cache() / name, digest[1], OTHERWISE, size), asked.tell)
 
 

@@ -49,7 +49,7 @@ class Weights:
         """A line if the license is known to forbid commercial use."""
         if self.license is None or NOT_COMMERCIAL.search(self.license) is None:
             return ()
-        return (f"the licence of these weights, {self.license}, forbids commercial use, perhaps of what is trained from them too",)
+        return (f"the license of these weights, {self.license}, forbids commercial use, perhaps of what is trained from them too",)
 
 
 @dataclass(frozen=True)

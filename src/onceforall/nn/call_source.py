@@ -252,7 +252,7 @@ class _Writing:
         kind, _, overload = target.partition(".")
         space, _, name = kind.rpartition("::")
         if space not in ("", "aten"):
-            raise DeviceError(f"model.py cannot call {kind}, which torch alone does not have: leave it out of the model")
+            raise DeviceError(f"model.py cannot call {kind}, which is not part of torch: remove it from the model")
         return f"torch.ops.aten.{name}.{overload}"
 
     def own(self, weight: Weight) -> str:

@@ -105,7 +105,7 @@ def require_known(opset: int) -> None:
     known = onnx.defs.onnx_opset_version()
     if opset > known:
         raise DeviceError(
-            f"opset {opset}: the installed onnx {onnx.__version__} knows up to {known}: choose a lower one, or update it"
+            f"opset {opset}: the installed onnx {onnx.__version__} supports up to {known}: choose a lower one, or update it"
         )
 
 
@@ -158,7 +158,7 @@ class _Graph:
     def end_several(self, last: Any, ending: str | None) -> dict[str, tuple[int, list[Any]]]:
         """Like `end`, for nested tensors; returns their types and shapes by name."""
         if ending:
-            raise DeviceError(f"{ending}: the network returns several tensors, of which none is known to be logits: leave it out")
+            raise DeviceError(f"{ending}: the network returns several tensors, and it is unknown which are logits: omit it")
         found: dict[str, tuple[int, list[Any]]] = {}
         for name, tensor in names_of(last).items():
             self.node("Identity", [tensor], name)

@@ -106,7 +106,7 @@ def _tensor(path: Path, name: Any, value: Any, size: int) -> Tensor:
         raise CheckpointError(f"{path}: {name!r} is of type {type(value).__name__}, not a tensor: save the network's state_dict()")
     tensor = value.detach()
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
-        raise CheckpointError(f"{path}: {name!r} is a tensor without plain numbers: save it dense and not quantised")
+        raise CheckpointError(f"{path}: {name!r} is a tensor without plain numbers: save it dense and not quantized")
     if tensor.numel() * tensor.element_size() > size:  # a stride of 0 can make a file of 1 kB describe terabytes
         raise CheckpointError(f"{path}: {name!r} is larger than the file, so it is damaged: get the file again")
     if not (tensor.float() if tensor.element_size() == 1 else tensor).isfinite().all():

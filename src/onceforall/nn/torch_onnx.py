@@ -55,7 +55,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
             return (Path(folder) / "model.onnx").read_bytes()
     except Exception as error:  # torch's exporter has no common error class
         raise DeviceError(
-            f"ONNX with opset {opset} cannot hold {why}, and torch's exporter gives up too ({one_line(error)[:200]}): other "
+            f"ONNX with opset {opset} cannot express {why}, and torch's exporter fails too ({one_line(error)[:200]}): other "
             "formats can: torch-export (model.pt2) and pytorch"
         ) from None
 
@@ -84,7 +84,7 @@ class _Outputs(nn.Module):
 
 
 def names_of(outputs: Any) -> dict[str, Any]:
-    """What stands in nested mappings, tuples and lists, None left out, by the keys and positions that lead there."""
+    """Leaves of nested mappings, tuples and lists except None, by the keys and positions that lead to them."""
     found: dict[str, Any] = {}
 
     def go(value: Any, path: tuple[str, ...]) -> None:

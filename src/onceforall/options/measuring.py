@@ -56,7 +56,7 @@ class EvaluateOptions:
         if self.is_export:
             if self.images is None:
                 what = f"{self.folder} is an exported network, which has no images of its own"
-                raise DataError(f"{what}: say on which: {ofa('evaluate', self.folder, 'DATA')}")
+                raise DataError(f"{what}: give some: {ofa('evaluate', self.folder, 'DATA')}")
             if self.split not in (None, *PARTS):
                 raise DataError(f"--split {self.split}: use {', '.join(PARTS)}")
             return

@@ -27,7 +27,7 @@ class Preset:
         augment: see `Augment`.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`.
         options: arguments of schemes, by scheme name.
-        crop_share: what the centre crop keeps of an image's short side in evaluation.
+        crop_share: what the center crop keeps of an image's short side in evaluation.
     """
 
     what: str

@@ -1,9 +1,9 @@
-"""The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
+"""The commands of `ofa` as Python functions, one file per command, built from the layers below.
 
-Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. Each takes an object of its options
-class (`onceforall.options`), or the fields of that class by their names, and says how far it is to a `progress`, see
-`Progress`. What goes wrong is an `OnceForAllError` with one line on what is wrong and what to do;
-docstrings name its kinds where a caller may want to tell them.
+Every command has a function of the same name here; `ofa import` is `import_original` or `import_own`. Each takes an object of its
+options class (`onceforall.options`), or the fields of that class as keyword arguments, and reports to a `progress`, see
+`Progress`. Errors are `OnceForAllError`s with one line on what is wrong and what to do;
+docstrings name the subclasses that a caller may want to catch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`ofa bundle`: several sub-networks of a run in one folder, each shared weight stored once, proven and measured."""
+"""`ofa bundle`: several sub-networks of a run in one folder with each shared weight stored once, verified and measured."""
 
 import math
 import tempfile
@@ -35,7 +35,7 @@ from .specialising.through_files import by_programs, require_same, torch_threads
 
 @dataclass(frozen=True)
 class Bundled:
-    """A bundle in its folder, what was measured beside its members, and the proofs."""
+    """A bundle with its folder, further measurements, and proofs."""
 
     folder: Path
     bundle: Bundle
@@ -49,11 +49,11 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
 
     Raises:
         VerificationError: a network computes something else through the bundle; no folder is left.
-        CheckpointError: a network of `archs` has weights of its own, so it cannot share the supernet's.
+        CheckpointError: a network of `archs` has its own weights, so it cannot share the supernet's.
     """
     run = Run.open(options.folder, options.data)
     if not options.budgets and not options.archs:
-        raise ArchError("a bundle of which networks? Give limits, such as --latency 2ms,5ms, or --arch with names or files")
+        raise ArchError("no networks for the bundle: give limits, such as --latency 2ms,5ms, or --arch with names or files")
     run.require_images()
     chosen = Device.parse(options.device)
     target = Path(options.out) if options.out else run.folder / "bundle"
@@ -81,7 +81,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
 
     def measured(made: Bundle, files: Path) -> tuple[list[BundleMember], BundleFacts]:
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
-        progress.say(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
+        progress.say(f"measuring test accuracy with the card's program in a separate process, {len(test):,} images one by one")
         programs = {member.name: bundle_program(member.name) for member in members}
         through = {name: accuracy for name, (accuracy, _) in by_programs(files, programs, test, run.task).items()}
         known = [
@@ -90,7 +90,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
         progress.say("measuring latency and switching through the bundle")
         return _with_times(run, made, files, chosen, known)
 
-    progress.say(f"writing and proving {target}")
+    progress.say(f"writing and verifying {target}")
     made, facts, proofs = write_bundle(
         target,
         [Together(m, ready[m.name].network, proof_images(run, splits, m.arch.resolution)) for m in members],
@@ -105,7 +105,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
 
 
 def _named(run: Run, text: str, seed: int) -> list[tuple[BundleMember, Path | None]]:
-    """The networks that one part of --arch means; a folder comes with its path."""
+    """The networks for one part of --arch, each with its folder, if it has one."""
     place = network_place(run, text)
     chosen = choose_archs(run.space, str(place), seed)
     folder = place if place.is_dir() else None
@@ -113,10 +113,10 @@ def _named(run: Run, text: str, seed: int) -> list[tuple[BundleMember, Path | No
 
 
 def _require_shared(supernet: Supernet, member: BundleMember, place: Path | None) -> None:
-    """Do nothing if the network's folder has no weights, or the supernet's.
+    """Check that the network's folder has no weights, or the supernet's.
 
     Raises:
-        CheckpointError: it has others, since it was fine-tuned or is of another run.
+        CheckpointError: it has other weights, because it was fine-tuned or belongs to another run.
     """
     if place is None or not (place / "weights.safetensors").exists():
         return
@@ -139,10 +139,10 @@ def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, pro
 def _with_accuracy(
     run: Run, made: Bundle, member: BundleMember, ready: Calibrated, held_out: Images, test: Images, found: Accuracy
 ) -> BundleMember:
-    """The member with its accuracies, counted through the bundle; `found` by the card's program on the test images.
+    """Add the member's accuracies through the bundle; `found` is that of the card's program on the test images.
 
     Raises:
-        VerificationError: the network alone has another test accuracy.
+        VerificationError: the extracted network has another test accuracy.
     """
     resolution = member.arch.resolution
     batches = ((made(x, member.name), labels) for x, labels in run.eval_batches(held_out, resolution))
@@ -157,7 +157,7 @@ def _with_accuracy(
 def _with_times(
     run: Run, made: Bundle, files: Path, device: Device, members: Sequence[BundleMember]
 ) -> tuple[list[BundleMember], BundleFacts]:
-    """The members with their latency, if the device is this machine, and the facts of the card."""
+    """The members with their latencies, if the device is this machine, and the facts for the card."""
     rng = np.random.default_rng(0)
     here = device.on_processor
     threads, batch = (device.threads, device.batch) if here else (1, 1)

@@ -1,4 +1,4 @@
-"""`ofa classify`: what photographs show, told by an exported network through any of its files."""
+"""`ofa classify`: classify photographs with an exported network, through any of its files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,21 +26,21 @@ from ..resolutions import Resolution
 from ..tasks.task import task_of
 
 TOP = 5
-FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else
-ASKED_FOR = frozenset({"torch-export"})  # never chosen: such a file is a program, and the folder may be from elsewhere
+FIRST = ("onnx", "pytorch")  # the fastest to start, then the one without extra packages
+ASKED_FOR = frozenset({"torch-export"})  # only on request: such a file is a program, and the folder may be from elsewhere
 Run = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Classified:
-    """One photograph.
+    """The result for one photograph.
 
     Args:
-        format: of the file that told, a name in `onceforall.export.FORMATS`.
-        classes: names and probabilities, the most likely first; empty if the photograph cannot be read. Of labels those whose
-            probability is at least their threshold, of which there may be none; or the `--top` most likely.
+        format: of the file that was run, a name in `onceforall.export.FORMATS`.
+        classes: names and probabilities, most likely first; empty if the photograph cannot be read. A multi-label network gives
+            the labels that reach their thresholds, possibly none, or the `--top` most likely.
         error: why it cannot be read; None if it can.
-        thresholds: of labels, of which a photograph may show several: for each of `classes` the probability that says it.
+        thresholds: multi-label only: for each of `classes`, the probability from which the label counts as present.
     """
 
     photo: Path
@@ -52,18 +52,18 @@ class Classified:
 
 @takes(ClassifyOptions)
 def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Classified]:
-    """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
+    """Classify photographs, prepared as in training and evaluation by `onceforall.preprocess`.
 
     Args:
         progress: its `result` gets each result as it comes.
 
     Returns:
-        A result for each photograph in their order; those that cannot be read have an error in place of classes.
+        A result for each photograph, in order; unreadable ones have an error in place of classes.
 
     Raises:
-        FileError: no exported folder, or it is damaged.
-        DataError: no photographs.
-        VerificationError: an unknown format, one that is not in the folder, or a file that cannot be run.
+        FileError: the folder is not an export, or is damaged.
+        DataError: there are no photographs.
+        VerificationError: the format is unknown or not in the folder, or the file cannot be run.
         MissingExtraError: the format needs a package that is not installed.
     """
     if options.top is not None and options.top < 1:
@@ -127,7 +127,7 @@ def unlike_training(found: Sequence[Mapping[str, Any]], steps: InputSteps) -> li
 
 
 def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> list[tuple[int, float]]:
-    """The most likely classes, (classes,), first; of labels, unless a number is asked for, those that reach their thresholds."""
+    """The most likely of `probabilities` (classes,), best first; for multi-label networks without `top`, those above threshold."""
     ranked = probabilities.double().sort(descending=True, stable=True)
     found = list(zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True))
     if config.thresholds and top is None:
@@ -136,13 +136,13 @@ def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> lis
 
 
 def _files(path: Path, progress: Progress) -> Iterator[Path]:
-    """The file, or the images in the folder, in the order of their paths.
+    """The file, or the images in the folder sorted by path.
 
     Raises:
-        DataError: there are none in it.
+        DataError: the folder has no images.
     """
     if not path.is_dir():
-        yield path  # also if it is not there: that is told when its turn comes
+        yield path  # even if it does not exist: that is reported when its turn comes
         return
     images: list[Path] = []
     left_out: LeftOut = {}
@@ -162,7 +162,7 @@ def _files(path: Path, progress: Progress) -> Iterator[Path]:
 
 
 def opened_export(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
-    """The format's name, the config with the network's resolution, and images (1, c, h, w) → probabilities (1, classes)."""
+    """Format name, config with the network's resolution, and a function from images (1, c, h, w) to probabilities (1, classes)."""
     if (folder / "bundle.json").is_file():
         return _of_bundle(folder, format, network)
     if why := not_an_export(folder):
@@ -174,7 +174,7 @@ def opened_export(folder: Path, format: str | None, network: str | None) -> tupl
     with errors_name(folder / "config.json") as path:
         config = _at(ExportConfig.from_json(read_json(path)), arch.resolution)
     chosen = _chosen(folder, format)
-    # not by running model.py: a folder from elsewhere must not bring programs
+    # model.py is not run: a folder from elsewhere must not bring programs
     run = _alone(load(folder)) if chosen == "pytorch" else FORMATS[chosen].load(folder, torch.get_num_threads())
     probabilities = task_of(config.task).probabilities
     if config.onnx is None or not FORMATS[chosen].from_onnx:
@@ -222,7 +222,7 @@ def _chosen(folder: Path, format: str | None) -> str:
 
 
 def _at(config: ExportConfig, resolution: Resolution) -> ExportConfig:
-    """The config with the resolution in it, which exports of before do not say there."""
+    """The config with the resolution, which older exports do not record there."""
     steps: InputSteps = replace(config.preprocessing, resolution=resolution)
     return replace(config, preprocessing=steps)
 

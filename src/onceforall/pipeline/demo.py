@@ -1,4 +1,4 @@
-"""`ofa demo`: the whole path on the digits that scikit-learn ships: train, evaluate, profile, predict, specialise, report."""
+"""`ofa demo`: every step on the digits that scikit-learn ships: train, evaluate, profile, predict, specialise, report."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,16 +26,16 @@ from .train import train
 
 Event = dict[str, Any]
 PRESET = "digits-demo"
-HOLDOUT = 0.4  # with fewer held-out images, no one could tell networks apart to choose between them
+HOLDOUT = 0.4  # with fewer held-out images, the networks' accuracies could not be told apart
 BUDGETS = (0.1, 0.5, 1.0)  # between the fastest and the slowest network, on a logarithmic scale: where accuracy falls
 SUBNETS = 40
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a slower network brings over a faster one: milliseconds more, and points of test top-1 with a 95 % interval.
+    """What a slower network gains over a faster one: extra milliseconds, and points of test top-1 with a 95 % interval.
 
-    The interval is that of a paired difference, since both saw the same images.
+    The interval is of a paired difference, since both saw the same images.
     """
 
     ms: float
@@ -45,19 +45,19 @@ class Gain:
 
     @property
     def sure(self) -> bool:
-        """The interval does not hold 0."""
+        """Whether the interval excludes 0."""
         return not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo leaves.
+    """The results of the demo.
 
     Args:
         ends: test accuracy of the largest and the smallest network.
-        networks: that were specialised, the fastest first.
-        right: by network, which of the test images it gets right.
-        page: of the report.
+        networks: the specialized networks, fastest first.
+        right: for each network, which test images it classifies correctly.
+        page: the report.
     """
 
     run: Run
@@ -68,7 +68,7 @@ class Demo:
 
     @property
     def gains(self) -> list[Gain]:
-        """What each network brings over the one before it, and last of all the slowest over the fastest."""
+        """The gain of each network over the one before it; the last entry is the slowest over the fastest."""
         known = list(zip(self.networks, self.right, strict=True))
         return [_gain(*fast, *slow) for fast, slow in (*pairwise(known), (known[0], known[-1]))]
 
@@ -77,7 +77,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     """Run every command on the digits; an interrupted demo resumes where it stopped.
 
     Args:
-        seed: of the weights, the held-out images and everything drawn. The test images are always the same.
+        seed: of the weights, the held-out images and all random draws. The test images are always the same.
         progress: its `count` gets (done, total, note) while sub-networks are measured.
     """
     begun = (out / "run.json").exists()
@@ -101,7 +101,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
 
 
 def _right(run: Run, test: Images, network: Specialised) -> NDArray[np.bool_]:
-    """Which of the images the exported network gets right."""
+    """Which of the images the exported network classifies correctly."""
     model = load(network.folder)
     batches = run.eval_batches(test, network.arch.resolution)
     with torch.no_grad():

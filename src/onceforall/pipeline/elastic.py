@@ -1,4 +1,4 @@
-"""`ofa elastic`: a network of one's own, read without data."""
+"""`ofa elastic`: show what is elastic in your own network, without data."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from .training.own import bring_own
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image, or its sides."""
+    """Size of a network: multiply-accumulates per image, parameters, and the image's side (or sides) in pixels."""
 
     macs: int
     params: int
@@ -29,13 +29,13 @@ class Elastic:
     """What is elastic in a network.
 
     Args:
-        network: where it and its weights come from.
-        summary: what is elastic, what is not, and why, in lines.
+        network: the source of the network and its weights.
+        summary: lines on what is elastic, what is not, and why.
         resolutions: in pixels.
-        classes: of its classifier; None where none was found.
-        networks: how many different ones there are.
-        largest: which is the network itself.
-        smallest: of all.
+        classes: number of classes; None if no classifier was found.
+        networks: number of different sub-networks.
+        largest: size of the largest one, which is the network itself.
+        smallest: size of the smallest one.
         fixed: what is not elastic and why, one line each.
     """
 
@@ -51,7 +51,7 @@ class Elastic:
 
 @takes(ElasticOptions)
 def read_elastic(options: ElasticOptions, *, progress: Progress = QUIET) -> Elastic:
-    """Read a network and tell what `onceforall.elastic` makes of it."""
+    """Read a network and report what `onceforall.elastic` makes of it."""
     given = RANDOM if options.weights is None and is_library(options.source) else options.weights
     own = bring_own(
         options.source, weights=given, choices=options.space, channels=options.channels, seed=options.seed, progress=progress

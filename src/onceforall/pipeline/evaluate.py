@@ -1,4 +1,4 @@
-"""`ofa evaluate`: accuracy of any sub-network of a run. Always extract, recalibrate on training images, evaluate."""
+"""`ofa evaluate`: accuracy of any sub-network of a run: extracted, recalibrated on training images, evaluated."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -32,16 +32,16 @@ from .run_directory.run import CALIBRATION_IMAGES, Run
 from .training.compute import choose_compute
 
 MOST_RANDOM = 10_000
-MOST_NUMBERS = 50_000_000  # of all confusion matrices
-MOST_DRAWN = 2  # networks that get an interval of mAP, which takes seconds
+MOST_NUMBERS = 50_000_000  # in all confusion matrices together
+MOST_DRAWN = 2  # more networks than this get no interval of mAP, which takes seconds each
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,).
+    """One sub-network's accuracy on a split, with its confusion matrix and which images are classified correctly, bool (n,).
 
-    Of very many networks and classes, only the accuracy is kept. Where an image may have several labels, in place of those what it
-    tells of each label, and of two networks to compare all that they say. `names` are the images', where two networks are compared.
+    With very many networks and classes, only the accuracy is kept. For multi-label images, `labels` has the scores of each label,
+    and `answers` the raw outputs where two networks are compared. `names` are the images' names, also only for a comparison.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Evaluation:
 
 @takes(EvaluateOptions)
 def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Evaluation]:
-    """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
+    """Evaluate sub-networks of a trained run; the results are also appended to evaluations.jsonl.
 
-    Started by torchrun, the processes share out the sub-networks.
+    Under torchrun, the processes divide the sub-networks among them.
 
     Args:
         progress: its `result` gets each result.
@@ -76,7 +76,7 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
     with World.joined(compute.device.type) as world:
         if options.split != "test":
             images = splits.held_out
-        else:  # one of several processes writes it down
+        else:  # only one of several processes records it
             purpose = ofa("evaluate", "--arch", options.arch)
             images = run.open_test(splits, purpose) if world.leads else splits.open_test(purpose)
         own = []
@@ -101,7 +101,7 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
 
 
 def _judged(run: Run, network: Calibrated, images: Images, resolution: Resolution) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
-    """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
+    """Accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
     accuracy, right = judge_network(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
     return accuracy, reduce(add, found), right
@@ -129,7 +129,7 @@ def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolutio
 
 
 def network_place(run: Run, text: str) -> Path:
-    """The folder of a network in specialised/ of the run, if the text is its name; else the text as a path."""
+    """The network's folder in the run's specialised/ if `text` is its name; else `text` as a path."""
     if not text.strip():
         raise ArchError(f"--arch {text!r}: give largest, smallest, random:N, a name in specialised/, or a path")
     own = run.folder / "specialised" / text
@@ -137,11 +137,11 @@ def network_place(run: Run, text: str) -> Path:
 
 
 def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
-    """The architectures that a command-line argument means, with a name for each.
+    """The architectures that a command-line argument stands for, each with a name.
 
     Raises:
-        ArchError: none of the known forms, or not in the space.
-        FileError: a file that cannot be read.
+        ArchError: the text has no known form, or the architecture is not in the space.
+        FileError: the file cannot be read.
     """
     if text == "largest":
         return [("largest", space.largest())]
@@ -170,9 +170,9 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
 def calibrated(
     run: Run, supernet: Supernet, arch: Arch, splits: Splits, *, images: int = CALIBRATION_IMAGES, begun: Statistics | None = None
 ) -> Calibrated:
-    """The sub-network, extracted, with BatchNorm statistics of training images at its resolution, `begun` those of the first.
+    """Extract a sub-network and measure its BatchNorm statistics on training images at its resolution.
 
-    Those are gone on with where the same batches come out as without them.
+    `begun`, statistics of the first images, are continued where that gives the same batches as starting over.
     """
     if begun is not None and begun.images < len(splits.train) < images:
         begun = None

@@ -1,4 +1,4 @@
-"""`ofa evaluate EXPORT DATA`: an exported folder on any labelled images, through one of its files, without the run."""
+"""`ofa evaluate EXPORT DATA`: evaluate an exported folder on any labeled images through one of its files, without the run."""
 
 import io
 from collections import Counter
@@ -18,7 +18,7 @@ from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import open_source
 from ..data.cache import in_threads, pixel_digest
-from ..data.formats.scan import left_out_line, listed
+from ..data.formats.scan import left_out_line, listed, same_name
 from ..data.labels import Labels
 from ..data.originals import Load, Part, Read, Source, Taken, small
 from ..data.reading import AS_IT_IS, Reading
@@ -35,19 +35,19 @@ from .classify import opened_export, unlike_training
 
 @dataclass(frozen=True, eq=False)
 class ExportScores:
-    """What an exported network makes of labelled images.
+    """Scores of an exported network on labeled images.
 
     Args:
         export: the folder.
         format: of the file that was evaluated.
         part: which images of the data: "train", "test", "held-out" or "all".
-        confusion: of them; None where an image may have several labels.
-        right: which of them it tells right, (n,), in the order of `names`.
+        confusion: confusion matrix; None for a multi-label network.
+        right: which images are classified correctly, (n,), in the order of `names`.
         names: of the images.
         unreadable: images that cannot be read, and why.
-        labels: what it tells of each label, where an image may have several, at the thresholds of the folder.
-        answers: all that it says then, to compare networks.
-        trained_on: how many of the images are among those that the network was trained on, as far as it is known.
+        labels: multi-label only: scores of each label at the folder's thresholds.
+        answers: multi-label only: the raw outputs, to compare networks.
+        trained_on: how many of the images the network was trained on, as far as known.
     """
 
     export: Path
@@ -64,19 +64,19 @@ class ExportScores:
 
     @property
     def images(self) -> int:
-        """How many were read."""
+        """Number of images read."""
         return len(self.names)
 
 
 @dataclass(frozen=True)
 class _How:
-    """A way in which images are taken to be known again."""
+    """How images are reduced to a digest by which they are recognized."""
 
     size: int
     read: Read
 
     def digest(self, load: Load) -> bytes:
-        """As `TrainedOn.known` has it; b"" of an image that cannot be taken so."""
+        """Digest as in `TrainedOn.known`; b"" if the image cannot be read this way."""
         try:
             return pixel_digest(small(load, self.size, self.read))[:BYTES]
         except DataError:
@@ -93,20 +93,20 @@ def evaluate_exports(
     reading: Reading = AS_IT_IS,
     progress: Progress = QUIET,
 ) -> list[ExportScores]:
-    """Measure exported networks on the same labelled images, each prepared by the network's own preprocessing.
+    """Evaluate exported networks on the same labeled images, prepared by each network's own preprocessing.
 
     Args:
         exports: folders that `specialise` or `bundle` made.
-        data: whatever `onceforall.data.open_source` takes. Its classes are matched with the networks' by name.
-        part: "train", "test", "held-out" or "all"; None for the test part where the data bring one, else all images.
-        format: of the file that is to run; see `classify`.
-        network: of a bundle.
-        reading: how the data are read.
+        data: anything that `onceforall.data.open_source` takes. Classes are matched with the networks' by name.
+        part: "train", "test", "held-out" or "all"; None for the test images if the data have some, else all.
+        format: of the file to run; see `classify`.
+        network: name of a bundle's network.
+        reading: how to read the data.
 
     Raises:
-        DataError: no such part, a class that a network does not know, no image that can be read, or one that can be read for one of
-            the networks only, as where one allows fewer pixels.
-        OnceForAllError: as `classify`.
+        DataError: there is no such part, a network does not know a class, no image can be read, or an image can be read for only
+            one of the networks, for example because the other allows fewer pixels.
+        OnceForAllError: as for `classify`.
     """
     opened = [opened_export(Path(export), format, network) for export in exports]
     classes = {name for _, config, _ in opened for name in config.classes}
@@ -148,10 +148,10 @@ def evaluate_exports(
 
 
 def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) -> Reading:
-    """The data read for the networks' task.
+    """The reading, with the networks' task.
 
     Raises:
-        DataError: the networks have different tasks, or another one than is asked for.
+        DataError: the networks have different tasks, or not the requested one.
     """
     task = tasks[0]
     if len(set(tasks)) > 1:
@@ -168,10 +168,10 @@ def _answers(
     seen: TrainedOn | None,
     digests: dict[_How, list[bytes]],
 ) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], AmongTrained, list[str]]:
-    """Places of the images that can be read, their probabilities (n, classes), the others with the reason; how many were seen, and
-    how the images are unlike those of the training.
+    """Indices of the readable images, their probabilities (n, classes), unreadable ones with the reason, how many were seen, and
+    how the images differ from the training images.
 
-    `digests` has those of all images, for each way in which they were taken; one that cannot be taken in that way has none.
+    `digests` caches the digests of all images for each `_How`; b"" where an image cannot be read that way.
     """
     steps, kept, rows, unreadable = preprocessing.to_json(), list[int](), list[NDArray[np.float64]](), list[tuple[str, str]]()
     how = None
@@ -204,7 +204,7 @@ def _answers(
 
 
 def _part(source: Source, name: str | None) -> tuple[str, Part]:
-    """The images that are asked for."""
+    """The name and images of the requested part."""
     there = {"train": source.train, "test": source.test, "held-out": source.held_out}
     parts = {key: part for key, part in there.items() if part is not None}
     if name is None:
@@ -219,7 +219,7 @@ def _part(source: Source, name: str | None) -> tuple[str, Part]:
 
 
 def _joined(parts: list[Part]) -> Part:
-    """All images, one part after the other."""
+    """All parts concatenated."""
     starts = np.cumsum([0, *map(len, parts)])
 
     def read(positions: NDArray[np.int64]):  # type: ignore[no-untyped-def]
@@ -231,41 +231,40 @@ def _joined(parts: list[Part]) -> Part:
 
 
 def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> Labels:
-    """Labels as the network numbers its classes.
+    """Labels in the network's numbering of classes.
 
     Raises:
-        DataError: it does not know one that has images.
+        DataError: the network does not know a class that has images.
     """
-    known = {name: number for number, name in enumerate(classes)}
+    own, there = (tuple(map(same_name, names)) for names in (classes, source.classes))  # a Mac writes é as two characters
+    known = {name: number for number, name in enumerate(own)}
     several = images.labels.ndim == 2
     used = np.flatnonzero(images.labels.any(0)) if several else np.unique(images.labels)
     if used.min(initial=0) < 0 or used.max(initial=0) >= len(source.classes):
         raise DataError(f"{source.name}: some of its images have no label: leave them out")
-    odd = [source.classes[i] for i in used if source.classes[i] not in known]
+    odd = [source.classes[i] for i in used if there[i] not in known]
     if odd:
         raise DataError(
             f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
             "choose and rename classes by --classes"
         )
-    alike = source.classes == tuple(classes)
-    twice = {name for names in (source.classes, classes) for name, n in Counter(names).items() if n > 1} & {
-        source.classes[i] for i in used
-    }
+    alike = there == own
+    twice = {name for names in (there, own) for name, n in Counter(names).items() if n > 1} & {there[i] for i in used}
     if twice and not alike:
         raise DataError(
-            f"{source.name}: several classes are called {min(twice)}, there or in {export}, so that they cannot be matched by "
+            f"{source.name}: several classes are called {min(twice)}, there or in {export}, so they cannot be matched by "
             "name: give each its own name"
         )
-    number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(source.classes)], np.int64)
+    number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(there)], np.int64)
     if several:
-        own: Labels = np.zeros((len(images), len(classes)), np.float32)
-        own[:, number_of[used]] = images.labels[:, used]
-        return own
+        matrix: Labels = np.zeros((len(images), len(classes)), np.float32)
+        matrix[:, number_of[used]] = images.labels[:, used]
+        return matrix
     return number_of[images.labels]
 
 
 def _file(original: Taken) -> Path | bytes:
-    """What `prepare` reads: what is decoded already, such as an array of torchvision's, as a PNG."""
+    """The image in a form that `prepare` reads: one that is already decoded, for example by torchvision, becomes a PNG."""
     if isinstance(original, Image.Image):
         stream = io.BytesIO()
         original.save(stream, "PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""`ofa export-original`: a run's weights under the names that the Once-for-All authors' code uses."""
+"""`ofa export-original`: a run's weights as a checkpoint for the Once-for-All authors' code."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from .run_directory.run import Run
 
 @dataclass(frozen=True)
 class ExportedOriginal:
-    """The file, and the number of training images on which BatchNorm statistics were measured, None if they were there."""
+    """The file, and the number of training images used to measure BatchNorm statistics; None if the weights had them."""
 
     path: Path
     images: int | None
@@ -21,12 +21,12 @@ class ExportedOriginal:
 def export_original(folder: Path, *, out: Path | None = None, data: str | None = None) -> ExportedOriginal:
     """Write a checkpoint that the original's code loads.
 
-    A supernet that was trained here has no running statistics; then those of the largest network are measured on the training
-    images. They are right for that network only, as in the original, whose users recalibrate sub-networks too.
+    A supernet trained here has no running statistics, so the largest network's are measured on training images. They are right
+    for that network only; sub-networks must be recalibrated, as with the original's checkpoints.
 
     Args:
-        out: the file, None for original.pth in the run directory; one that is there is not overwritten.
-        data: where the images are now, if they have moved since; None for where the run says.
+        out: the file; None for original.pth in the run directory. An existing file is not overwritten.
+        data: where the images are now, if they have moved; None for the place in run.json.
     """
     run = Run.open(folder, data)
     path = Path(out) if out is not None else run.folder / "original.pth"
@@ -35,14 +35,14 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
     supernet = run.supernet()
     trained_here = any(norm.running_mean.isnan().any() for norm in supernet.norms())
     if run.moved and not trained_here:
-        run.splits()  # nothing needs them, but a new place that was given is checked and kept
+        run.splits()  # not needed here, but a new location is checked and saved
     images = _measure_statistics(run, supernet) if trained_here else None
     save_original(supernet, path)
     return ExportedOriginal(path, images)
 
 
 def _measure_statistics(run: Run, supernet: Supernet) -> int:
-    """Give the supernet the statistics of its largest network; returns the number of images."""
+    """Give the supernet the statistics of its largest network; return the number of images used."""
     ready = calibrated(run, supernet, run.space.largest(), run.splits())
     measured = {name: value for name, value in ready.network.named_buffers() if "running_" in name}
     supernet.load_state_dict(supernet.state_dict() | measured)

@@ -1,4 +1,4 @@
-"""`ofa specialise --fleet FILE`: one network for each device of a list, what came of it in one table, and what changed since."""
+"""`ofa specialise --fleet FILE`: one network for each device in a list, with a table of results and of changes since last time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 20
 KEYS = ("name", "device", *LIMITS, "precision", "export", "metric", "accuracy")
 PRECISIONS = ("float32", "int8")
 LIKE = ("metric", "precision", "device")  # of rows that are compared
-OWN = "pytorch"  # the network itself, of which the card tells
+OWN = "pytorch"  # the network itself, to which the card's results refer
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class FleetDevice:
     """A device of a fleet.
 
     Args:
-        name: of the folder that its network gets.
-        device: that was profiled.
-        budget: what the network may cost.
+        name: of the device, and of its network's folder.
+        device: a profiled device.
+        budget: limits for the network.
         export: formats.
         accuracy: least test accuracy, a fraction; None for any.
-        metric: of `accuracy`, and what networks are chosen by; None for the run's, and test top-1 or mAP.
-        tested: the format whose test accuracy counts: an int8 file where the device is to run that.
+        metric: of `accuracy`, and for choosing networks; None for the run's metric, and test top-1 or mAP.
+        tested: the format whose test accuracy counts: an int8 file if the device runs int8.
     """
 
     name: str
@@ -47,31 +47,30 @@ class FleetDevice:
     budget: Budget
     export: tuple[str, ...] = ("onnx",)
     accuracy: float | None = None
-    metric: str | None = field(default=None, repr=False)  # of both, `_key` tells where they are given
+    metric: str | None = field(default=None, repr=False)  # not in repr: `_key` adds both if given
     tested: str = field(default=OWN, repr=False)
 
     def test(self, found: Specialised) -> tuple[str, float]:
         """Name and value of the test accuracy that counts."""
-        tested = found.tests.get(self.tested, found.test)  # what was left out has none
+        tested = found.tests.get(self.tested, found.test)  # formats left out have none
         return tested.told if self.metric is None else (METRICS[self.metric], tested.score(self.metric))
 
 
 @dataclass(frozen=True)
 class FleetRow:
-    """What came of one device.
+    """The result for one device.
 
     Args:
         folder: of its network; None if it has none.
-        missed: why the device is not served, in one line; None if it is.
-        test: top-1, mAP where an image may have several labels, or the device's metric, on `images` test images; None without a
-            network.
-        latency_ms: of the network there.
-        before: `test` of the last time, and its latency; None where there was none, or of another device, metric or precision.
-        metric: of `test`, in words; without a network, of `before`, as the three that follow.
+        missed: one line on why the device has no suitable network; None if it has one.
+        test: top-1, mAP for multi-label images, or the device's metric, on `images` test images; None without a network.
+        latency_ms: of the network on the device.
+        before: `test` and latency of the last time; None if there was none, or with another device, metric or precision.
+        metric: name of the metric of `test`; without a network, this and the next three fields are those of `before`.
         precision: of the file that `test` was measured through.
-        device: "" in files of before that was written down, as the limits.
-        limits: in words.
-        before_limits: of `before`, where they were others.
+        device: "" in older files, which do not record it; `limits` likewise.
+        limits: as text.
+        before_limits: limits of `before`, if they were different.
     """
 
     name: str
@@ -89,13 +88,13 @@ class FleetRow:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the test accuracy; None of other metrics than top-1."""
+        """95 % interval of the test accuracy; None for metrics other than top-1."""
         return None if self.test is None or self.metric != METRICS["top1"] else wilson(self.test, self.images)
 
 
 @dataclass(frozen=True)
 class _Served:
-    """A row, and the key of all that it depends on."""
+    """A row, and the key of everything it depends on."""
 
     key: str
     row: FleetRow
@@ -103,23 +102,23 @@ class _Served:
 
 @dataclass(frozen=True)
 class _Fleet:
-    """What fleet.json holds, by the devices' names."""
+    """The content of fleet.json, by device name."""
 
     devices: dict[str, _Served]
 
 
 def read_fleet(path: Path) -> list[FleetDevice]:
-    """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `precision`,
+    """Read a fleet file: `devices`, a list with `name`, `device` (default: cpu), limits as on the command line, `precision`,
     `export`, `metric` and the least `accuracy`.
 
     Raises:
-        FileError: it cannot be read, or something in it is not what a fleet needs; the line names it.
+        FileError: it cannot be read, or an entry is invalid; the message names it.
     """
     import yaml
 
     try:
         data = yaml.safe_load(read_text(path, MOST_BYTES))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # as of a date that there is not
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as an invalid date
         raise FileError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from None
     entries = data.get("devices") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -164,10 +163,10 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
 
 
 def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
-    """Device, formats and the format that is tested, for the precision that an entry asks for.
+    """Device, formats and tested format for the precision that an entry requests.
 
     Raises:
-        OnceForAllError: an unknown device or precision, or one that the device or the formats do not have.
+        OnceForAllError: device or precision are unknown, or the device or the formats do not support the precision.
     """
     text, precision = str(entry.get("device", "cpu")), entry.get("precision")
     device, plain = Device.parse(text), formats or ("onnx",)
@@ -192,7 +191,7 @@ def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str,
 
 
 def _share(value: Any) -> float:
-    """0.9 or "90 %" as 0.9."""
+    """Parse a share: 0.9 or "90 %" as 0.9."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -204,19 +203,19 @@ def _share(value: Any) -> float:
 
 
 def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice], *, progress: Progress = QUIET) -> list[FleetRow]:
-    """Find, export and prove a network for each device; one that cannot be served does not keep the others from being.
+    """Find, export and verify a network for each device; failures for one device do not affect the others.
 
-    The table is written to fleet.json of the run after each device. Devices whose network is there, of the same weights, images
-    and limits, are taken from it.
+    The table is saved in the run's fleet.json after each device. Devices that already have a network with the same weights, images
+    and limits keep it.
 
     Args:
-        options: of all networks: the run directory, and so on.
+        options: for all networks: the run directory, and so on.
         members: the devices.
         progress: see `Progress`; its `result` gets each row as it comes.
 
     Raises:
-        DataError: a metric that the run's task does not have.
-        StoppedError: on request.
+        DataError: the run's task does not have a requested metric.
+        StoppedError: stopped on request.
     """
     run = Run.open(options.folder, options.data)
     for member in members:
@@ -237,7 +236,7 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
             own = replace(options, budgets=[member.budget], **given)
             row = _served(own, member, None if old is None else old.row, progress)
         rows.append(row)
-        records[member.name] = _Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
+        records[member.name] = _Served(_key(run, member, options), row)  # the search may have added a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
         progress.result(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
@@ -270,7 +269,7 @@ def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | No
 
 
 def _missed(member: FleetDevice, found: Specialised) -> str | None:
-    """Why a network that was made does not serve its device."""
+    """Why a network does not meet its device's requirements; None if it does."""
     if missing := [name for name in member.export if name in found.left_out]:
         return f"{missing[0]}: {found.left_out[missing[0]]}"
     metric, value = member.test(found)
@@ -280,8 +279,8 @@ def _missed(member: FleetDevice, found: Specialised) -> str | None:
 
 
 def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
-    """A key of all that a device's network depends on."""
-    own = ("folder", "data", "budgets", "device", "export", "name", "metric")  # which the member says, or that do not matter
+    """A key of everything a device's network depends on."""
+    own = ("folder", "data", "budgets", "device", "export", "name", "metric")  # given by the member, or irrelevant
     others = {name: value for name, value in vars(options).items() if name not in own}
     files = [
         run.folder / "latency" / str(Device.parse(member.device)) / "table.json",
@@ -290,10 +289,10 @@ def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
     known = [sha256(path) for path in files if path.exists()]
     known += [text for text in (member.metric, member.tested) if text not in (None, OWN)]
     text = repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())])
-    return text_sha256(text.replace("FleetDevice(", "Member(", 1))[:16]  # its name when files were first written
+    return text_sha256(text.replace("FleetDevice(", "Member(", 1))[:16]  # the class's former name, so that older files stay valid
 
 
 def _stored(path: Path) -> dict[str, _Served]:
-    """What the last time left."""
+    """The stored results of the last time."""
     again = "move it away, and all networks are made again"
     return read_record(path, _Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

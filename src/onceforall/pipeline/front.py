@@ -1,4 +1,4 @@
-"""`ofa search --front`: networks along the whole trade-off between accuracy and latency, predicted and measured."""
+"""`ofa search --front`: networks along the whole trade-off of accuracy and latency, predicted and measured."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,22 +30,22 @@ def front(
     data: str | None = None,
     progress: Progress = QUIET,
 ) -> list[Candidate]:
-    """Networks from the fastest to the most accurate, on a run with a profile and a predictor.
+    """Find networks from the fastest to the most accurate in a run with a profile and a predictor.
 
     Args:
-        folder: the run directory; front.json there gets the result.
-        points: networks to measure, at equal steps of the logarithm of the predicted latency.
-        budget: limits that all of them keep, latency as predicted.
-        device: that was profiled; if it was not, MACs stand in for latency in the search.
+        folder: the run directory; the result is saved there as front.json.
+        points: networks to measure, evenly spaced in the logarithm of the predicted latency.
+        budget: limits for all of them, latency as predicted.
+        device: a profiled device; if it was not profiled, the search uses MACs in place of latency.
         caution: as for `search`.
         seed: of the search.
-        data: where the images are now, if they have moved since; None for where the run says.
+        data: where the images are now, if they have moved; None for the place in run.json.
 
     Returns:
-        The networks by measured latency; `stands` tells of each whether another one is as accurate and as fast, or better.
+        The networks by measured latency; `stands` is False where another one is at least as accurate and as fast.
 
     Raises:
-        InfeasibleError: nothing in the space keeps the budget.
+        InfeasibleError: no network in the space keeps the budget.
     """
     if points < 2:
         raise DataError(f"--front {points}: a front needs at least 2 networks")

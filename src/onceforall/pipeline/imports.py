@@ -1,6 +1,6 @@
-"""`ofa import`: from weights that were trained elsewhere to a run directory, without training.
+"""`ofa import`: turn weights that were trained elsewhere into a run directory, without training.
 
-They are those of the Once-for-All authors (`import_original`), or of a network that someone brings (`import_own`).
+The weights are the Once-for-All authors' (`import_original`) or those of a network of your own (`import_own`).
 """
 
 import json
@@ -29,19 +29,19 @@ from .training.own import bring_own, require_logits
 
 Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
-LEFTOVERS = frozenset({".lock", "problems.jsonl", "images.parquet", "supernet.safetensors"})  # of an import that was interrupted
-CLASSES_OF_PREDICTOR = 1000  # ImageNet's, whose accuracy the original's predictors tell
+LEFTOVERS = frozenset({".lock", "problems.jsonl", "images.parquet", "supernet.safetensors"})  # of an interrupted import
+CLASSES_OF_PREDICTOR = 1000  # ImageNet's: the original's predictors predict accuracy on them
 
 
 @takes(ImportOptions)
 def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
-    """Make a run directory of the original's weights, on which the other commands work as after a training.
+    """Turn the Once-for-All authors' weights into a run directory, which the other commands use like a trained one.
 
     Args:
-        options: see `ImportOptions`; in its place, its fields by their names. `weights` and `space` are for `import_own`.
+        options: see `ImportOptions`, or its fields as keyword arguments. `weights` and `space` are for `import_own`.
 
     Raises:
-        OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
+        OnceForAllError: with one line on what is wrong and what to do; `out` is then not a run directory.
     """
     _check(options, own=False)
     path, out, name = Path(options.network), Path(options.out), options.name
@@ -54,20 +54,20 @@ def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Ru
     progress.note(f"weights: {name}, {supernet.num_classes:,} classes")
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
-        text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
+        text = f"the predictor predicts accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
         progress.note(text)
     return _made(options, supernet, imported, published=published, progress=progress)
 
 
 @takes(ImportOptions)
 def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
-    """Make a run directory of a trained network of one's own: the largest sub-network is that network.
+    """Turn a trained network of your own into a run directory; it becomes the largest sub-network.
 
     Args:
-        options: see `ImportOptions`; in its place, its fields by their names. `name` and `predictor` are for `import_original`.
+        options: see `ImportOptions`, or its fields as keyword arguments. `name` and `predictor` are for `import_original`.
 
     Raises:
-        OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
+        OnceForAllError: with one line on what is wrong and what to do; `out` is then not a run directory.
     """
     source = str(options.network)
     _check(options, own=True)
@@ -78,7 +78,7 @@ def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
     found = own.brought.weights
     if found.random:
         raise ModelError(
-            f"{own.brought.source} has random weights, and importing trains nothing: give those of a file, or leave "
+            f"{own.brought.source} has random weights, and importing does not train: give a file with trained weights, or leave "
             f"--weights {RANDOM} out; to train it, {ofa('train', options.data or 'DATA', '--from', source, '--out', 'NEW')}"
         )
     if own.brought.unfilled:
@@ -94,7 +94,7 @@ def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
 
 
 def _check(options: ImportOptions, *, own: bool) -> None:
-    """Raises an error if options do not go together, or `out` is taken."""
+    """Raise an error if options contradict each other or `out` is taken."""
     for option, given, wanted in (
         ("weights", options.weights, True),
         ("space", options.space, True),
@@ -110,7 +110,7 @@ def _check(options: ImportOptions, *, own: bool) -> None:
             )
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
-        raise DataError(f"--task multilabel: imported weights are taken to tell one class an image: {again}")
+        raise DataError(f"--task multilabel: imported weights are taken to predict one class per image: {again}")
     for name in ("limit", "max_pixels", "range", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
@@ -130,7 +130,7 @@ def _made(
     preprocessing: Preprocessing = PREPROCESSING,
     progress: Progress,
 ) -> Run:
-    """The run directory. run.json is written last, so that what has it is whole."""
+    """Write the run directory. run.json is written last, so a directory that has it is complete."""
     mean, std = (channel_values(name, getattr(options, name), supernet.space.channels) for name in ("mean", "std"))
     preprocessing = replace(preprocessing, mean=mean or preprocessing.mean, std=std or preprocessing.std)
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
@@ -164,20 +164,20 @@ def _made(
         run.save_supernet(supernet)
         place = out / "accuracy" / PREDICTOR
         with reading_or_writing(place):
-            place.unlink(missing_ok=True)  # of an import that was interrupted
+            place.unlink(missing_ok=True)  # of an interrupted import
         if published is not None:
             make_folder(place.parent)
             replace(published, weights_hash=run.weights_hash()).save(place)
         run.save_listing(splits.files if splits else ())
         run.save_info(splits.problems if splits else ())
         with reading_or_writing(out):
-            for torn in out.rglob(".*.tmp"):  # of an import that was killed
+            for torn in out.rglob(".*.tmp"):  # of a killed import
                 torn.unlink()
     return run
 
 
 def _require_free(out: Path) -> None:
-    """Raises a `FileError` unless there is nothing, or what an import leaves that was interrupted before run.json."""
+    """Raise a `FileError` unless `out` is empty or holds only what an import leaves that was interrupted before run.json."""
     accuracy = out / "accuracy"
     with reading_or_writing(accuracy):
         ours = all(path.name == PREDICTOR or path.suffix == ".tmp" for path in accuracy.glob("*"))
@@ -187,6 +187,6 @@ def _require_free(out: Path) -> None:
 def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path: str) -> None:
     if len(names) != supernet.num_classes:
         raise DataError(
-            f"{data} has {len(names):,} classes, the weights in {path} tell {supernet.num_classes:,} apart: give images of those, "
+            f"{data} has {len(names):,} classes, the weights in {path} have {supernet.num_classes:,}: give images of those, "
             f"in their order; for others import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
         )

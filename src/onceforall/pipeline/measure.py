@@ -1,4 +1,4 @@
-"""`ofa measure`: the latency of any ONNX file on a device, the memory it takes, and its energy where that is counted."""
+"""`ofa measure`: latency and memory of any ONNX file on a device, and its energy where the processor counts it."""
 
 import tempfile
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Measurement:
     Args:
         latency: of one call.
         file_bytes: of the model file.
-        peak_memory_bytes: that loading and running it adds to a process with the runtime; None on another machine.
-        energy_mj: millijoules of a call; None where the processor counts none, this user may not read them, or on another machine.
+        peak_memory_bytes: added by loading and running it to a process with the runtime; None on another machine.
+        energy_mj: millijoules per call; None where the processor counts none, this user may not read them, or on another machine.
     """
 
     latency: Timing
@@ -34,15 +34,15 @@ class Measurement:
 
 @takes(MeasureOptions)
 def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
-    """Time one call of a model with random input, and see what else it takes.
+    """Measure latency, memory and energy of a model with random input.
 
     Args:
-        rounds: bursts of calls, at least; see `onceforall.latency.time_calls`.
+        rounds: least number of bursts of calls; see `onceforall.latency.time_calls`.
 
     Raises:
-        FileError: no such file.
-        DeviceError: no model that can be measured, another runtime, or a machine that is too noisy.
-        MissingExtraError: a package is not installed.
+        FileError: there is no such file.
+        DeviceError: the model or the runtime cannot be measured, or the machine is too noisy.
+        MissingExtraError: a required package is not installed.
     """
     chosen = Device.parse(options.device)
     if chosen.imported:

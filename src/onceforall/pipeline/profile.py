@@ -1,4 +1,4 @@
-"""`ofa profile`: measure a device, to know the latency of every network of a run's space on it."""
+"""`ofa profile`: measure a device, to estimate the latency of every network in a run's space on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,13 +24,13 @@ CLASSES = 1000  # of a space without a run: ImageNet's
 
 @takes(ProfileOptions)
 def profile(options: ProfileOptions, *, progress: Progress = QUIET) -> LatencyTable:
-    """Measure a device and leave its latency table in the run directory, or in `out`. Needs no trained weights.
+    """Measure a device and save its latency table in the run directory, or in `out`. Needs no trained weights.
 
     Args:
-        progress: its `count` gets measurements done, measurements needed, and what is measured with about how long it takes.
+        progress: its `count` gets measurements done, measurements needed, and what is being measured with the estimated time.
 
     Returns:
-        The table; `table.errors` compares it with networks that were not used to make it.
+        The table; `table.errors` compares it with measured networks that it was not fitted to.
     """
     space, num_classes = _networks(options.networks, options.classes)
     chosen = Device.parse(options.device)
@@ -62,13 +62,13 @@ def kit(
     seed: int = 0,
     progress: Progress = QUIET,
 ) -> int:
-    """Write the models that have to be timed on a device that this program cannot reach; `imported` reads the times.
+    """Write the models to time on a device that this program cannot reach; `imported` reads the times.
 
     Args:
-        source: the run directory, or a space without one.
-        target: folder to make: ONNX files with made-up weights, manifest.json, and results.csv to fill in.
-        quick: fewer models.
-        progress: its `count` gets files written, files in all and what is written.
+        source: a run directory, or a space.
+        target: folder to create: ONNX files with made-up weights, manifest.json, and results.csv to fill in.
+        quick: write fewer models.
+        progress: its `count` gets files written, the total, and what is being written.
 
     Returns:
         The number of models.
@@ -80,10 +80,10 @@ def kit(
 def imported(
     source: Path | Space, results: Path, device: str, *, out: Path | None = None, classes: int | None = None
 ) -> LatencyTable:
-    """Leave the latency table of a device in the run directory, or in `out`, from the times of a kit's models.
+    """Make a device's latency table from the times of a kit's models, saved in the run directory or in `out`.
 
     Args:
-        source: the run directory, or a space without one.
+        source: a run directory, or a space.
         results: the kit's results.csv, filled in.
         device: "imported@NAME", as for the other commands.
     """
@@ -98,15 +98,15 @@ def imported(
 
 
 def profiled(run: Run, device: str) -> bool:
-    """Whether there is a latency table of the device."""
+    """Whether the run has a latency table for the device."""
     return (run.folder / "latency" / str(Device.parse(device)) / "table.json").exists()
 
 
 def latency_tables(run: Run) -> dict[Path, LatencyTable]:
-    """All tables of the run by their folder, in the order of the runtimes, also those of other processors and versions.
+    """All latency tables of the run by folder, in the order of the runtimes, including those of other processors and versions.
 
     Raises:
-        FileError: one is damaged.
+        FileError: a table is damaged.
     """
     files = sorted((run.folder / "latency").glob("*/table.json"))
     tables = {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
@@ -115,10 +115,10 @@ def latency_tables(run: Run) -> dict[Path, LatencyTable]:
 
 
 def latency_table(run: Run, device: str) -> LatencyTable:
-    """The table that `profile` made.
+    """The latency table that `profile` made.
 
     Raises:
-        FileError: the device was not profiled yet.
+        FileError: the device has not been profiled yet.
         DeviceError: it was profiled on another processor or with another version of the runtime.
     """
     chosen = Device.parse(device)
@@ -141,7 +141,7 @@ def latency_table(run: Run, device: str) -> LatencyTable:
 
 
 def _networks(source: Path | Space, classes: int | None) -> tuple[Space, int]:
-    """A space and the outputs of its networks' classifiers."""
+    """A space and its networks' number of classes."""
     if isinstance(source, Space):
         if classes is not None and classes < 1:
             raise DeviceError(f"--classes {classes}: give at least 1")
@@ -153,7 +153,7 @@ def _networks(source: Path | Space, classes: int | None) -> tuple[Space, int]:
 
 
 def _place(source: Path | Space, out: Path | None, device: Device) -> Path:
-    """Where a table goes."""
+    """The folder of a latency table."""
     if out is not None:
         return Path(out)
     if isinstance(source, Space):
@@ -163,7 +163,7 @@ def _place(source: Path | Space, out: Path | None, device: Device) -> Path:
 
 @contextmanager
 def _own(place: Path) -> Iterator[Path]:
-    """A folder, made and locked. If nothing comes of it, what was made is gone again."""
+    """Create and lock a folder; if nothing was measured in it, whatever was created is deleted again."""
     made = [folder for folder in (place, *place.parents) if not folder.exists()]
     with locked(make_folder(place)):
         try:

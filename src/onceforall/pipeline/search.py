@@ -34,16 +34,16 @@ from .run_directory.run import CALIBRATION_IMAGES, Run
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
-PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the one that is taken is timed again
+PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the chosen one is timed again
 KNOWN = 2  # networks besides the finalists, see `Searcher._better_known`
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
 FINALIST_IMAGES = 500  # held-out images for finalists of `ofa specialise`, which differ by less than chance: docs/results/export.md
-FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
+FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md: more change little
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finalist: predicted and measured. Accuracy is top-1 on held-out images; `predicted_std` is the predictor's error bar."""
+    """A finalist, predicted and measured. Accuracy is top-1 on held-out images; `predicted_std` is the predictor's error bar."""
 
     arch: Arch
     predicted_top1: float
@@ -51,30 +51,30 @@ class Candidate:
     predicted_ms: float | None
     accuracy: AccuracyRow
     timing: Timing
-    noise: float = 0.0  # standard deviation of a measurement between networks, where it is known; less than the binomial one
-    offset: float = 0.0  # by how much the images that were measured on are easier for all networks, where they are few
-    stands: bool = True  # in a front: no other one is as accurate and as fast, or better
+    noise: float = 0.0  # standard deviation of a measurement between networks, if known; less than the binomial one
+    offset: float = 0.0  # how much easier the measured images are than all of them, where only a few are measured
+    stands: bool = True  # in a front: no other network is at least as accurate and as fast
 
     @property
     def expected_top1(self) -> float:
-        """Prediction and measurement, weighed by their variances. The luckiest measurement alone would promise too much."""
+        """Mean of prediction and measurement, weighted by their variances: the luckiest measurement alone promises too much."""
         top1 = self.accuracy.value
         weight = _weight(self.predicted_std, self.noise**2 or _chance(top1, self.accuracy.images))
         return float(weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1)
 
 
 def _chance(top1: Any, images: Any) -> Any:
-    """Variance of shares counted on `images` images."""
+    """Binomial variance of a share counted on `images` images."""
     return np.maximum(top1 * (1 - top1), 1 / images) / images
 
 
 def _weight(predicted_std: Any, chance: Any) -> Any:
-    """The weight of measurements with this variance against predictions with this error."""
+    """Weight of a measurement with variance `chance` against a prediction with standard error `predicted_std`."""
     return predicted_std**2 / (predicted_std**2 + chance)
 
 
 def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Genes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which keep all limits as estimated, as the search sees them, which allows for rounding."""
+    """Which networks keep all limits by their estimates, with the search's tolerance for rounding."""
     keeps = np.ones(len(archs), bool)
     for estimate, most in limits.values():
         keeps &= estimate(archs) <= most * (1 + 1e-9)
@@ -83,29 +83,29 @@ def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Gene
 
 @takes(SearchOptions)
 def search(options: SearchOptions, *, progress: Progress = QUIET) -> list[Candidate]:
-    """The finalists of one search on a run with a profile and a predictor, measured, the choice first.
+    """Search a run that has a profile and a predictor, and measure the finalists.
 
     Returns:
-        Finalists that keep the budget as measured, by `expected_top1`, best first; also appended to searches.jsonl.
+        Finalists that keep the budget when measured, by `expected_top1`, best first; also appended to searches.jsonl.
 
     Raises:
-        InfeasibleError: nothing in the space keeps the budget.
+        InfeasibleError: no network in the space keeps the budget.
     """
     run, budget = Run.open(options.folder, options.data), options.budget
-    assert isinstance(budget, Budget)  # several are for the command line
+    assert isinstance(budget, Budget)  # only the command line takes several
     run.require_images()
     searcher = Searcher(run, options.device, [budget], caution=options.caution, progress=progress)
     return searcher.find(budget, finalists=options.finalists, seed=options.seed, progress=progress)
 
 
 class Searcher:
-    """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next.
+    """Searches one run and device for several budgets in turn; networks measured for one budget are candidates for the next.
 
     Args:
-        run: with a predictor, and for latency limits a profile.
-        device: that was profiled.
-        budgets: that will be asked for.
-        images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
+        run: has a predictor and, for latency limits, a profile.
+        device: a profiled device.
+        budgets: the budgets to come.
+        images: at most this many evenly drawn held-out images for a finalist's accuracy, with BatchNorm statistics of
             `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
     """
 
@@ -137,10 +137,10 @@ class Searcher:
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
         self.accuracies: dict[Arch, AccuracyRow] = {}
-        self.statistics: dict[Arch, Statistics] = {}  # that they were measured with, to continue from
+        self.statistics: dict[Arch, Statistics] = {}  # used for `accuracies`, to continue from
 
     def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
-        """The same for another device; accuracies that were measured for one are not measured again for the other."""
+        """A searcher for another device, which shares the accuracies measured so far."""
         other = copy.copy(self)
         other._turn_to(device, budgets)
         return other
@@ -162,7 +162,7 @@ class Searcher:
 
     @property
     def score(self) -> Callable[[Genes], Floats]:
-        """What searches maximise: the prediction less its error, `caution` times."""
+        """What searches maximize: prediction - caution * predicted standard error."""
         return self._cautious if self.caution else self.predictor.score
 
     def _cautious(self, genes: Genes) -> Floats:
@@ -182,7 +182,7 @@ class Searcher:
             except InfeasibleError:
                 if not fastest:
                     raise
-                break  # the limit was tightened beyond what the space can do
+                break  # no network keeps the tightened limit
             by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
             progress.say(f"measuring the best {min(finalists, found.evaluations):,} of {found.evaluations:,} scored{proof}")
@@ -218,17 +218,17 @@ class Searcher:
         chance = _chance(top1, images)
         weight = _weight(std, chance)
         expected = mean + weight * (top1 - mean)
-        cautious = expected - self.caution * np.sqrt(weight * chance)  # the error that is left when both are known
+        cautious = expected - self.caution * np.sqrt(weight * chance)  # standard error of the weighted mean
         better = np.flatnonzero(keeps & (cautious > np.max(self.score(self.run.space.genes(finalists)))))
         return [rows[i].arch for i in better[np.argsort(-expected[better], kind="stable")][:KNOWN]]
 
     @cached_property
     def _rows(self) -> list[AccuracyRow]:
-        """What was measured for the predictor, with the present weights."""
+        """Accuracies measured for the predictor with the current weights."""
         return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
-        """The architectures that keep the budget, latency as measured last."""
+        """The architectures that keep the budget by their latest measured latency."""
         others = {name: limit for name, limit in limits.items() if name != "latency_ms"}
         keeps = _keeps(others, archs) & [self.timings[arch].ms <= (budget.latency_ms or math.inf) for arch in archs]
         return [arch for arch, keep in zip(archs, keeps, strict=True) if keep]
@@ -245,7 +245,7 @@ class Searcher:
         return self._candidates(self.times(archs))
 
     def _candidates(self, timings: Mapping[Arch, Timing]) -> list[Candidate]:
-        """Accuracies are measured where they are not known; what networks begin with alike is computed once."""
+        """Measure the accuracies that are not known yet; a prefix that networks share is computed once."""
         archs = list(timings)
         if new := [arch for arch in archs if arch not in self.accuracies]:
             held_out = self.splits.held_out.sample(self.images)
@@ -277,7 +277,7 @@ class Searcher:
         return self.times([arch])[arch]
 
     def _estimated(self, ms: float) -> Timing:
-        """In place of a time where nothing can be measured: the estimate, and how far off nine tenths of the estimates are."""
+        """The estimate, with the 90 % quantile of its relative errors, where no time can be measured."""
         assert self.table is not None  # imported devices have one
         errors = self.table.errors
         off = float(np.quantile(np.abs(np.array(errors.predicted) / np.array(errors.measured) - 1), 0.9))
@@ -285,7 +285,7 @@ class Searcher:
 
     @property
     def hardware(self) -> str:
-        """The processor and the runtime, in words."""
+        """Processor and runtime as text."""
         if self.table is not None:
             return self.table.hardware
         here = available(self.device.runtime)
@@ -293,7 +293,7 @@ class Searcher:
 
     @property
     def anchor(self) -> tuple[Plan, float] | None:
-        """What makes times compare with the table's estimates."""
+        """The network whose time makes measurements comparable with the table's estimates."""
         return None if self.table is None else self.table.anchor
 
     def _note(self, budget: Budget, c: Candidate) -> None:

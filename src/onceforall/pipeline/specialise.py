@@ -1,4 +1,4 @@
-"""`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
+"""`ofa specialise`: the best network for each budget, exported, verified and measured through the exported file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -37,20 +37,20 @@ Event = dict[str, Any]
 
 @takes(SpecialiseOptions)
 def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> list[Specialised]:
-    """Find, export and prove one network for each device and budget.
+    """Find, export and verify one network for each device and budget.
 
-    Devices with a latency limit that were not profiled are profiled first, and where there is no predictor, accuracies are measured
-    and one is fitted; `progress` says so, and how long it takes.
+    First, devices with a latency limit are profiled if they have not been, and without a predictor, accuracies are measured
+    and one is fitted; `progress` reports this and how long it takes.
 
     Args:
         progress: see `Progress`; its `result` gets each network as soon as it is in its folder.
 
     Raises:
-        InfeasibleError: nothing in the space keeps a budget.
-        DeviceError: a network takes longer than its budget when timed once more, because the machine is noisy.
-        VerificationError: an exported file does not compute what the network computes, or the held-out images are too few to tell
-            whether int8 loses too much.
-        HubError: the Hugging Face Hub does not take a network; all are in their folders.
+        InfeasibleError: no network in the space keeps a budget.
+        DeviceError: timed once more, a network exceeds its budget because the machine is noisy.
+        VerificationError: an exported file computes something else than the network, or there are too few held-out images to
+            decide whether int8 loses too much.
+        HubError: the Hugging Face Hub rejects a network; all are in their folders.
     """
     run, options = _checked(options)
     targets = _targets(run, options)
@@ -65,7 +65,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
         with tuning.at_work() if tuning else nullcontext():
             chosen, timing = tuning.choose(job.choose) if tuning else job.choose()
             ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
-            progress.say(f"exporting and proving {job.target.name}")
+            progress.say(f"exporting and verifying {job.target.name}")
             results.append(job.take_home(chosen, timing, ready, tuned))
             if tuning:
                 tuning.forget()
@@ -77,7 +77,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
 
 
 def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
-    """The run, and the options with those of ONNX files filled in. Whatever cannot work is refused before anything is measured."""
+    """The run, and the options with the ONNX options filled in. Whatever cannot work is rejected before anything is measured."""
     if unknown := [name for name in options.export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     if not 0 <= options.max_drop <= 100:
@@ -102,7 +102,7 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     """A folder for each device and budget, in the order of `_jobs`.
 
     Raises:
-        FileError: two would have the same one, or something else is there.
+        FileError: two networks would share a folder, or something else is there.
     """
     devices = [Device.parse(device) for device in options.devices]
     place = writable(Path(options.out) if options.out else run.folder / "specialised")
@@ -110,7 +110,7 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     names = [options.name or name_in(place, unfinished, device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
-            f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
+            f"two devices and budgets are so similar that their networks would share a folder, {max(names, key=names.count)}"
         )
     for name in names:
         room_for_export(place / name)
@@ -129,7 +129,7 @@ def _jobs(run: Run, options: SpecialiseOptions, targets: Sequence[Path], progres
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One network: for the searcher's device and a budget, into a folder."""
+    """One network to make, for the searcher's device and one budget."""
 
     searcher: Searcher
     budget: Budget
@@ -148,12 +148,12 @@ class _Job:
         return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, progress=self.progress)
 
     def take_home(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
-        """Write and prove the network's files, measure through them, and write card and record.
+        """Write and verify the network's files, measure through them, and write card and record.
 
         Args:
-            timing: its latency when it was chosen.
-            ready: itself, fine-tuned if it was.
-            tuned: what fine-tuning did.
+            timing: the latency measured when it was chosen.
+            ready: the network, after fine-tuning if there was any.
+            tuned: the result of fine-tuning.
         """
         searcher, options, arch = self.searcher, self.options, chosen.arch
         run, splits = searcher.run, searcher.splits
@@ -233,22 +233,22 @@ class _Job:
 
 
 def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequence[str] | None) -> None:
-    """Do nothing if what was asked of ONNX files and readers means something for these formats.
+    """Check that options for ONNX files and readers apply to these formats.
 
     Raises:
-        VerificationError: it would be dropped, or there is no such reader.
+        VerificationError: an option would be ignored, or there is no such reader.
         MissingExtraError: see `readers_of`.
     """
     formats, given = [FORMATS[name] for name in export], ",".join(export)
     if onnx is not None and not any(format.from_onnx for format in formats):
-        raise VerificationError(f"options of ONNX files, but --export {given} makes none: add onnx, or leave them out")
+        raise VerificationError(f"options for ONNX files, but --export {given} makes none: add onnx, or leave them out")
     if any(format.is_onnx for format in formats):
         if readers is not None:
             readers_of(readers)
         return
     if onnx is not None and onnx.opset != OPSET:
         raise VerificationError(
-            f"--opset {onnx.opset} is of ONNX files, but --export {given} makes none: add onnx, or leave it out"
+            f"--opset {onnx.opset} is for ONNX files, but --export {given} makes none: add onnx, or leave it out"
         )
     if readers:
         raise VerificationError(f"--readers {','.join(readers)} read ONNX files, but --export {given} makes none: add onnx")
@@ -259,26 +259,26 @@ def _in_openvino(device: Device) -> bool:
 
 
 def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
-    """Why files have no latency, or another than the search went by."""
+    """Notes on files without a latency, or with another one than the search used."""
     if device.imported:
         return []
     notes, here = [], [FORMATS[row.format] for row in through.rows]
     own = [format for format in here if format.runtime.name == device.runtime]
     if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
         notes.append(
-            f"Latency was measured with {device.batch} images a call, as --device says. Not timed, since made for another number: "
-            f"{', '.join(in_another)}."
+            f"Latency was measured with {device.batch} images per call, as in --device. Not timed, since they have another batch "
+            f"size: {', '.join(in_another)}."
         )
     if through.timing is None and own:
-        notes.append("The latency at the top is that of the same network, measured before the export.")
+        notes.append("The latency at the top is for the same network, measured before the export.")
     elif through.timing is None:
         notes.append(
-            f"No file of this folder runs in {device.runtime}: the latency at the top is the network's, measured there before the "
-            "export."
+            f"No file in this folder runs in {device.runtime}: the latency at the top is for the network, measured there before "
+            "the export."
         )
     elif device.runtime == "openvino" and not own and onnx.opset < HARD_SWISH:
         notes.append(
-            f"The search went by networks of opset {HARD_SWISH}, in which OpenVINO runs h-swish faster than in opset {onnx.opset} "
-            f"of model.onnx: --opset {HARD_SWISH} or --export openvino gives such a file."
+            f"The search used latencies of opset {HARD_SWISH}, in which OpenVINO runs h-swish faster than in opset {onnx.opset} "
+            f"of model.onnx: --opset {HARD_SWISH} or --export openvino makes such a file."
         )
     return notes

@@ -1,4 +1,4 @@
-"""`ofa status`: what a run directory holds, what is missing, out of date or damaged, and the commands that come next."""
+"""`ofa status`: what a run directory holds, what is missing, outdated or damaged, and which commands come next."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -33,13 +33,13 @@ class RunPart:
     """One thing that a run directory holds or could hold.
 
     Args:
-        name: what it is: "run", "images" (if they are gone or others), "training", "weights", "evaluations", "profile",
+        name: what it is: "run", "images" (if they are gone or changed), "training", "weights", "evaluations", "profile",
             "accuracy data", "predictor", "searches", "network", "bundle", "comparison" or "report".
-        state: "stale" is made from what has changed since; "damaged" cannot be read.
-        text: for people, one line.
-        command: that makes, mends or resumes it; None where there is nothing to do.
-        device: of a profile, as `--device` takes it.
-        facts: what the text says in numbers, for machines: top-1 and errors as fractions, times in the unit of their name.
+        state: "stale" was made from something that has changed since; "damaged" cannot be read.
+        text: one line for people.
+        command: makes, repairs or resumes it; None where there is nothing to do.
+        device: the device of a profile, as `--device` takes it.
+        facts: the numbers in the text, for machines: top-1 and errors as fractions, times in the unit of their name.
     """
 
     name: str
@@ -52,7 +52,7 @@ class RunPart:
 
 @dataclass(frozen=True)
 class Status:
-    """A run directory: its parts in the order of use, and the commands that can be given next, the most useful first."""
+    """A run directory: its parts in the order of use, and the possible next commands, most useful first."""
 
     folder: Path
     parts: tuple[RunPart, ...]
@@ -60,10 +60,10 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """Tell what is in a run directory, without changing anything. What is damaged becomes a part that says so.
+    """Report what a run directory holds, without changing anything. Damaged files become parts in the state "damaged".
 
     Raises:
-        FileError: there is no such folder, or nothing of a run in it.
+        FileError: there is no such folder, or it holds nothing of a run.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -73,7 +73,7 @@ def status(folder: Path) -> Status:
     if "run.json" not in names:
         if not names & {"schedule.json", "supernet.safetensors"}:
             raise FileError(not_a_run(folder))
-        text = "stopped before run.json was written: give the ofa train or ofa import that made it again"
+        text = "stopped before run.json was written: run the same ofa train or ofa import command again"
         return Status(folder, (RunPart("run", "unfinished", text),), ())
     try:
         run = Run.open(folder)
@@ -136,9 +136,9 @@ class _Bundled:  # bundle.json
 
 
 def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
-    """The commands that can be given now; with a profile and a predictor, a latency from the middle of what the device can do."""
+    """The commands that can be run now; a suggested latency limit is from the middle of the device's range."""
     ready = any(part.name in ("training", "weights") and part.state == "done" for part in parts)
-    gone = any(part.name == "images" and part.state != "stale" for part in parts)  # stale ones may be the same images yet
+    gone = any(part.name == "images" and part.state != "stale" for part in parts)  # stale ones may still be the same images
     usable = ready and run.info.data is not None and not gone
     busy_now = any(part.name == "training" and part.state == "going on" for part in parts)  # a profile needs a quiet machine
     always = {"images", "training", "report"} | (set() if busy_now else {"profile"})
@@ -171,7 +171,7 @@ def _run(run: Run) -> Iterator[RunPart]:
     )
     counts = [
         *([f"{left_out:,} images and files left out"] if left_out else []),
-        *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
+        *([f"{plural(doubtful, 'image')} with a doubtful label"] if doubtful else []),
         *([f"{plural(alike, 'image')} nearly the same as a training image"] if alike else []),
     ]
     problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
@@ -183,28 +183,28 @@ def _run(run: Run) -> Iterator[RunPart]:
 
 
 def _images(run: Run) -> Iterator[RunPart]:
-    """Only where they are gone or others, or that cannot be told; without decoding any."""
+    """The images, only if they are gone or have changed, or this cannot be determined; nothing is decoded."""
     data = run.info.data
     if data is None:
         return
     facts: dict[str, Any] = {"source": data.source}
     if text := gone(data.source):
         command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
-        yield RunPart("images", "missing", f"{text}: {NEW_PLACE} is where they are now", command, facts=facts)
+        yield RunPart("images", "missing", f"{text}: {NEW_PLACE} stands for their new place", command, facts=facts)
         return
     try:
         found = run.changes()
     except DataError as error:
-        yield RunPart("images", "damaged", f"not as they were when the run was made: {_line(error)}", facts=facts)
+        yield RunPart("images", "damaged", f"changed since the run was made: {_line(error)}", facts=facts)
         return
     if found is None and data.source != "digits" and not data.source.startswith(HUB):
         many = sum(run.info.images.values()) > MOST_FILES
         why = f"none is kept of more than {MOST_FILES:,} files" if many else "the run is of an earlier version"
-        text = f"no list of their files ({why}), so that it is not known whether they changed: {ofa('evaluate', run.folder)} tells"
+        text = f"no list of their files ({why}), so it is not known whether they changed: {ofa('evaluate', run.folder)} checks this"
         yield RunPart("images", "missing", text, facts=facts)
     if found:
         text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "
-        text += f"{ofa('evaluate', run.folder)} tells: commands refuse others than the run's own: bring those back, or train anew "
+        text += f"{ofa('evaluate', run.folder)} checks: commands only take the run's own images: restore them, or train again "
         text += "from these weights"
         facts |= {name: len(names) for name, names in vars(found).items()}
         yield RunPart(
@@ -238,7 +238,7 @@ def _training(run: Run) -> Iterator[RunPart]:
             yield RunPart("training", "done", text, facts=facts | {"steps": last, "weights_hash": weights})
         except CheckpointError as error:
             yield RunPart(
-                "training", "damaged", f"{_line(error)}: remove that file, then {resume} goes on from the last checkpoint"
+                "training", "damaged", f"{_line(error)}: remove that file, then {resume} continues from the last checkpoint"
             )
         return
     facts["steps"] = steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
@@ -257,7 +257,7 @@ def _training(run: Run) -> Iterator[RunPart]:
         return
     where = f"step {whole[-1]:,} of {steps:,}" if whole else f"the first of {steps:,} steps, no checkpoint yet"
     facts["checkpoint"] = whole[-1] if whole else None
-    yield RunPart("training", "unfinished", f"can go on from {where}{top1}", resume, facts=facts)
+    yield RunPart("training", "unfinished", f"can be resumed from {where}{top1}", resume, facts=facts)
     yield from (RunPart("training", "damaged", text) for text in torn)
 
 
@@ -337,7 +337,7 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         return
     predictor = AccuracyPredictor.load(path, run.space)
     if predictor.weights_hash != run.weights_hash():
-        text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent}, then {command}"
+        text = f"{predictor.kind}, fitted for other weights than the current ones: remove {path.parent}, then {command}"
         yield RunPart("predictor", "stale", text)
         return
     errors, rows = checks(run)
@@ -376,7 +376,7 @@ def _networks(run: Run) -> Iterator[RunPart]:
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         facts |= {} if own.test.map is None else {"test_map": own.test.map}
         state: State = "done" if there else "missing"
-        yield RunPart("network", state, text if there else f"{text}; its folder is not there", facts=facts)
+        yield RunPart("network", state, text if there else f"{text}; its folder is missing", facts=facts)
     if any(run.folder.glob("finetuned/*")):
         from .specialising.finetune import unfinished
 
@@ -441,11 +441,11 @@ PARTS: dict[str, Callable[[Run], Iterator[RunPart]]] = {
 
 
 def _fit_command(run: Run) -> str:
-    """The command that fits the predictor again."""
+    """The command that refits the predictor."""
     return ofa("accuracy", "fit", run.folder)
 
 
 def _line(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The error as one line."""
     text = str(error) if isinstance(error, OnceForAllError | OSError) else repr(error)
     return " ".join(text.split())

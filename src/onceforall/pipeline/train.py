@@ -33,9 +33,9 @@ MANY_STEPS = 100_000
 
 @takes(TrainOptions)
 def train(options: TrainOptions, *, progress: Progress = QUIET) -> Run:
-    """Train a supernet and leave it in a run directory.
+    """Train a supernet and save it in a run directory.
 
-    Started by torchrun, the processes share the work: each takes its part of every batch, and only the first writes.
+    Under torchrun, each process takes its part of every batch, and only the first one writes.
 
     Returns:
         The finished run; `run.supernet()` loads the weights.
@@ -66,33 +66,33 @@ def train(options: TrainOptions, *, progress: Progress = QUIET) -> Run:
 
 
 def _open(options: TrainOptions, world: World, compute: Compute, progress: Progress) -> tuple[Run, Splits]:
-    """A run that was begun before, and its images."""
+    """Open a run that was started before, and its images."""
     run = resumed(options)
     splits = run.splits(replace(progress, say=progress.note))
     if options.caches:
         run = run.kept_as(splits.cache)
-        run.save_info(splits.problems)  # the other commands keep to it too
+        run.save_info(splits.problems)  # the other commands use the same cache
     note_differences(run, compute, world.size, progress)
     return run, splits
 
 
 def _begin(options: TrainOptions, world: World, compute: Compute, progress: Progress) -> tuple[Run, Splits]:
-    """A new run, whose arguments are checked before its images are read, and these."""
+    """Create a new run and open its images; arguments are checked before any image is read."""
     options = replace(options, from_run=options.from_run or default_start(options, progress=progress))
     if options.epochs == 0 and options.from_run in (None, SCRATCH):
-        raise TrainingError("0 epochs of random weights are worth nothing: give more, or --from trained weights")
+        raise TrainingError("0 epochs leave the weights random: give more epochs, or --from trained weights")
     begun = beginning(options, progress=progress)
     Run.require_free(options.out)
     chosen, made, origin = begun.preset, begun.space, begun.origin
     unusual = check_size(made, chosen.recipe, chosen.space({}), begun.name, compute.device)
-    chosen.schedule(made, MANY_STEPS)  # whether there can be one, before the images are read
+    chosen.schedule(made, MANY_STEPS)  # raises an error before the images are read
     digest = None if options.teacher is None else check_teacher(options.teacher)
     if unusual is not None:
         progress.note(unusual)
     asked, mean, std = data_asked(options, options.data, made, chosen.crop_share), begun.mean(options.mean), begun.std(options.std)
     if made.channels == 4 and chosen.augment.policy != "none":
         raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
-    told = options.channels is not None or origin is not None or options.data == "digits"  # whose networks have three
+    told = options.channels is not None or origin is not None or options.data == "digits"  # networks for digits have 3 channels
     opened, splits = open_images(asked, progress=progress, told=told)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
@@ -113,7 +113,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         metric=metric_of(options.metric, options.reading.task, splits, progress.note),
     )
     if info.origin is not None and not info.origin.unseen:
-        progress.note(f"not known: whether {options.from_run} was trained on held-out or test images of this run")
+        progress.note(f"it is not known whether {options.from_run} was trained on held-out or test images of this run")
     schedule = _schedule(Run(options.out, info), begun, options, splits, world, compute, progress)
     start, brought = begun.weights(Run(options.out, info).fresh_supernet(), info.origin)
     info = replace(info, brought=brought)
@@ -139,7 +139,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
 def _schedule(
     run: Run, begun: Beginning, options: TrainOptions, splits: Splits, world: World, compute: Compute, progress: Progress
 ) -> Schedule:
-    """What is followed, in the epochs or the time that are asked for. Nothing of the run is on the disk yet."""
+    """The schedule for the requested epochs or time. Nothing of the run is on disk yet."""
     chosen, teacher = begun.preset, None
     if options.teacher is not None:
         sizes, channels = run.space.resolutions, run.space.channels
@@ -171,7 +171,7 @@ def _schedule(
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1:
         raise TrainingError(
-            f"{epochs:g} epochs are less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
+            f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch}): give more epochs"
         )
     if epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
@@ -180,7 +180,7 @@ def _schedule(
 
 
 def _follow(run: Run, splits: Splits, world: World, settings: Settings, compute: Compute, progress: Progress) -> None:
-    """Train from the last checkpoint, or from the beginning, to the end."""
+    """Train from the last checkpoint, or from the start, until the schedule ends."""
     out = run.folder
     named = run.info.arguments.get("teacher")
     teacher = None

@@ -49,7 +49,7 @@ def published_name(name: str) -> str:
     if plain in NAMES or dashes in SPECIALIZED:
         return plain if plain in NAMES else dashes
     near = ", ".join(get_close_matches(dashes, [*NAMES, *SPECIALIZED], 3, 0.5))
-    known = f"the supernets are {', '.join(NAMES)}; of the {len(SPECIALIZED)} specialised ones, one is {next(iter(SPECIALIZED))}"
+    known = f"the supernets are {', '.join(NAMES)}; of the {len(SPECIALIZED)} specialized ones, one is {next(iter(SPECIALIZED))}"
     raise ModelError(f"'ofa:{name}': the authors published no such network: {f'did you mean {near}?' if near else known}")
 
 

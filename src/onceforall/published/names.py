@@ -35,7 +35,7 @@ RESNET = {
     "stages.1.0.last": "input_stem.{}",
     "head.classifier": "classifier",
 }
-# fixed parts, those of the stem with their number left open; parts of a block; number of the first elastic block; whether the
+# fixed parts (with a placeholder for the number in the stem); parts of a block; index of the first elastic block; whether the
 # classifier is elastic
 FAMILIES = {
     "mobilenet_v3": (MOBILE, MOBILE_BLOCK, 1, False),
@@ -62,7 +62,7 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object], *, el
         CheckpointError: the original has no such family.
     """
     if family not in FAMILIES:
-        raise CheckpointError(f"{family} is no family of the original: it has names for {', '.join(FAMILIES)}")
+        raise CheckpointError(f"{family} is not one of the original's families: it has names for {', '.join(FAMILIES)}")
     fixed, block, number, elastic_classifier = FAMILIES[family]
     names: dict[str, str] = {}
     stem = 0

@@ -136,7 +136,7 @@ LAYOUTS = {
 
 def _layout(space: Space) -> Any:
     if space.family not in LAYOUTS:
-        raise ArchError(f"{space.family} is no family of the original: its settings describe {', '.join(LAYOUTS)}")
+        raise ArchError(f"{space.family} is not one of the original's families: its settings describe {', '.join(LAYOUTS)}")
     return LAYOUTS[space.family]
 
 

@@ -109,7 +109,7 @@ def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.M
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in build(plan).state_dict().items()}
     if {name: value.shape for name, value in state.items()} != shapes:
-        raise CheckpointError("the network is not that of the architecture: take the one that Supernet.extract gave for it")
+        raise CheckpointError("the network does not have this architecture: use the one that Supernet.extract returns for it")
     names = original_names(space.family, plan, state, elastic=False)
     weights = {theirs: state[ours].detach().to("cpu", copy=True).contiguous() for ours, theirs in names.items()}
     if wrong := [name for name, value in weights.items() if not value.isfinite().all()]:

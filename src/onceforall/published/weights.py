@@ -190,4 +190,4 @@ def _classes(given: Mapping[str, Tensor]) -> int:
     for name, tensor in given.items():
         if isinstance(name, str) and plain_name(name) == CLASSIFIER and _is_plain(tensor) and tensor.ndim == 2 and len(tensor):
             return len(tensor)
-    raise CheckpointError(f"the checkpoint has no {CLASSIFIER} (classes, features): it holds none of the original's networks")
+    raise CheckpointError(f"the checkpoint has no {CLASSIFIER} (classes, features): it is not one of the original's networks")

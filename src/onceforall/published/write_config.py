@@ -23,7 +23,7 @@ def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, A
             something that the original lacks, such as other strides of a ResNet's stem.
     """
     if space.family not in CLASSES:
-        raise ArchError(f"{space.family} is no family of the original: it has configurations for {', '.join(CLASSES)}")
+        raise ArchError(f"{space.family} is not one of the original's families: it has configurations for {', '.join(CLASSES)}")
     if isinstance(arch.resolution, str):
         raise ArchError(f"the original has no configuration for images of {in_pixels(arch.resolution)}: choose a square resolution")
     segments = {segment.name: segment for segment in space.lower(arch, num_classes).segments}

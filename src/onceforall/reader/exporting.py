@@ -81,7 +81,7 @@ def mixed_types(model: nn.Module) -> set[torch.dtype]:
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """That of the model's numbers, of the first of them where they have several."""
+    """The model's floating-point type; that of its first tensor if there are several."""
     return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
 
 
@@ -92,7 +92,7 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
     for name, module in model.named_modules():
         if type(module).__module__.startswith(QUANTISED):
             raise ModelError(
-                f"the model's {name} is a quantised {type(module).__name__}, which cannot be read: give the network as it was "
+                f"the model's {name} is a quantized {type(module).__name__}, which cannot be read: give the network as it was "
                 "before (what is specialised can be exported in int8)"
             )
     memo: dict[int, Any] = {}
@@ -113,7 +113,7 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
 
 
 def _opened(output: Any) -> Any:
-    """What a model returns, dataclasses as mappings."""
+    """A model's output with dataclasses as mappings."""
     if is_dataclass(output) and not isinstance(output, type | Mapping):
         return {each.name: _opened(getattr(output, each.name)) for each in fields(output)}
     if type(output) in (tuple, list):
@@ -126,7 +126,7 @@ def _silence() -> Iterator[None]:
     """Silence torch, which prints pages about what it cannot export; the error says it in one line."""
     before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
-    config.do_not_emit_stack_traces = True  # a quarter of the time went into where each operation was called, which nobody reads
+    config.do_not_emit_stack_traces = True  # recording where each operation is called took a quarter of the time, for nobody
     try:
         with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             yield
@@ -158,7 +158,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> int | None:
-    """How many a copy on the meta device, where nothing is computed, does with so many images; None if it fails."""
+    """Number of operations that a copy on the meta device runs for this batch size; None if it fails."""
     try:
         with _silence(), torch.no_grad(), torch.compiler.set_stance("force_eager"), _Counting() as counting:
             warnings.simplefilter("ignore")

@@ -38,7 +38,8 @@ class Labels:
         weights: factors of each tensor.
         shapes: shapes of each result, and of each tensor as "own NAME".
         indexed: steps with two results (values and their indices) whose second one is used.
-        copies: labels of entries that expansion makes of one: they go with what they are tied to, and stay where that is no weight.
+        copies: labels of entries made by expansion: removed with what they are tied to, and fixed where no weight's rows make
+            that, as for gray images that are expanded to three channels.
     """
 
     count: int = 0

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..graph import Own, Size, Value
 from .labels import Array, Factors, Labels, collapsed
-from .rules import because, factors_of, keep_dims, merge, opaque, rule, shape_of
+from .rules import because, factors_of, keep_dims, long_dims, merge, opaque, rule, shape_of
 from .trace import Step
 
 
@@ -22,7 +22,9 @@ def reshape(labels: Labels, step: Step) -> list[Factors]:
     for factor in factors_of(labels, step.args[0]):
         made = reshaped(factor, before, after)
         if made.size == factor.size or not any(copies[0] <= factor.flat[0] <= copies[-1] for copies in labels.copies):
-            found.append(made)  # copies that become entries of another dimension go with these, and have no labels of their own
+            found.append(made)
+        else:
+            labels.fix([factor], because(step, "copies become entries of another dimension, with whose labels they go"))
     return [found]
 
 
@@ -90,7 +92,7 @@ def movedim(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, step: Step) -> list[Factors]:
-    """Copies along a dimension that was 1 long: as many as what they meet has entries."""
+    """Copies along a dimension of size 1, as many as the other operand has entries."""
     after, ndim = step.shapes[0], len(step.shapes[0])
     before = (1,) * (ndim - len(shape_of(labels, step.args[0]))) + shape_of(labels, step.args[0])
     (kept,) = moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
@@ -228,17 +230,32 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
         start = start + shape_of(labels, step.args[0])[dim] if start < 0 else start
         end = start + end
     if 0 in step.shapes[0]:  # nothing is left, of as many heads as there are
-        return moved(labels, step, lambda f: f.take([0], dim))
+        own = dim % len(step.shapes[0])
+        return [[f.take([0], own) for f in factors_of(labels, step.args[0]) if long_dims(f) != {own}]]
     found = []
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:
             if jump not in (1, None) and factor.size == factor.shape[dim]:
-                labels.fix([factor], because(step, "every so many channels"))
+                labels.fix([factor], because(step, "channels that are taken in steps"))
             index = [slice(None)] * factor.ndim
             index[dim] = slice(start, end, jump)
             factor = factor[tuple(index)]
         found.append(factor)
     return [found]
+
+
+@rule("slice_scatter")
+def slice_scatter(labels: Labels, step: Step) -> list[Factors]:
+    """A part of a tensor is written to."""
+    x, source, dim, start, end, jump = (*step.args, *(0, None, None, 1)[len(step.args) - 2 :])[:6]
+    if jump != 1 or isinstance(start, Size) or isinstance(end, Size):
+        return opaque(labels, step)
+    factors, whole = factors_of(labels, x), [slice(None)] * len(step.shapes[0])
+    part = [*whole[:dim], slice(start, end), *whole[dim + 1 :]]
+    parts = [factor[tuple(part)] if factor.shape[dim] > 1 else factor for factor in factors]
+    shape = shape_of(labels, source)
+    merge(labels, step, [(parts, shape), (factors_of(labels, source), shape)])
+    return [list(factors)]
 
 
 @rule("pixel_shuffle")

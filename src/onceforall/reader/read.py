@@ -56,7 +56,7 @@ def read(
         except OrderError as error:
             where = np.flatnonzero(units.group == error.group)
             labels.fixed.append((where, Reason("", "", "its channels stand in an order that cannot be cut")))
-    raise ModelError("the channels of the model are tied in a way that cannot be cut: no way around it is known")
+    raise ModelError("the channels of the model are tied in a way that cannot be cut: there is no known workaround")
 
 
 def _renamed(traced: Trace, taken: Collection[str]) -> Trace:

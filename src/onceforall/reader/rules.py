@@ -180,6 +180,8 @@ ELEMENTWISE = [
     "zeros_like",
     "ones_like",
     "full_like",
+    "zero",
+    "fill",
     "softsign",
     "log_sigmoid",
     "hardshrink",
@@ -481,6 +483,12 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
             continue
         found.append(factor)
     return [list(found) for _ in step.shapes]
+
+
+@rule("new_zeros", "new_ones", "new_full", "new_empty")
+def new(labels: Labels, step: Step) -> list[Factors]:
+    """Only the type is the other's."""
+    return [[]]
 
 
 @rule("type_as")

@@ -59,15 +59,18 @@ def sized(
             along = line(first, (args[1] if len(args) > 1 else step.kwargs.get("dim", 0)) % len(shape_of(labels, first)))
             if along is not None:  # units cannot be selected by index
                 raise OrderError(int(units.group[along].max()))
+        case "repeat_interleave":  # its size is known
+            return op, tuple(args), {name: value for name, value in step.kwargs.items() if name != "output_size"}, shapes
         case "squeeze":
             before = shape_of(labels, first)
             if len(args) == 1:  # only dimensions of size 1 when the model was read
                 op = "squeeze.dims"
                 args.append(tuple(dim for dim, size in enumerate(before) if size == 1))
-        case "slice" | "narrow":
-            given: list[Any] = [*args[1:4], *[0, None, None][len(args) - 1 :]]
+        case "slice" | "narrow" | "slice_scatter":
+            before_them = 2 if step.kind == "slice_scatter" else 1  # arguments
+            given: list[Any] = [*args[before_them : before_them + 3], *[0, None, None][len(args) - before_them :]]
             dim, start, end = given
-            jump = args[4:]
+            jump = args[before_them + 3 :]
             along = line(first, dim)
             if along is not None and jump and jump[0] != 1:
                 raise OrderError(int(units.group[along].max()))
@@ -79,7 +82,8 @@ def sized(
                 begin = 0 if start is None else max(0, start + size if start < 0 else start)
                 stop = size if end is None else min(size, end + size if end < 0 else end)
                 edges = [plain(units.size(Size(((n, -1),)), along[:n] if n else None, elastic)) for n in (begin, stop)]
-                return "slice.Tensor", (first, dim, *edges, *jump), {}, shapes
+                op = op if step.kind == "slice_scatter" else "slice.Tensor"
+                return op, (*args[:before_them], dim, *edges, *jump), {}, shapes
         case "layer_norm" | "rms_norm":
             args[1] = tuple(map(plain, shapes[0][len(shapes[0]) - len(args[1]) :]))
         case "group_norm":

@@ -24,7 +24,7 @@ from .exporting import ExportedModel, Fit, copied, dtype_of, export, mixed_types
 Found = TypeVar("Found")
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
 FEW = 11, 13  # images to try a model with
-OTHER_OPERATIONS = "the model does other operations for another number of images: it cannot be read"
+OTHER_OPERATIONS = "the model runs other operations for another number of images: it cannot be read"
 SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # their result has the same values
 REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
@@ -86,9 +86,9 @@ def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None =
     Raises:
         ModelError: torch.export cannot read it, or it behaves differently at another resolution or for another batch size.
     """
-    pixels = resolutions[-1]  # a model that cannot be read may loop over the images, for minutes if they are many
+    pixels = resolutions[-1]  # an unreadable model may loop over the images, for minutes if there are many
     copy = _copied(model, torch.device("meta"), fit, pixels)
-    counts = [operations(copy, pixels, few, channels) for few in (*FEW, FEW[0])][1:]  # some things are made in the first run only
+    counts = [operations(copy, pixels, few, channels) for few in (*FEW, *FEW)][2:]  # some things are made in the first run only
     if None in counts:
         _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
     elif len(set(counts)) > 1:
@@ -119,8 +119,8 @@ def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.de
     for reading, pixels in zip(raw, resolutions, strict=True):
         if reading.outline() != last.outline():
             raise ModelError(
-                f"the model does other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
-                "does the same, or one"
+                f"the model runs other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
+                "runs the same, or just one"
             )
     other = _checked(partial(read, resolutions[-1]), last)
     dtypes = tuple(dtype_of(reading.model) for reading in (last, other))
@@ -252,7 +252,7 @@ class _Reading:
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
-        self.fresh: set[Any] = set()  # nodes of constants that are made anew in each run, as by torch.tensor
+        self.fresh: set[Any] = set()  # nodes of constants that each run recreates, as by torch.tensor
         owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
         targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
@@ -276,8 +276,8 @@ class _Reading:
                 self._output(node, exported)
             else:
                 raise ModelError(
-                    f"the model's graph has a part of its own in it ({node.target}), as torch.autocast, torch.no_grad and "
-                    "torch.cond make them in forward: leave that out of forward and put it around the call of the model"
+                    f"the model's graph contains a nested graph ({node.target}), as torch.autocast, torch.no_grad and "
+                    "torch.cond make them in forward: remove that from forward and put it around the call of the model"
                 )
 
     def outline(self) -> list[tuple[str, str]]:
@@ -292,7 +292,7 @@ class _Reading:
             op = f"{'' if space == 'aten' else space + '::'}{name.split('.')[0]}.{node.target._overloadname}"
         else:
             raise ModelError(
-                f"{node.target} in {_module(node) or 'the model'} is a control flow that is decided while it runs: not read"
+                f"{node.target} in {_module(node) or 'the model'} is control flow that is decided at run time: it cannot be read"
             )
         kind = op.split(".")[0]
         if kind in DROPPED:
@@ -307,7 +307,7 @@ class _Reading:
             if name not in ("memory_format", "pin_memory", "layout") and value is not None
         }
         if kind in REFUSED:
-            raise ModelError(f"{kind} in {_module(node) or 'the model'} goes by how numbers lie in memory: it cannot be read")
+            raise ModelError(f"{kind} in {_module(node) or 'the model'} depends on the memory layout: it cannot be read")
         if kind == DECOMPOSED_NORM:  # restore the original operation
             op, kind = "batch_norm.default", "batch_norm"
             args = [*args[:5], "<training>", *args[5:], True]
@@ -323,7 +323,7 @@ class _Reading:
             return
         changed = node.args[0] if kind.endswith("_") and not kind.endswith("__") and node.args else None
         if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own) and changed not in self.fresh:
-            raise ModelError(f"the model changes its own {self.names[changed].name} when it runs: it cannot be read")
+            raise ModelError(f"the model modifies its own {self.names[changed].name} when it runs: it cannot be read")
         if changed is not None:
             op = op.replace(f"{kind}.", f"{kind[:-1]}.", 1)
             kind = kind[:-1]
@@ -377,7 +377,7 @@ class _Reading:
         kinds = [spec.kind.name for spec in specs]
         for spec in specs:
             if spec.kind.name == "BUFFER_MUTATION":
-                raise ModelError(f"the model changes its own {spec.target} when it runs: it cannot be read")
+                raise ModelError(f"the model modifies its own {spec.target} when it runs: it cannot be read")
         flat = [item for item, kind in zip(flat, kinds, strict=True) if kind == "USER_OUTPUT"]
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))

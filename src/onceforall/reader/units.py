@@ -175,12 +175,13 @@ def _fixed(labels: Labels, components: Array) -> np.ndarray[Any, np.dtype[np.boo
     for array, _ in labels.fixed:
         marked[components[array]] = True
     if labels.copies:
-        weighty = np.zeros(len(marked), bool)
+        made = np.zeros(len(marked), bool)
         for factors in labels.weights.values():
             for factor in factors:
-                weighty[components[factor]] = True
+                if factor.ndim > 1 and factor.shape[0] > 1:  # rows
+                    made[components[factor]] = True
         copies = components[np.concatenate(labels.copies)]
-        marked[copies[~weighty[copies]]] = True
+        marked[copies[~made[copies]]] = True
     return marked[components] if len(components) else marked
 
 

@@ -1,5 +1,5 @@
-"""`ofa report`: one self-contained HTML page about a run, or several side by side: no script, nothing loaded from elsewhere, for
-print, dark mode and phones too. It reads what the commands of `onceforall.pipeline` left in the run directory."""
+"""`ofa report`: one self-contained HTML page about a run, or several side by side, without scripts or external resources; works in
+print, dark mode and on phones. It shows what the commands of `onceforall.pipeline` left in the run directory."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No script; tooltips are <title> elements.
+"""Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No scripts; tooltips are <title> elements.
 
-templates/charts.css is their style; it reads the CSS variables --ink, --paper and --c0 … --c6 that the page sets. Series differ in
+Their style is templates/charts.css, which uses the page's CSS variables --ink, --paper and --c0 … --c6. Series differ in
 color (Okabe-Ito), dash and marker. Points that are not finite are left out and break a line.
 """
 
@@ -34,9 +34,9 @@ from .drawing import (
 )
 
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
-ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
+ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # least distance between the names of two marks
 GREY = 6  # number of a color
-WIDER = 1.25  # than all networks, the last budget that a chart shows
+WIDER = 1.25  # budgets beyond this multiple of the largest cost are not shown
 SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
 PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
 SHAPES = {  # marker, color with one run, and what it is
@@ -53,7 +53,7 @@ Groups = Sequence[tuple[str, Sequence[Point]]]
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled vertical line, in the color of a series if it has the number of one. Then, the name is a tooltip only."""
+    """A labeled vertical line. With the color of a series, its name is only a tooltip."""
 
     name: str
     x: float
@@ -62,7 +62,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class FrontSeries:
-    """What one run gives to a chart of fronts. `name` is "" if there is one run only."""
+    """One run's data in a chart of fronts. `name` is "" if there is only one run."""
 
     name: str
     random: Sequence[tuple[float, float]] = ()
@@ -84,11 +84,11 @@ def line_chart(
     legend: Sequence[tuple[str, str]] | None = None,
     description: str = "",
 ) -> Markup:
-    """Lines over a common axis, e.g. curves of training.
+    """Lines over a common axis, e.g. training curves.
 
     Args:
-        marks: such as where phases begin.
-        legend: texts and signs, in place of one for each line.
+        marks: vertical lines, such as the beginnings of phases.
+        legend: texts and signs; None for one per line.
     """
     lines = [
         replace(_thin(one), color=index if one.color is None else one.color, dash=index if one.dash is None else one.dash)
@@ -111,8 +111,8 @@ def scatter_chart(
 
     Args:
         groups: names and points, in the order of their colors and markers.
-        equal: draw the diagonal of equality and call it so; both axes then have one scale.
-        band: draw lines of y = x · (1 ± band) too.
+        equal: name of the diagonal y = x, which is drawn if given; both axes then have the same scale.
+        band: also draw the lines y = x · (1 ± band).
     """
     shown = [(kind, [point for point in own if point.finite]) for kind, own in groups]
     points = [point for _, own in shown for point in own]
@@ -137,7 +137,7 @@ def scatter_chart(
 def front_chart(
     series: Sequence[FrontSeries], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = ""
 ) -> Markup:
-    """Random networks as a cloud, other networks as marks, the Pareto front as a line, chosen and fixed ones as labelled marks."""
+    """Random networks as a cloud, the Pareto front as a line, other networks as marks, chosen and fixed ones as labeled marks."""
     shown = [_finite(one) for one in series]
     pairs = [pair for one in shown for pair in (*one.random, *one.front)]
     named = [point for one in shown for kind in SHAPES for point in _points(one, kind)]
@@ -187,7 +187,7 @@ def _finite(one: FrontSeries) -> FrontSeries:
 
 
 def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centered: bool) -> list[str]:
-    """Vertical lines, with their names where the one before leaves room."""
+    """Vertical lines, named where there is room after the previous name."""
     parts, free = list[str](), 0.0
     for mark in sorted(marks, key=lambda mark: mark.x):
         at = frame.x(mark.x)
@@ -203,7 +203,7 @@ def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centered: bool) 
 
 
 def _cloud(frame: Frame, one: FrontSeries, index: int) -> str:
-    """Random networks: grey dots of one run, small markers in the colors of several."""
+    """Random networks: gray dots for one run, small markers in the runs' colors for several."""
     places = [(frame.x(a), frame.y(b)) for a, b in one.random]
     if not one.name:
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)
@@ -212,15 +212,15 @@ def _cloud(frame: Frame, one: FrontSeries, index: int) -> str:
 
 
 def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
-    """The line y = slope · x as far as the frame shows it."""
+    """The part of the line y = slope · x inside the frame."""
     left, right = (max(low, low / slope), min(high, high / slope))
     return f"M{frame.x(left):.1f} {frame.y(slope * left):.1f}L{frame.x(right):.1f} {frame.y(slope * right):.1f}"
 
 
 def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> list[str]:
-    """Names of the chosen networks, each at the place beside its mark that covers least: other names, other marks, the edges.
+    """Names of the chosen networks, each placed beside its mark where it overlaps least with names, marks and edges.
 
-    Words, between hyphens, with which all names begin are left out.
+    The hyphen-separated words that all names begin with are left out.
     """
     beginnings = zip(*(point.name.split("-")[:-1] for point in points), strict=False)
     alike = len(list(takewhile(lambda words: len(set(words)) == 1, beginnings))) if len(points) > 1 else 0
@@ -240,7 +240,7 @@ def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> li
             over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in near)  # it would seem to be another's
             return over + 4.0 * (left < LEFT or right > WIDTH or top < TOP or bottom > HEIGHT - BOTTOM)
 
-        side, shift = min(PLACES, key=covered)  # of several that cover as little, the first
+        side, shift = min(PLACES, key=covered)  # the first of equally good places
         boxes.append(_box(at + 11 * side, up + shift, wide, side))
         look = "halo e" if side < 0 else "halo"
         parts.append(f'<text class="{look}" x="{at + 11 * side:.1f}" y="{up + shift:.1f}">{escape(text)}</text>')

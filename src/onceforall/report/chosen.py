@@ -1,4 +1,4 @@
-"""The networks that were written out: a table, and each drawn block by block."""
+"""The specialized networks: a table, and each drawn block by block."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ from .shown import Chosen, Shown, tested, timed
 
 
 def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
-    """The networks in specialised/, the fastest first. `tables` are by the device's name."""
+    """The networks in specialised/, fastest first; `tables` are latency tables by device name."""
     found = []
     for name, made in specialised_in(run).items():
         device = tables[made.device].device.spec if made.device in tables else made.device
@@ -28,7 +28,7 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
 
 
 def chosen(runs: Sequence[Shown]) -> Markup:
-    """Table and pictures of the networks that were written out."""
+    """Table and pictures of the specialized networks."""
     without, words = [run for run in runs if not run.chosen], "No network was specialised yet."
     lacking = Markup().join(run.empty(words, f"specialise {{run}} --latency {_middle(run)}") for run in without)
     named = [(run.label(one.name), one) for run in runs for one in run.chosen]
@@ -36,7 +36,7 @@ def chosen(runs: Sequence[Shown]) -> Markup:
         return lacking
     names = list(dict.fromkeys(one.told[0] for _, one in named))
     score = names[0] if len(names) == 1 else "score"
-    words = f"Measured on the exported files: latency on the device, {score} on test images that nothing was chosen with."
+    words = f"Measured on the exported files: latency on the device, {score} on test images that were not used for any choice."
     header = ["network", "asked for", "latency", f"test {score}", "MACs", "parameters", "activations"]
     rows = [
         [
@@ -70,7 +70,7 @@ def _latency(made: Specialised) -> tuple[str, str]:
 
 
 def _middle(run: Shown) -> str:
-    """A latency that is worth asking for: the middle of the first device's front."""
+    """A suggested latency limit: the middle of the first device's front."""
     (device, _), series = next(iter(run.fronts.items()), ((None, ""), FrontSeries("")))
     costs = sorted(cost for cost, _ in series.front) if device is not None else []
     return f"{costs[len(costs) // 2]:.2g}ms" if costs else "5ms"

@@ -1,4 +1,4 @@
-"""Networks of the runs against fixed ones that were fine-tuned alone: who wins within each budget, and what both cost."""
+"""The runs' networks against fixed ones that were fine-tuned alone: which wins within each budget, and the cost of both."""
 
 from collections.abc import Sequence
 
@@ -30,17 +30,17 @@ def compared(runs: Sequence[Shown]) -> Markup:
 def _one(run: Shown, found: Comparison) -> Markup:
     words = (
         "Fixed networks, each fine-tuned alone with the images, splits and recipe of this run, against the networks that a "
-        "search in this run finds within the same budget. Both sides were chosen by held-out images; top-1 is of the same test "
-        "images, and the interval of a difference (95 %) is of their pairs. Latencies were timed in turns."
+        "search in this run finds within the same budget. Both sides were chosen on held-out images; top-1 is on the same test "
+        "images, and the 95 % interval of a difference is paired. Latencies were timed in turns."
     )
     test = {one.name: one.test for one in (*found.fixed, *found.ours)}
     verdicts = [_verdict(verdict, test) for verdict in found.verdicts]
     least = found.costs.break_even
     about_costs = (
-        "Ours: training and accuracy data once, a profile and a search for each device. Fixed: one network fine-tuned for each, in "
-        "the mean time of those here. "
+        "Ours: training and accuracy data once, then a profile and a search per device. Fixed: one network fine-tuned per device, "
+        "in the mean time of those here. "
     )
-    about_costs += "Ours never takes less." if least is None else f"Ours takes no longer from {least:,} on."
+    about_costs += "Ours always takes longer." if least is None else f"From {least:,} devices on, ours takes no longer."
     costs = [[f"{devices:,}", duration(ours), duration(fixed)] for devices, ours, fixed in found.costs.rows()]
     return Markup().join(
         [
@@ -50,7 +50,7 @@ def _one(run: Shown, found: Comparison) -> Markup:
             html.table(
                 "Who wins within each budget", ["budget", "winner", "ours", "best fixed", "difference in points"], verdicts, 2
             ),
-            html.table("Time for several devices", ["devices, each with a budget of its own", "ours", "fixed"], costs),
+            html.table("Time for several devices", ["devices, each with its own budget", "ours", "fixed"], costs),
             html.soft(about_costs),
             html.bullets(found.notes) if found.notes else "",
         ]
@@ -62,7 +62,7 @@ def _chart(run: Shown, found: Comparison) -> Markup:
     ours, fixed = ([_point(one) for one in side] for side in (found.ours, found.fixed))
     name = f"Ours and fixed networks: top-1 against latency on {found.device}"
     told = (
-        "Test top-1 in per cent over latency in ms; the line is predicted for held-out images. The table below holds all numbers."
+        "Test top-1 in percent against latency in ms; the line is predicted for held-out images. The table below has all numbers."
     )
     series = FrontSeries("", [], line, chosen=ours, fixed=fixed)
     chart = front_chart([series], MS, TOP1, name=name, description=told)

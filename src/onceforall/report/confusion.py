@@ -1,4 +1,4 @@
-"""Which classes a network takes for which: a picture, a table, the most frequent mistakes, photographs; of labels a table."""
+"""Confusion matrix of a network: picture, table, most frequent mistakes, photographs; for multi-label networks a table."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from ..scores import CLASS_HEADER, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
-MOST_CLASSES = 40  # that a picture shows
-CELL, LETTER = 22, 6.4  # pixels of a cell, and of a letter in the mean
+MOST_CLASSES = 40  # in a picture
+CELL, LETTER = 22, 6.4  # pixels of a cell, and mean width of a letter
 LONGEST = 22  # letters of a name
 
 
 def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], photographs: Sequence[Mistake] = ()) -> Markup:
-    """All of it; of very many classes the mistakes only."""
+    """Numbers, picture, table and photographs; with very many classes only the mistakes."""
     mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 8)]
     told = html.numbers(numbers_of(confusion)) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
     groups: dict[tuple[int, int], list[Mistake]] = {}
@@ -27,11 +27,11 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], phot
     places = {pair: f"mistakes-{re.sub(r'[^0-9A-Za-z]+', '-', name)}-{pair[0]}-{pair[1]}" for pair in groups}
     if len(classes) <= MOST_CLASSES:
         table = html.table(f"Classes of {name}", CLASS_HEADER, confusion.rows(classes))
-        caption = "Rows: what images show. Columns: what the network says."
-        told += html.figure(f"{caption} Squares with a frame lead to photographs." if groups else caption,
+        caption = "Rows: true classes. Columns: predicted classes."
+        told += html.figure(f"{caption} Framed squares link to photographs." if groups else caption,
                             confusion_picture(confusion, classes, places), table)  # fmt: skip
     shown = [(places[i, j], f"{classes[i]} taken for {classes[j]}", group) for (i, j), group in groups.items()]
-    return Markup(told + (html.mistakes(f"Mistakes that {name} is surest of", shown, percent) if shown else ""))
+    return Markup(told + (html.mistakes(f"The most confident mistakes of {name}", shown, percent) if shown else ""))
 
 
 def disagreement(small: tuple[str, Specialised], large: tuple[str, Specialised]) -> Markup:
@@ -52,19 +52,19 @@ def disagreement(small: tuple[str, Specialised], large: tuple[str, Specialised])
 
 
 def numbers_of(told: Confusion | LabelScores) -> list[tuple[str, str]]:
-    """Numbers beside top-1 or mAP, and their names."""
+    """Names and values of further scores besides top-1 or mAP."""
     if isinstance(told, LabelScores):
-        return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP of knowing nothing", percent(told.chance))]
+        return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP by chance", percent(told.chance))]
     return [
         ("balanced accuracy", percent(told.balanced)),
         ("macro F1", percent(told.macro_f1)),
-        ("the largest class, always", percent(told.majority)),
+        ("majority class", percent(told.majority)),
         ("calibration error", percent(told.calibration_error)),
     ]
 
 
 def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Markup:
-    """What a network tells of images that may have several labels, label by label."""
+    """Scores of a multi-label network for each label."""
     words = (
         "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
     )
@@ -73,7 +73,7 @@ def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Marku
 
 
 def confusion_picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:
-    """A square for each pair of classes, the stronger the larger its share of the row; `places` are where some of them lead."""
+    """A square for each pair of classes, more opaque for a larger share of the row; `places` are the links of some squares."""
     names = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in classes]
     margin = round(LETTER * max(map(len, names))) + 12
     side = CELL * len(names)

@@ -1,4 +1,4 @@
-"""What the runs took, and what is needed to repeat them."""
+"""Time and work of the runs, and what is needed to repeat them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ from .html import html
 from .shown import Cell, Shown, as_file_error, short
 
 SHOWN_CLASSES = 12
-Cost = tuple[float | None, str]  # wall time, if it is known, and what was done
+Cost = tuple[float | None, str]  # wall time, if known, and the work done
 
 
 def read_costs(run: Run, training: Metrics, seen: int | None, tables: Mapping[Path, LatencyTable]) -> dict[str, Cost]:
-    """Time and work of each stage. `seen`: images that went through a network while training."""
+    """Time and work of each stage. `seen`: images that passed through a network during training."""
     found: dict[str, Cost] = {}
     if training.seconds is not None:
         images = "" if seen is None else f", {seen:,} images through a sub-network"
         found["training"] = training.seconds, f"{training.step:,} steps{images}"
     if rows := measured_rows(run):
-        work = f"{len(rows):,} sub-networks, {sum(row.images for row in rows):,} images in all, shared beginnings computed once"
+        work = f"{len(rows):,} sub-networks, {sum(row.images for row in rows):,} images in all, shared prefixes computed once"
         found["accuracy data"] = sum(row.seconds for row in rows), work
     for place, table in tables.items():
         with as_file_error(place / "measurements.jsonl"):
@@ -52,16 +52,16 @@ def costs(runs: Sequence[Shown]) -> Markup:
         rows.append([name, *("–" if cell is None else (duration(cell[0]), cell[1]) for cell in cells)])
     rows.append(["energy of the training", *(_energy(run.training.joules) for run in runs)])
     words = (
-        "Training and accuracy data are paid once; another device takes a profile and searches only, another budget a search. "
-        "Energy of one call of an exported file: {}, where the processor counts it."
+        "Training and accuracy data are paid for once; another device needs only a profile and searches, another budget a search. "
+        "For the energy of one call of an exported file: {}, where the processor counts it."
     )
     return Markup(html.columns("What it took", runs, rows) + html.soft(Markup(words).format(html.code("ofa measure"))))
 
 
 def _energy(joules: float | None) -> Cell:
     if joules is None:
-        return "–", "not counted: the processor has no counters, or not for this user"
-    return f"{joules / 3600:,.3g} Wh", "of the processor, with whatever else ran on it"
+        return "–", "not counted: the processor has no counters, or this user may not read them"
+    return f"{joules / 3600:,.3g} Wh", "of the processor, including whatever else ran on it"
 
 
 def about(runs: Sequence[Shown]) -> Markup:

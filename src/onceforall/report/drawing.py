@@ -1,4 +1,4 @@
-"""What all charts are drawn with: axes with round ticks, lines, points with error bars, legends; each a piece of SVG text."""
+"""Drawing functions of all charts, as pieces of SVG text: axes with round ticks, lines, points with error bars, legends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 560, 350
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 24, 50
-MOST_MARKERS = 60  # of a line; with more it is a plain thin line
+MOST_MARKERS = 60  # on a line; with more points it is drawn without markers
 COLORS = 7
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 2", "1 4", "12 4")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Label and unit of one axis, and what values are multiplied with to be in that unit."""
+    """Label and unit of one axis, and the factor that converts values to that unit."""
 
     label: str
     unit: str = ""
@@ -38,7 +38,7 @@ TOP1, MS, MACS = Axis("top-1", "%", 100), Axis("latency", "ms"), Axis("MACs", "M
 
 @dataclass(frozen=True)
 class Series:
-    """One line. Color and dash are numbers; None takes its place among the lines of the chart."""
+    """One line. Color and dash are numbers; None for the line's index in the chart."""
 
     name: str
     xs: Sequence[float]
@@ -49,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Point:
-    """One point with its tooltip, and intervals (low, high) where they are known."""
+    """One point with its tooltip, and its intervals (low, high) if known."""
 
     name: str
     x: float
@@ -76,7 +76,7 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps values to the plot. The ticks, which span it upwards, and the range that it shows across are in the axes' units."""
+    """Maps values to the plot. Ticks and ranges are in the axes' units; the y ticks span the plot's height."""
 
     across: Axis
     up: Axis
@@ -99,7 +99,7 @@ class Frame:
         return HEIGHT - BOTTOM - (tick - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     def axes(self) -> list[str]:
-        """Grid, ticks with their numbers, and titles of both axes."""
+        """Grid, ticks with numbers, and titles of both axes."""
         floor_y, parts = HEIGHT - BOTTOM, []
         for tick in self.y_ticks:
             at = self._y(tick)
@@ -136,7 +136,7 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
 
 
 def line(frame: Frame, series: Series) -> list[str]:
-    """One line in its color and dash; with few points each gets a marker and a tooltip."""
+    """One line in its color and dash; if there are few points, each has a marker and a tooltip."""
     path, pen = [], "M"
     marks = []
     for a, b in zip(series.xs, series.ys, strict=True):
@@ -156,7 +156,7 @@ def line(frame: Frame, series: Series) -> list[str]:
 
 
 def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, color: int | None = None, hollow: bool = False) -> str:
-    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its color if none is given."""
+    """One marker with its tooltip and error bars, if known. `index` is its shape, and its color if `color` is None."""
     at, up, color = frame.x(point.x), frame.y(point.y), (index if color is None else color) % COLORS
     bars = ""
     if interval := finite(point.y_interval):
@@ -175,7 +175,7 @@ def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, color: int
 
 
 def marker(index: int, x: float, y: float, r: float) -> str:
-    """Circle, diamond, square, triangle, triangle upside down, in turn."""
+    """Marker number `index`: circle, diamond, square, triangle or inverted triangle, in turn."""
     d, kind = 1.3 * r, index % 5
     if kind == 0:
         return f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.1f} 0a{r} {r} 0 1 0 {-2 * r:.1f} 0Z"
@@ -202,7 +202,7 @@ def key_marker(index: int, *, color: int | None = None, hollow: bool = False) ->
 
 
 def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, description: str = "") -> Markup:
-    """The chart with its legend in rows below; widths are estimated at 6.7 units a letter. Screen readers get the description."""
+    """The chart with its legend below; text widths are estimated at 6.7 units per letter. `description` is for screen readers."""
     keys, x, y = [], float(LEFT), HEIGHT + 12
     for text, symbol in legend:
         text = shorten(text, 60)
@@ -216,17 +216,17 @@ def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, d
 
 
 def nothing(name: str) -> Markup:
-    """What stands in place of a chart without values."""
+    """A placeholder for a chart without values."""
     return _svg(f"{name}: no values yet", 80, f'<text class="m soft" x="{WIDTH / 2:.0f}" y="40">no values yet</text>')
 
 
 def _svg(name: str, height: int, body: str) -> Markup:
-    """The body holds no text that is not escaped."""
+    """Wrap `body`, whose texts are already escaped."""
     return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(name)}">\n{body}\n</svg>')
 
 
 def finite(interval: tuple[float, float] | None) -> tuple[float, ...]:
-    """The interval, or nothing if it is unknown or not finite."""
+    """The interval, or () if it is unknown or not finite."""
     return interval if interval and all(map(isfinite, interval)) else ()
 
 

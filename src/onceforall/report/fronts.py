@@ -1,4 +1,4 @@
-"""What accuracy costs: one chart for each device, and one for MACs, which are the same everywhere."""
+"""Accuracy against cost: one chart for each device, and one for MACs, which do not depend on the device."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ from .shown import Chosen, Fronts, Shown, lacking, no_device, score_axis
 FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
 IMAGENET_CLASSES = 1000
-DOUBTFUL = 0.005  # a fall in accuracy from one resolution to the next larger one
+DOUBTFUL = 0.005  # loss of accuracy from one resolution to the next larger one
 KINDS = {
     "measured": "found and measured on held-out images",
-    "elsewhere": "published for another device, here predicted",
+    "elsewhere": "published for another device, predicted here",
     "published": "as published",
 }
 
@@ -49,7 +49,7 @@ def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTabl
     best = pareto(run.space, objectives, seed=seed, size=100, evaluations=FRONT_EVALUATIONS).points
     cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
     table = cost if isinstance(cost, LatencyTable) else None
-    measured = {  # once, whatever devices it was measured on
+    measured = {  # each network once, even if measured on several devices
         arch: Point(name, ms if table is not None else float(cost.estimate([arch])[0]), top1)
         for (arch, device), (name, ms, top1) in found.items()
         if table is None or device == str(table.device)
@@ -75,7 +75,7 @@ def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTabl
 
 
 def predictor_doubts(run: Run, predictor: AccuracyPredictor, seed: int) -> list[str]:
-    """What an imported predictor, which was not checked here, says that cannot be: that networks lose by larger images."""
+    """Implausible predictions of an imported, unchecked predictor: that larger images make networks less accurate."""
     if predictor.kind != "published":
         return []
     genes, means = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD), list[float]()
@@ -87,13 +87,13 @@ def predictor_doubts(run: Run, predictor: AccuracyPredictor, seed: int) -> list[
     if fall < DOUBTFUL:
         return []
     text = (
-        f"The imported predictor gives the same {CLOUD} networks {100 * fall:.1f} points less at {after} than at {before} pixels: "
+        f"The imported predictor rates the same {CLOUD} networks {100 * fall:.1f} points lower at {after} than at {before} pixels: "
     )
-    return [text + f"it was probably not fitted to {before} pixels and less, so the fronts are not to be trusted there"]
+    return [text + f"it was probably not fitted to {before} pixels and less, so do not trust the fronts there"]
 
 
 def _found(run: Run) -> Found:
-    """What searches measured. Of the most images, if a network was measured again on a device."""
+    """Networks measured by searches; if one was measured twice on a device, the measurement on more images."""
     found, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
     every = run.info.images.get("held-out", 0)
     for one in read_records(run.folder / "searches.jsonl", Finalist):
@@ -108,13 +108,13 @@ def _found(run: Run) -> Found:
 
 
 def _is_imagenet(run: Run) -> bool:
-    """Whether accuracies compare with published ones: weights of the authors without other images, or ImageNet's class names."""
+    """Whether accuracies are comparable with published ones: the authors' weights without other images, or ImageNet's classes."""
     named = run.info.data is None or all(re.fullmatch(r"n\d{8}", name) for name in run.info.classes)
     return run.num_classes == IMAGENET_CLASSES and named
 
 
 def fronts(runs: Sequence[Shown]) -> Markup:
-    """Per device: random networks, the front, the chosen networks as measured, and what others published."""
+    """For each device: random networks, the front, the chosen networks as measured, and published ones."""
     missing = lacking(runs, lambda run: not run.fronts, "Latency and accuracy cannot be predicted yet.", "predict {run}")
     keys = list(dict.fromkeys(key for run in runs for key in run.fronts))
     if not keys:
@@ -125,24 +125,24 @@ def fronts(runs: Sequence[Shown]) -> Markup:
 
 
 def _words(runs: Sequence[Shown]) -> str:
-    words = "Dots: random networks of the space. The line: the best that the search found at each cost. Both predicted "
+    words = "Dots: random networks of the space. Line: the best network that the search found at each cost. Both are predicted "
     others = list(dict.fromkeys(run.predictor for run in runs if run.predictor is not None))
     words += "for held-out images." if not others else f"by {', '.join(others)}, not for the images of this run."
     words += " Diamonds: the chosen networks as measured on test images."
     if any(series.elsewhere for run in runs for series in run.fronts.values()):
         words += (
-            " Triangles: kernels, ratios and depths that the Once-for-All authors published for other devices, with widths and a "
-            "resolution of this space and the weights of this run, predicted like the rest."
+            " Triangles: kernels, ratios and depths that the Once-for-All authors published for other devices, with a width and "
+            "resolution of this space and the weights of this run, also predicted."
         )
     if any(series.published for run in runs for series in run.fronts.values()):
-        words += " Squares: top-1 on ImageNet as published, from other trainings."
+        words += " Squares: published top-1 on ImageNet, from other trainings."
         if others:
             words += (
                 " The authors' predictor was fitted to images held out of ImageNet's training images, on which accuracies are "
-                "higher, so what it predicts does not compare with the squares."
+                "higher, so its predictions cannot be compared with the squares."
             )
     else:
-        words += " Published accuracies are not shown: they are of ImageNet, and no run here is."
+        words += " Published accuracies are not shown: they are for ImageNet, and no run here is."
     return words
 
 
@@ -169,7 +169,7 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
     what = score.label if score.label[1:2].isupper() else f"{score.label[0].upper()}{score.label[1:]}"  # mAP stays
     name = f"{what} against MACs" if device is None else f"{what} against latency on {device}"
     marks = [Mark(f"{budget:g} ms", budget) for budget in sorted(budgets)]
-    told = f"Predicted {score.label} in per cent over {axis.title}; the table below holds every named network and the fronts."
+    told = f"Predicted {score.label} in percent against {axis.title}; the table below has every named network and the fronts."
     chart = front_chart(series, axis, score, name=name, marks=marks, description=told)
     header = ["network", "what", "MACs" if device is None else "latency", score.label]
     return Markup(html.figure(name + (f" ({hardware})" if hardware else ""), chart, html.table(name, header, rows, 2)))

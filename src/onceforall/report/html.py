@@ -1,4 +1,4 @@
-"""The page's HTML: the templates, whose macros escape every text that is not HTML already."""
+"""The page's HTML templates; their macros escape every text that is not already HTML."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The page as a whole: what it shows of each run, headline numbers, and the sections in the order of a reader's questions."""
+"""The whole page: what it shows of each run, headline numbers, and the sections in the order of a reader's questions."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from .shown import Shown
 from .subnets import read_subnets, subnets
 from .training import last_top1, read_schedule, training_section
 
-MOST_RUNS = 6  # that colors and markers keep apart
+MOST_RUNS = 6  # as many as colors and markers can distinguish
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "chosen": ("Chosen networks", chosen),
     "front": ("Accuracy against cost", fronts),
@@ -43,17 +43,17 @@ SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
 
 
 def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
-    """Write the page; sections whose command was not run yet say so.
+    """Write the report; sections without data name the command to run.
 
     Args:
-        folders: the run directories, up to six.
+        folders: the run directories, at most six.
         out: the HTML file; None for report.html in the run directory, or comparison.html in the first of several.
 
     Returns:
         The path of the page.
 
     Raises:
-        OnceForAllError: with one line on what is wrong and what to do. An older page is as it was.
+        OnceForAllError: with one line on what is wrong and what to do. An older page is left unchanged.
     """
     places = [Path(folder) for folder in folders]
     if not 1 <= len(places) <= MOST_RUNS:
@@ -72,7 +72,7 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
 
 
 def shown_of(run: Run, name: str, seed: int) -> Shown:
-    """What the run's directory holds.
+    """Read what the page shows of a run.
 
     Raises:
         OnceForAllError: a file is damaged.
@@ -104,7 +104,7 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
 
 
 def render(runs: Sequence[Shown]) -> str:
-    """The page as HTML text: of one run, or of several with different names, side by side."""
+    """The page as HTML text, for one run or for several with different names side by side."""
     alone = len(runs) == 1
     runs = [replace(run, place=place, alone=alone) for place, run in enumerate(runs)]
     numbers = [_headline(run) for run in runs]
@@ -126,7 +126,7 @@ def render(runs: Sequence[Shown]) -> str:
 
 
 def _headline(run: Shown) -> dict[str, str]:
-    """Names and values of what most readers want first."""
+    """Names and values of the headline numbers."""
     found = {"networks in the space": amount(run.run.space.count()), "classes": f"{run.run.num_classes:,}"}
     if run.training.seconds is not None:
         found["training time"] = duration(run.training.seconds)

@@ -1,4 +1,4 @@
-"""Predicted against measured, of networks that nothing was fitted to: accuracy, and latency of each device."""
+"""Predicted against measured accuracy, and latency on each device, for networks that were not used for fitting."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ EQUAL = "predicted = measured"
 
 
 def read_checks(run: Run) -> PredictorChecks | None:
-    """The accuracy predictor on what it was checked on, with 90 % error bars and 95 % intervals of the measurements."""
+    """The accuracy predictor on the networks it was checked on, with 90 % error bars and 95 % intervals of the measurements."""
     with as_file_error(run.folder / "accuracy" / "errors.json"):
         errors, rows = checks(run)
         if not rows:
@@ -44,7 +44,7 @@ def read_checks(run: Run) -> PredictorChecks | None:
 
 
 def latency_points(table: LatencyTable, folder: Path) -> list[Point]:
-    """The networks that a latency table was checked on; `folder` has its measurements, and with them the intervals."""
+    """The networks that a latency table was checked on, with intervals from the measurements in `folder`."""
     errors, known = table.errors, checked_networks(table, folder)
     named: list[tuple[str, tuple[float, float] | None]] = [(f"network {i + 1}", None) for i in range(errors.n)]
     if known is not None:
@@ -62,8 +62,8 @@ def accuracy(runs: Sequence[Shown]) -> Markup:
     if not known:
         return missing
     words = (
-        "Horizontal bars: the predictor's calibrated error bars, which should hold 90 % of the measurements. Vertical bars, of "
-        "shares of images: 95 % intervals; they overstate differences between networks, which saw the same images."
+        "Horizontal bars: the predictor's calibrated error bars, which should cover 90 % of the measurements. Vertical bars, for "
+        "shares of images: 95 % intervals; too wide for comparing networks, which saw the same images."
     )
     if len(runs) == 1:
         head = html.numbers(known[0][2].items())
@@ -108,9 +108,9 @@ def latency(runs: Sequence[Shown]) -> Markup:
     figures = [run.named(_device(table, points)) for run in runs for table, points in run.tables]
     if not figures:
         return missing
-    words = "Whole networks that the latency table was not made from. Grey lines: what the error of 95 % of them keeps."
+    words = "Whole networks that the latency table was not fitted to. Gray lines: 95 % of them are in between."
     if any(point.y_interval for run in runs for _, points in run.tables for point in points):
-        words += " Bars: 95 % intervals of the measurements, the widest of the times that each network was loaded and timed."
+        words += " Bars: 95 % intervals of the measurements, the widest if a network was loaded and timed several times."
     return Markup(html.soft(words) + html.pair(figures) + missing)
 
 

@@ -1,6 +1,6 @@
-"""What the page shows of a run: the objects that its directory holds. Shares are fractions in [0, 1], latencies milliseconds.
+"""What the page shows of a run: the records in its directory. Shares are fractions in [0, 1], latencies milliseconds.
 
-Whatever is None or empty is not known yet; the page says which command finds it.
+Whatever is None or empty is not known yet; the page says which command measures it.
 """
 
 import json
@@ -28,13 +28,13 @@ from .charts import FrontSeries
 from .drawing import Axis, Point, key_line
 from .html import html
 
-Cell = str | tuple[str, str]  # text; the second is a small line below the first
-Fronts = Mapping[tuple[str | None, str], FrontSeries]  # by device, as `--device` takes it, and hardware; of MACs by (None, "")
+Cell = str | tuple[str, str]  # text, or text and a small line below it
+Fronts = Mapping[tuple[str | None, str], FrontSeries]  # by device, as `--device` takes it, and hardware; (None, "") for MACs
 
 
 @dataclass(frozen=True)
 class PredictorChecks:
-    """A predictor of this kind, its errors.json, and as points (predicted, measured) the networks that it was not fitted to."""
+    """A predictor's kind, its errors.json, and points (predicted, measured) for the networks it was not fitted to."""
 
     kind: str
     errors: Mapping[str, Any]
@@ -46,10 +46,10 @@ class Chosen:
     """A network in specialised/.
 
     Args:
-        name: of its file there.
-        device: that it was measured on.
-        made: what the file holds.
-        classes: their names.
+        name: name of its file there.
+        device: the device it was measured on.
+        made: the content of the file.
+        classes: names of the classes.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Chosen:
 
     @property
     def told(self) -> tuple[str, float]:
-        """Name and value of the test score: by the metric that it was chosen by, where the file has that, else top-1."""
+        """Name and value of the test score: the metric that it was chosen by if the file has it, else top-1."""
         metric = "map" if self.made.labels is not None else "top1" if self.made.confusion is None else self.metric
         return METRICS[metric], self.score(metric)[0]
 
@@ -81,21 +81,21 @@ class Shown:
 
     Args:
         run: its directory and run.json.
-        name: short, different from those of the other runs on the page.
+        name: a short name, unique on the page.
         schedule: of the training, if there is one.
-        training: what was done of it: joules are the processor's, whatever else ran on it.
+        training: its metrics; joules are the processor's, including whatever else ran on it.
         resume: the command that resumes an unfinished training.
-        predictor: what predicts accuracy, if it was not fitted in this run.
+        predictor: the accuracy predictor, if it was not fitted in this run.
         subnets: the accuracy data, with MACs.
         checks: of the accuracy predictor.
-        tables: of latency, each with points (predicted, measured) of the networks that it was checked on.
+        tables: latency tables, each with points (predicted, measured) for the networks it was checked on.
         fronts: top-1 against latency on each device, and against MACs.
-        chosen: the networks in specialised/, the fastest first.
-        compared: what `ofa compare` found.
-        costs: of each stage the wall time, where it is known, and what was done.
-        problems: sentences about what went wrong or should make a reader doubt.
-        place: among the runs on the page.
-        alone: it is the only one.
+        chosen: the networks in specialised/, fastest first.
+        compared: the result of `ofa compare`.
+        costs: for each stage, the wall time, if known, and the work done.
+        problems: sentences about errors and reasons for doubt.
+        place: index among the runs on the page.
+        alone: whether it is the only run.
     """
 
     run: Run
@@ -117,7 +117,7 @@ class Shown:
 
     @property
     def space(self) -> str:
-        """In words, such as "mobilenet_v3(width=0.5)"."""
+        """The space as text, such as "mobilenet_v3(width=0.5)"."""
         given = self.run.info.space["arguments"].items()
         return f"{self.run.family}({', '.join(f'{key}={short(value)}' for key, value in given if key != 'graph')})"
 
@@ -133,7 +133,7 @@ class Shown:
 
     @property
     def images_seen(self) -> int | None:
-        """Images that went through a network while training, each sub-network counted."""
+        """Images that passed through a network during training, counted for each sub-network."""
         if self.schedule is None:
             return None
         done = zip(self.schedule.steps_done(self.training.step), self.schedule.phases, strict=True)
@@ -146,27 +146,27 @@ class Shown:
         return Markup(f"<svg {look}>{key_line(self.place)}</svg>")
 
     def label(self, text: str) -> str:
-        """The text, after the run's name if there are several."""
+        """The text, prefixed with the run's name if there are several runs."""
         return text if self.alone else f"{self.name}: {text}" if text else self.name
 
     def named(self, body: Markup) -> Markup:
-        """The body under the run's name, if there are several."""
+        """The body, under the run's name if there are several runs."""
         named: Markup = body if self.alone else html.named(self.sign, self.name, body)
         return named
 
     def empty(self, words: str, command: str, *, images: bool = True) -> Markup:
-        """What is missing, and the command that finds it; `images` tells whether it needs some."""
+        """What is missing, and the command to run; `images` tells whether that needs images."""
         missing: Markup
         if images and self.data is None:
-            missing = html.empty(f"{self.label(words)} It takes images, and this run was imported without.")
+            missing = html.empty(f"{self.label(words)} This needs images, and the run was imported without any.")
         else:
             told = ofa(*(self.run.folder if word == "{run}" else word for word in command.split()))
-            missing = html.empty(f"{self.label(words)} Do it with", told)
+            missing = html.empty(f"{self.label(words)} Run", told)
         return missing
 
 
 def score_axis(runs: Sequence[Shown]) -> Axis:
-    """The axis of the runs' metric; "score" where they differ."""
+    """The axis of the runs' metric, named "score" if they differ."""
     names = list(dict.fromkeys(METRICS[run.run.metric] for run in runs))
     return Axis(names[0] if len(names) == 1 else "score", "%", 100)
 
@@ -177,28 +177,28 @@ def lacking(runs: Sequence[Shown], lacks: Callable[[Shown], bool], words: str, c
 
 
 def no_device(runs: Sequence[Shown], lacks: Callable[[Shown], bool]) -> Markup:
-    """The same for latency."""
+    """`lacking` for runs without a measured device."""
     return lacking(runs, lacks, "No device was measured yet.", "profile {run}", images=False)
 
 
 def counted(value: float, interval: tuple[float, float] | None, images: int) -> tuple[str, str]:
-    """A cell: a score, and its interval."""
+    """A cell with a score and its interval."""
     between = "" if interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in interval))
     return percent(value), f"{between}n = {images:,}"
 
 
 def tested(one: Chosen) -> tuple[str, str]:
-    """A cell: what a network scores on the test images, and its interval."""
+    """A cell with a network's score on the test images and its interval."""
     return counted(*one.score(one.metric), one.made.test.images)
 
 
 def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]:
-    """A cell: latency, and its interval."""
+    """A cell with latency and its interval."""
     return milliseconds(ms), f"{low:.3g}–{high:.3g}{more}"
 
 
 def short(value: Any) -> str:
-    """A value as text; long sequences by their ends."""
+    """A value as text; long sequences as first…last."""
     if not isinstance(value, list | tuple):
         return json.dumps(value)
     items = [v.replace("x", "×") if isinstance(v, str) else f"{v:g}" for v in value]
@@ -207,7 +207,7 @@ def short(value: Any) -> str:
 
 @contextmanager
 def as_file_error(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with the content of a file into a `FileError` that names it."""
+    """Turn errors in the content of a file into a `FileError` that names it."""
     try:
         yield
     except OnceForAllError:

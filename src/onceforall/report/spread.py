@@ -1,4 +1,4 @@
-"""A chart of how values are spread within classes: every value as a dot, a box from the lower to the upper quartile, the median."""
+"""A chart of the spread of values within classes: every value as a dot, a box between the quartiles, the median as a line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from .drawing import BOTTOM, COLORS, HEIGHT, Axis, Frame, frame_of, key_marker, 
 
 Values = Mapping[float, Sequence[float]]  # class -> values
 DOT = 2.2
-ROOM = 0.8  # of a class, for its boxes
+ROOM = 0.8  # share of a class's width for its boxes
 
 
 def spread_chart(
@@ -23,7 +23,7 @@ def spread_chart(
     description: str = "",
     text: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
-    """Values by class, those of several series side by side.
+    """Values by class, with several series side by side.
 
     Args:
         series: names, and the values of each class.

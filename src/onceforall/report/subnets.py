@@ -1,4 +1,4 @@
-"""How accurate sub-networks are across the space, as measured: by MACs, resolution and depth."""
+"""Measured accuracy of sub-networks across the space, by MACs, resolution and depth."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ def subnets(runs: Sequence[Shown]) -> Markup:
         _by(runs, f"Measured {label} by resolution", Axis("resolution", "pixels"), _side, _pixels),
         _by(runs, f"Measured {label} by depth", Axis("depth", "blocks"), _depth),
     ]
-    soft = html.soft(f"Measured on held-out images after BatchNorm was recalibrated for each. {words}")
+    soft = html.soft(f"Measured on held-out images, each with recalibrated BatchNorm. {words}")
     return Markup(soft + html.pair(figures) + missing)
 
 
@@ -61,7 +61,7 @@ def _pixels(row: AccuracyRow) -> str:
 
 
 def _by_macs(runs: Sequence[Shown]) -> Markup:
-    """A marker for each resolution of one run, or for each of several runs."""
+    """Accuracy against MACs, with a marker for each resolution of one run, or for each of several runs."""
 
     def points(run: Shown, among: Sequence[Resolution] | None = None) -> list[Point]:
         return [
@@ -77,7 +77,7 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
         groups = [(f"{text} px", points(runs[0], own)) for text, own in zip(ends, some, strict=True)]
     score = score_axis(runs)
     name = f"Measured {score.label} by MACs"
-    told = "Each point is a measured sub-network; the table below sums them up by fifths of MACs."
+    told = "Each point is a measured sub-network; the table below summarizes them by fifths of MACs."
     chart = scatter_chart(groups, MACS, score, name=name, description=told)
     rows = []
     for run in runs:
@@ -96,7 +96,7 @@ def _by(
     key: Callable[[AccuracyRow], float],
     text: Callable[[AccuracyRow], str] = lambda row: str(_depth(row)),
 ) -> Markup:
-    """By a number on the axis, with its text in the table."""
+    """Accuracy by `key`, the number on the axis; `text` is its text in the table."""
     series, rows, texts = [], [], defaultdict[float, set[str]](set)
 
     def shown(value: float) -> str:
@@ -120,6 +120,6 @@ def _summary(top1: Sequence[float]) -> list[str]:
 
 
 def _thinned(resolutions: Sequence[Resolution]) -> list[Sequence[Resolution]]:
-    """Up to five groups of neighbors."""
+    """At most five groups of neighboring resolutions."""
     n = min(5, len(resolutions))
     return [resolutions[i * len(resolutions) // n : (i + 1) * len(resolutions) // n] for i in range(n)]

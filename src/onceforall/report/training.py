@@ -1,4 +1,4 @@
-"""The schedule and its curves."""
+"""The training schedule and its curves."""
 
 from collections.abc import Callable, Sequence
 from math import isfinite
@@ -20,7 +20,7 @@ from .shown import Shown, score_axis, short
 STEP = Axis("training step")
 MOST_ROWS = 40
 GREY = 6  # number of a color
-SMALL = 0.05  # learning rates below are shown in thousandths, so that the axis has room
+SMALL = 0.05  # smaller learning rates are shown in thousandths, so that ticks fit
 
 
 def read_schedule(run: Run) -> Schedule | None:
@@ -33,7 +33,7 @@ def read_schedule(run: Run) -> Schedule | None:
 
 
 def last_top1(training: Metrics) -> list[float]:
-    """Held-out score of each validated sub-network, the last time."""
+    """Held-out scores of the sub-networks in their last validation."""
     return list({record.subnet: record.value for record in training.records if record.value is not None}.values())
 
 
@@ -58,7 +58,7 @@ def _series(name: str, pairs: Sequence[tuple[int, float | None]]) -> Series:
 
 
 def training_section(runs: Sequence[Shown]) -> Markup:
-    """Curves over the whole schedule, and the schedule."""
+    """The curves over the whole schedule, and the schedule as a table."""
     notes = Markup().join(map(_note, runs))
     scheduled = [(run, run.schedule) for run in runs if run.schedule is not None]
     if not scheduled:
@@ -94,12 +94,12 @@ def training_section(runs: Sequence[Shown]) -> Markup:
 
 
 def _note(run: Shown) -> Markup:
-    """What to know before the curves: where weights come from, or that training has not ended."""
+    """A note above the curves: where the weights come from, or that training has not finished."""
     if run.schedule is not None:
         if run.resume is None:
             return Markup()
         words = f"The training has not finished: step {run.training.step:,} of {run.schedule.steps:,}."
-        return Markup(html.empty(f"{run.label(words)} Go on with", run.resume))
+        return Markup(html.empty(f"{run.label(words)} Resume it with", run.resume))
     if run.run.info.source is not None:
         words = f"Nothing was trained in this run. The weights were imported: {run.run.info.source}."
         return Markup(html.soft(run.label(words)))
@@ -114,7 +114,7 @@ def _chart(
     shown: Callable[[float], str],
     marks: Sequence[Mark],
 ) -> Markup:
-    """One chart of each run's curves: with several runs, colors are runs and dashes are curves of one run."""
+    """One chart of all runs' curves. With several runs, colors distinguish runs and dashes the curves of a run."""
     series = []
     for run, own in zip(runs, curves, strict=True):
         for place, one in enumerate(own):
@@ -132,7 +132,7 @@ def _chart(
 
 
 def _legend(runs: Sequence[Shown], curves: Sequence[Sequence[Series]]) -> list[tuple[str, str]] | None:
-    """A sign for each of several runs and, if they have several curves, one for each curve."""
+    """A legend sign for each of several runs and, if they have several curves, for each curve."""
     if len(runs) == 1:
         return None
     kinds = list(dict.fromkeys(one.name for own in curves for one in own))

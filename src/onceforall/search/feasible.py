@@ -32,7 +32,7 @@ def feasible_row(problem: SearchProblem) -> Genes:
     excess = Measure("limits", lambda genes: problem.excess(problem.costs(genes)), False, problem.space)
     found = _descend(problem, excess)
     if found.scores[0] < 0:
-        raise _nothing(problem, "each limit can be kept alone, but no network was found that keeps all of them: ")
+        raise _nothing(problem, "each limit can be met alone, but no network was found that meets all of them: ")
     return found.genes
 
 
@@ -61,7 +61,7 @@ def _nothing(problem: SearchProblem, why: str) -> NothingFeasibleError:
     reached = {limit.measure.name: smallest_value(problem, limit.measure) for limit in problem.limits}
     parts = [f"{quantity(limit.measure.name, limit.bound)} (smallest {_limit_text(limit, reached)})" for limit in problem.limits]
     return NothingFeasibleError(
-        f"no network of this {problem.space.family} space keeps the limits: {why}{'; '.join(parts)}", reached
+        f"no network of this {problem.space.family} space meets the limits: {why}{'; '.join(parts)}", reached
     )
 
 

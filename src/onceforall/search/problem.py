@@ -179,7 +179,7 @@ def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None
         return
     if not same:
         raise ValueError(
-            f"{by_archs.name} gives other numbers for a gene matrix than for its networks, so it was made for another space than "
+            f"{by_archs.name} returns other numbers for a gene matrix than for its networks, so it was made for another space than "
             "the one searched: make all functions for one space"
         )
 

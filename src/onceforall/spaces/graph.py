@@ -208,7 +208,7 @@ class _Lowering:
 
     def __call__(self, arch: Arch, num_classes: int) -> Plan:
         if self.graph.classes < 0 and num_classes != 1:
-            raise ArchError(f"num_classes is {num_classes}: no classifier was found at the end of this network, leave it out")
+            raise ArchError(f"num_classes is {num_classes}: no classifier was found at the end of this network, so omit it")
         blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
         segments = []
         for piece in self.graph.pieces:

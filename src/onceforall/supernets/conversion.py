@@ -63,7 +63,7 @@ def elastic(
         images = [images]
     batches = None if images is None else list(images)
     if batches == []:
-        raise ModelError("images holds no batch: give batches (n, channels, r, r), or leave images out")
+        raise ModelError("images has no batch: give batches (n, channels, r, r), or omit images")
     importance = chosen_importance(importance, batches)
     pixels = sizes(resolutions, at_least=1)
     if channels is not None:
@@ -85,5 +85,5 @@ def elastic(
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
     rank_units(supernet, importance, batches)
-    one_mode = "train" in vars(model)  # what torch.export gives refuses to change it, and says that it is in train mode
+    one_mode = "train" in vars(model)  # modules of torch.export refuse to change their mode, and claim to be in train mode
     return supernet.train(model.training and not one_mode)

@@ -42,7 +42,7 @@ def chosen_importance(importance: str | None, images: Sequence[Tensor] | None) -
         raise ModelError(f"unknown importance {importance!r}: choose one of {', '.join(IMPORTANCES)}")
     if importance in WITH_IMAGES and not images:
         raise ModelError(
-            f"importance {importance!r} is measured on images, and there are none: give images=[batch, ...], or use 'l1'"
+            f"importance {importance!r} is measured on images, but there are none: give images=[batch, ...], or use 'l1'"
         )
     return importance
 
@@ -196,7 +196,7 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
             f"images holds {found}: give batches (n, {supernet.space.channels}, r, r), with r among {', '.join(map(str, sizes))}"
         )
     if not images.isfinite().all():
-        raise ModelError("images holds numbers that are not finite: give images as the model takes them")
+        raise ModelError("images holds numbers that are not finite: give images as the model expects them")
     like = next(supernet.parameters())
     return images.to(device=like.device, dtype=like.dtype)
 

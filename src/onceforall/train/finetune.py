@@ -81,4 +81,4 @@ def finetune(
         trainer.run(saved)
     except StoppedError as error:
         where = str(error).partition(" on request")[0]
-        raise StoppedError(f"{where} of fine-tuning on request; the same command goes on") from None
+        raise StoppedError(f"{where} of fine-tuning on request; run the same command to continue") from None

@@ -118,7 +118,7 @@ class Trainer:
             if validating or stop or due:
                 self._save(good=validating, best=validating and self._better)
             if stop and state.step < schedule.steps:
-                raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
+                raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; continue with --resume")
         self._finish(begun)
 
     @property
@@ -140,7 +140,7 @@ class Trainer:
             supernet.forget_statistics()
             self.num_classes, self.plan = supernet.num_classes, supernet.space.lower(supernet.space.largest(), supernet.num_classes)
             if start is None and self.schedule.recipe.zero_residual:
-                _zero_residuals(supernet, self.plan)  # weights that were brought are no beginning: they have no such operation
+                _zero_residuals(supernet, self.plan)  # no effect on users' own networks, whose plans lack such operations
         self.network.train()
         self.settings = replace(self.settings, sync_norm=self.settings.sync_norm and self.world.size > 1)
         self.state = state = State(self.network, self.schedule, self.plan)

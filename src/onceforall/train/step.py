@@ -52,7 +52,7 @@ class Settings:
         if self.precision not in PRECISIONS:
             raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if self.sync_norm and not self.same_archs:
-            raise TrainingError("sync_norm normalises the same layers in all processes, so it needs same_archs: set one of them")
+            raise TrainingError("sync_norm normalizes the same layers in all processes, so it needs same_archs: set one of them")
 
 
 def train_step(

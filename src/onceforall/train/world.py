@@ -40,8 +40,11 @@ class World:
         Raises:
             TrainingError: torchrun's variables are there but the processes do not find each other.
         """
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        if size == 1:
+        given = os.environ.get("WORLD_SIZE", "1")
+        if not given.isdecimal():
+            raise TrainingError(f"WORLD_SIZE is {given!r}: torchrun sets it to a number of processes; without torchrun, unset it")
+        size = int(given)
+        if size < 2:
             return cls()
         if not dist.is_initialized():
             # Optimizers import this. Imported later, its functions hold the group as a default argument, so `leave` does not end

@@ -11,7 +11,7 @@ async function answer(promise) {
   try {
     response = await promise;
   } catch {
-    throw new Error("the explorer does not answer: it has ended, or the connection is down");
+    throw new Error("the explorer does not answer: it has ended or the connection is down");
   }
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new Error(body?.error ?? `the explorer answered ${response.status}`);
@@ -23,7 +23,7 @@ export const get = (path) => answer(fetch(path));
 export const post = (path, body = {}) =>
   answer(fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }));
 
-// Runs an action of a person; what goes wrong is told.
+// Runs an action of the user and shows its error, if any.
 export async function attempt(action) {
   try {
     const result = await action();

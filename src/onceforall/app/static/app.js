@@ -1,4 +1,4 @@
-// The page: tabs, what the run is, and what to ask anew when the server says that something has changed.
+// The page: tabs, the run, and what to reload when the server reports a change.
 import { get, tell } from "./api.js";
 import { Explore } from "./explore.js";
 import { at, make, sentence } from "./format.js";
@@ -9,7 +9,7 @@ import { Compare } from "./compare.js";
 import { Standing } from "./standing.js";
 import { Training } from "./training.js";
 
-history.replaceState(null, "", "/"); // the key is in a cookie now, and need not stay in the address
+history.replaceState(null, "", "/"); // the key is in a cookie now: remove it from the address
 const TABS = ["explore", "mistakes", "exports", "training"];
 let run = null, seen = {};
 const explore = new Explore(() => jobs.offer());
@@ -41,7 +41,7 @@ function missing() {
     make("h2", {}, run.problem ? "Not ready for exploring yet" : "Loading…"),
     make("p", {}, run.problem),
     make("ul", {}, ...wanting.map((p) => make("li", {}, `${p.name}: ${p.text} `, ...(p.command ? [make("code", {}, p.command)] : [])))),
-    make("p", { class: "soft" }, run.problem ? "Give the command in a terminal; this page then goes on by itself." : ""),
+    make("p", { class: "soft" }, run.problem ? "Run the command in a terminal; this page then continues by itself." : ""),
   );
 }
 
@@ -57,17 +57,17 @@ async function load() {
   training.parts(run);
   standing.text(run);
   at("toexport").disabled = !run.finished;
-  at("toexport").title = run.finished ? "" : "when the training has ended";
+  at("toexport").title = run.finished ? "" : "available when training has finished";
   if (!run.ready) return;
   const focused = document.activeElement?.id;
   await explore.load(run);
-  if (focused && document.activeElement === document.body) at(focused)?.focus(); // the sliders are new
+  if (focused && document.activeElement === document.body) at(focused)?.focus(); // the sliders were replaced
 }
 
-// The predictor or a latency profile was made anew: all numbers of networks are others.
+// The predictor or a latency profile has changed, and so have all numbers of networks.
 async function renew() {
   await load();
-  tell(""); // what went wrong with a device that is gone
+  tell(""); // clear an error about a device that is gone
   pins.forget();
   if (run.ready) await Promise.all([pins.load(), compare.renew()]);
 }
@@ -110,4 +110,4 @@ let queue = Promise.resolve();
 const events = new EventSource("/api/events");
 events.onmessage = (event) => (queue = queue.then(() => changed(JSON.parse(event.data))));
 events.onopen = () => at("error").firstElementChild.textContent.includes("connection is lost") && tell("");
-events.onerror = () => tell("the connection is lost: the explorer has ended, or is being started again");
+events.onerror = () => tell("the connection is lost: the explorer has ended or is restarting");

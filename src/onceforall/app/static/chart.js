@@ -1,4 +1,4 @@
-// Charts as SVG: round ticks, lines, points. Drawn anew when values change; nothing is animated.
+// Charts as SVG: round ticks, lines, points. Redrawn when values change, without animation.
 import { at } from "./format.js";
 
 const NS = "http://www.w3.org/2000/svg";

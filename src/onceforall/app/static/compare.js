@@ -21,7 +21,7 @@ export class Compare {
     this.draw();
   }
 
-  // The same networks with the numbers of now.
+  // Reload the numbers of both networks.
   async renew() {
     for (const side of ["a", "b"]) {
       const old = this[side];
@@ -38,7 +38,7 @@ export class Compare {
   draw() {
     const { a, b } = this, place = at("compare");
     if (!a && !b) {
-      place.replaceChildren(make("p", { class: "empty" }, "Choose two networks with “Compare as A” and “Compare as B”, here or among the pins."));
+      place.replaceChildren(make("p", { class: "empty" }, "Choose two networks with “Compare as A” and “Compare as B”, here or in the pins."));
       return;
     }
     const rows = [[`${this.explore.run.score}, predicted${this.explore.run.at ? `, ${this.explore.run.at}` : ""}`, (n) => percent(n.top1, 2), (n) => -n.top1], ["standard error", (n) => percent(n.std, 2), (n) => n.std]];
@@ -57,7 +57,7 @@ export class Compare {
       )),
       make("div", {}, ...["a", "b"].filter((side) => this[side]).flatMap((side) => [
         make("h3", {}, `${side.toUpperCase()}: ${this[side].name} `,
-          make("button", { type: "button", "aria-label": `Take ${side.toUpperCase()} out`, onclick: () => ((this[side] = null), this.draw()) }, "×")),
+          make("button", { type: "button", "aria-label": `Remove ${side.toUpperCase()}`, onclick: () => ((this[side] = null), this.draw()) }, "×")),
         make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Network ${side.toUpperCase()}; scrolls sideways` }, picture(this[side].svg)),
       ])),
     );

@@ -1,4 +1,4 @@
-// Sliders → the best network: its numbers, its picture, its place on the front.
+// Sliders → the best network: its numbers, its picture, its position on the front.
 import { get, post, tell } from "./api.js";
 import { Chart } from "./chart.js";
 import { amount, at, cost, ends, make, memory, milliseconds, percent, picture, pixels } from "./format.js";
@@ -17,9 +17,9 @@ export class Explore {
 
   async load(run) {
     const kept = this.state(), device = this.device;
-    const before = [...this.limits.keys()].map((key) => [key, this.value(key)]); // with the ranges of before
+    const before = [...this.limits.keys()].map((key) => [key, this.value(key)]); // with the old ranges
     this.run = run;
-    this.background = null; // of an axis that may be gone
+    this.background = null; // its axis may be gone
     at("device").replaceChildren(...run.devices.map((d) => make("option", { value: d.spec }, d.spec)));
     at("devices").hidden = !run.devices.length;
     if (run.devices.some((d) => d.spec === kept.device)) at("device").value = kept.device;
@@ -35,7 +35,7 @@ export class Explore {
     await this.front();
   }
 
-  // No network keeps the limits any more: the last one stays, with the numbers of now.
+  // No network keeps the limits any more: the last one stays, with its current numbers.
   async renew() {
     const old = this.network;
     if (!old || old.generation >= this.run.generation) return;
@@ -47,7 +47,7 @@ export class Explore {
     }
   }
 
-  // What a person has set, to keep it over a reload.
+  // Saves the settings, to restore them after a reload.
   state() {
     try {
       return JSON.parse(sessionStorage.getItem("explore")) ?? { limits: {} };
@@ -154,7 +154,7 @@ export class Explore {
     this.front();
   }
 
-  // One request at a time: the newest position of the sliders is asked for as soon as the last answer is there.
+  // One request at a time: when an answer arrives, the newest position of the sliders is requested.
   async ask(quiet = false) {
     if (this.asking) {
       this.again = true;
@@ -174,7 +174,7 @@ export class Explore {
     const run = this.run, position = [...this.limits].map(([key, l]) => `${key}=${l.check.checked ? l.range.value : "off"}`).join(" ");
     try {
       const found = await get(`/api/best?${query}`);
-      if (found.network && found.network.generation > run.generation) return; // the page asks anew in a moment, for all numbers
+      if (found.network && found.network.generation > run.generation) return; // the page will reload all numbers in a moment
       const before = this.network;
       this.show(found.network);
       at("none").hidden = Boolean(found.network);
@@ -182,9 +182,9 @@ export class Explore {
       at("best").classList.toggle("stale", !found.network);
       this.status(found, performance.now() - began, quiet && before && found.network && before.id !== found.network.id);
     } catch (error) {
-      if (run === this.run) tell(error.message); // else it was asked with a device that is gone, and is asked anew
+      if (run === this.run) tell(error.message); // else the device is gone, and the request is repeated
     }
-    at("best").dataset.position = position; // what was answered
+    at("best").dataset.position = position; // the answered position
   }
 
   status(found, ms, better) {
@@ -210,7 +210,7 @@ export class Explore {
     this.draw();
   }
 
-  // The predicted accuracy, and of which weights where they are not the final ones.
+  // The predicted accuracy, with the weights it belongs to if they are not the final ones.
   predicted(n) {
     return `${percent(n.top1)}${this.run.at ? ` at ${this.run.at}` : ""}`;
   }
@@ -245,7 +245,7 @@ export class Explore {
     const back = this.background;
     if (!back || !this.network) return;
     const n = this.network, x = n.costs[back.name], axis = this.run.axes.find((a) => a.name === back.name);
-    if (!axis || x == null) return; // other numbers are on their way
+    if (!axis || x == null) return; // new numbers are on their way
     const chart = new Chart("chart", {
       x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
       y: { title: `${this.run.score}, %, predicted${this.run.at ? `, ${this.run.at}` : ""}`, most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
@@ -268,7 +268,7 @@ export class Explore {
     this.set(axis.device ? "latency_ms" : axis.name, Math.max(axis.low, Math.min(axis.high, this.chart.at(event))));
   }
 
-  // The server knows more networks: ask again, at most twice a second.
+  // The server knows more networks: request again, at most twice a second.
   async improved(now) {
     this.run.filling = now.filling;
     clearTimeout(this.timer);

@@ -2,7 +2,7 @@
 
 export const percent = (share, digits = 1) => (share == null ? "–" : `${(100 * share).toFixed(digits)} %`);
 
-// Both ends of an interval of shares: what is near 0 or 100 % has no ±.
+// Both ends of an interval of shares: near 0 or 100 % it is not symmetric, so there is no ±.
 export const ends = (low, high) => `${(100 * low).toFixed(1)} to ${percent(high)}`;
 
 export function amount(value) {
@@ -33,10 +33,10 @@ export function cost(name, value) {
   return name === "memory_bytes" ? memory(value) : amount(value);
 }
 
-// With a capital at the beginning, unless the word has capitals of its own, such as mAP.
+// Capitalized, unless the word has its own capitals, such as mAP.
 export const sentence = (text) => (/^.[A-Z]/.test(text) ? text : text[0].toUpperCase() + text.slice(1));
 
-// An element with attributes (on…: listeners) and children; text is never taken for markup.
+// An element with attributes (on…: listeners) and children; text is never parsed as markup.
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

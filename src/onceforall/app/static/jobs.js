@@ -8,7 +8,7 @@ const WORDS = { pytorch: "PyTorch: weights.safetensors and a readable model.py",
 
 export const isGoing = (job) => ["waiting", "running"].includes(job.state);
 
-// How far a job is, and a button that stops it.
+// A job's progress, and a button to cancel it.
 export const progress = (job) => [
   make("progress", { max: 1, value: job.share, "aria-label": `Progress of ${job.name}` }),
   make("div", { class: "row" }, make("span", {}, job.step),
@@ -42,15 +42,15 @@ export class Jobs {
     return [...document.querySelectorAll("#formats input:checked")].map((box) => box.value);
   }
 
-  // Says what would be exported now.
+  // Shows what would be exported now.
   offer() {
     const n = this.explore.network;
     at("export").disabled = !n || !this.run.finished;
     if (!n) return;
     const ms = n.costs[`latency:${this.explore.device}`];
-    at("exportwhat").textContent = `The network that is shown: ${this.explore.predicted(n)} predicted, ${amount(n.costs.macs)} MACs` +
+    at("exportwhat").textContent = `The network shown: ${this.explore.predicted(n)} predicted, ${amount(n.costs.macs)} MACs` +
       (ms == null ? "." : `, ${milliseconds(ms)} on ${this.explore.device}.`) +
-      (this.run.finished ? " It is measured, exported, and each file is proven and measured on its own." : " It can be exported when the training has ended.");
+      (this.run.finished ? " It will be measured and exported, and each file verified and measured." : " It can be exported when training has finished.");
     if (!this.named) at("exportname").value = `${this.explore.predicted(n)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
   }
 
@@ -88,7 +88,7 @@ export class Jobs {
     if (isGoing(job)) parts.push(...progress(job));
     else if (job.state === "done") {
       const { told, test, latency, left_out: lost = {}, warnings = [] } = job.result;
-      parts.push(make("p", {}, `Test ${told ?? `${test.map == null ? "top-1" : "mAP"} ${percent(test.map ?? test.top1)}`} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files proven.`));
+      parts.push(make("p", {}, `Test ${told ?? `${test.map == null ? "top-1" : "mAP"} ${percent(test.map ?? test.top1)}`} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files verified.`));
       for (const [format, why] of Object.entries(lost)) parts.push(make("p", { class: "warn" }, `Without ${WORDS[format] || format}: ${why}.`));
       for (const text of warnings) parts.push(make("p", { class: "warn" }, `${text}.`));
       parts.push(job.there ? make("a", { href: `/api/jobs/${job.id}/download`, download: `explored-${job.id}.zip` }, "Download (zip)") : "Its folder was removed.");

@@ -1,4 +1,4 @@
-// What a network says of each held-out image: which classes it takes for which, the photographs, and where two disagree.
+// A network's answers on held-out images: confusion matrix, photographs, and where two networks disagree.
 import { attempt, get, post } from "./api.js";
 import { amount, at, make, picture, pixels } from "./format.js";
 import { isGoing, progress } from "./jobs.js";
@@ -26,7 +26,7 @@ export class Looks {
     if (arch) attempt(() => post("/api/looks/add", { arch, name }));
   }
 
-  // Measurements that go on, or ended without a result that was not seen yet.
+  // Running measurements, and failed or cancelled ones that were not closed yet.
   draw(jobs) {
     const ended = (job) => job.own && ["failed", "cancelled"].includes(job.state) && !this.seen.has(job.id);
     at("lookjobs").replaceChildren(...jobs.filter((job) => isGoing(job) || ended(job)).map((job) =>
@@ -41,11 +41,11 @@ export class Looks {
     at("lookshown").hidden = !this.explore.network;
     at("lookexports").hidden = !exports.length;
     at("lookexport").replaceChildren(...exports.map((name) => make("option", { value: name }, name)));
-    const fresh = looks.find((look) => !before.has(look.id)); // what was just measured is shown
+    const fresh = looks.find((look) => !before.has(look.id)); // show what was just measured
     const next = (before.size && fresh) || looks.find((look) => look.id === this.chosen) || looks[0];
     at("looks").replaceChildren(...looks.map((look) => this.row(look)));
     if (!looks.length) at("looks").append(make("li", { class: "empty" }, problem || "Nothing measured yet."));
-    if (others) at("looks").append(make("li", { class: "soft small" }, `${others} more, measured with other weights or images, are not shown.`));
+    if (others) at("looks").append(make("li", { class: "soft small" }, `${others} more, measured with different weights or images, are not shown.`));
     if (next) await this.choose(next.id);
     else at("look").hidden = true;
   }
@@ -68,10 +68,10 @@ export class Looks {
     at("looknote").hidden = !one.note;
     at("looknote").textContent = one.note;
     at("matrix").replaceChildren(...(one.picture ? [picture(one.picture), make("p", { class: "soft small" },
-      "Rows: what images show. Columns: what the network says. A click shows the photographs.")] : []));
+      "Rows: true classes. Columns: predicted classes. Click a cell to see the photographs.")] : []));
     at("pairs").replaceChildren(...one.pairs.map(([i, j, words]) => make("li", {}, make("button", { type: "button", onclick: () => attempt(() => this.cell(i, j)) }, words))));
     if (!one.pairs.length) at("pairs").append(make("li", { class: "soft" }, "No mistakes."));
-    this.photos("The mistakes that it is surest of", one.worst, one.worst.length);
+    this.photos("The most confident mistakes", one.worst, one.worst.length);
     at("lookeach").textContent = one.header[0] === "label" ? "Label by label" : "Class by class";
     at("looktable").replaceChildren(make("table", {},
       make("thead", {}, make("tr", {}, ...one.header.map((text) => make("th", { scope: "col" }, text)))),
@@ -96,7 +96,7 @@ export class Looks {
   async against() {
     const other = at("other").value;
     if (!other) {
-      at("against").replaceChildren(make("p", { class: "empty" }, "Measure a second network, such as the smallest and the largest."));
+      at("against").replaceChildren(make("p", { class: "empty" }, "Measure a second network, for example the smallest or the largest."));
       return;
     }
     const found = await get(`/api/looks/${this.chosen}/against/${other}`);

@@ -1,4 +1,4 @@
-// Pinned networks: kept in the run directory, the same for everybody who looks at it.
+// Pinned networks: kept in the run directory, the same for everyone who opens it.
 import { attempt, get, post, tell } from "./api.js";
 import { amount, at, ends, make, milliseconds, percent, pixels } from "./format.js";
 
@@ -17,7 +17,7 @@ export class Pins {
     attempt(() => post("/api/pins/add", { arch: n.arch, name }));
   }
 
-  // The numbers of networks are asked for anew.
+  // The numbers of networks must be requested again.
   forget() {
     this.known.clear();
   }
@@ -38,11 +38,11 @@ export class Pins {
   draw(pins) {
     const place = at("pins"), focused = document.activeElement;
     if (place.contains(focused) && focused.matches("input") && focused.value !== focused.defaultValue) {
-      focused.addEventListener("blur", () => this.load(), { once: true }); // nobody's typing is lost
+      focused.addEventListener("blur", () => this.load(), { once: true }); // keep what is being typed
       return;
     }
     if (!pins.length) {
-      place.replaceChildren(make("li", { class: "empty" }, "Nothing pinned yet. Pins stay in the run directory, with their names."));
+      place.replaceChildren(make("li", { class: "empty" }, "Nothing pinned yet. Pins and their names are kept in the run directory."));
       return;
     }
     place.replaceChildren(...pins.map((pin) => this.row(pin)));

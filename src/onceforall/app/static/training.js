@@ -1,8 +1,8 @@
-// A training, live: curves that grow, and what the run holds.
+// Live view of a training: its curves, and what the run holds.
 import { get } from "./api.js";
 import { at, duration, make, percent, picture } from "./format.js";
 
-const STATES = { "going on": "Training now", done: "Training is done", stopped: "Training has stopped and can go on", imported: "The weights were imported" };
+const STATES = { "going on": "Training now", done: "Training is done", stopped: "Training has stopped and can be resumed", imported: "The weights were imported" };
 
 export class Training {
   async load() {

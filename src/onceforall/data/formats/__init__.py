@@ -1,1 +1,1 @@
-"""How images and labels come: folders, archives, tables, Parquet, and data sets that libraries bring."""
+"""Formats of images and labels: folders, archives, tables, Parquet, and data sets from libraries."""

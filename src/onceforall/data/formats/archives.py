@@ -1,4 +1,4 @@
-"""Images in zip and tar archives, read in place: folders of classes as on the disk, and shards in WebDataset's format."""
+"""Images in zip and tar archives, read in place: class folders as on the disk, and shards in WebDataset's format."""
 
 import itertools
 import os
@@ -29,9 +29,9 @@ from .tables import TABLES
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
 LABEL = ".cls"  # WebDataset's suffix for a class
-MOST_LINKS = 40  # after each other, as systems follow them
-MOST_NAME = 4096  # letters of what a link leads to
-MOST_BYTES = 1 << 28  # of one image's file
+MOST_LINKS = 40  # in a chain, as in operating systems
+MOST_NAME = 4096  # letters of a link's target
+MOST_BYTES = 1 << 28  # per image file
 LINK = "link in an archive (not followed)"
 NO_TABLES = "what is in an archive's tables ({}) is not read: unpack it for them; in shards, KEY.cls beside KEY.jpg is its class"
 ONE_BY_ONE = "of its archives ({}) give one, or shards (.tar) with KEY.cls beside KEY.jpg"
@@ -44,10 +44,10 @@ class Member:
     """A file or folder of an archive.
 
     Args:
-        path: the archive's path with the member's behind it.
-        folder: it is one.
+        path: the archive's path followed by the member's.
+        folder: whether it is a folder.
         size: in bytes.
-        changed: seconds since 1970, or another number that differs when it is changed.
+        changed: seconds since 1970, or another number that differs when the member changes.
         offset: of its bytes in a tar archive, of its header in a zip archive.
         packed: its size in a zip archive; None in a tar archive.
     """
@@ -73,24 +73,24 @@ class Member:
         return not self.folder
 
     def is_symlink(self) -> bool:
-        """No: links in archives are left out."""
+        """Always False: links in archives are left out."""
         return False
 
     def stat(self) -> os.stat_result:
-        """Its size and time of change."""
+        """Size and modification time."""
         mode = stat.S_IFDIR if self.folder else stat.S_IFREG
         return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0), {"st_mtime_ns": self.changed})
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """A file of an archive, read when it is called, by any thread or process."""
+    """A file of an archive, which any thread or process reads by calling it."""
 
     archive: Path
     member: Member
 
     def __call__(self) -> bytes:
-        """Its content; what is damaged is a `DataError`."""
+        """The file's content; a `DataError` if damaged."""
         with open(self.archive, "rb", buffering=0) as file:
             return _whole(file, self.member)
 
@@ -98,10 +98,10 @@ class _Packed:
 class _Archive:
     """The members of a zip or tar archive: a `folders.Tree` whose root is the archive's path.
 
-    With `follow`, links to other members are these; else they are left out, as versions did that had no use for them.
+    With `follow`, links to other members are followed; else they are left out, as in earlier versions.
 
     Raises:
-        DataError: no such archive, or a damaged one, or one whose members cannot be read in place.
+        DataError: there is no such archive, it is damaged, or its members cannot be read in place.
     """
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
@@ -120,7 +120,7 @@ class _Archive:
         self.links = [printable(place.removeprefix(f"{path}/")) for place, target in found.items() if target is None]
 
     def _target(self, place: str, links: Mapping[str, str]) -> Member | None:
-        """The file that a link leads to, over other links."""
+        """The file that a link leads to, perhaps through other links; None if there is none."""
         for _ in range(MOST_LINKS):
             if place not in links:
                 break
@@ -129,7 +129,7 @@ class _Archive:
         return None if found is None or found.folder else found
 
     def _enter(self, member: Member) -> None:
-        """With the folders that hold it, which archives need not name."""
+        """Add a member and its parent folders, which archives need not list."""
         above = member.path.rpartition("/")[0]
         if above not in self.inside:
             self._enter(Member(above, True))
@@ -137,7 +137,7 @@ class _Archive:
             self.inside.setdefault(member.path, [])
         if member.path not in self.members:
             self.inside[above].append(member)
-        elif not member.folder:  # packed again later: the last one counts, as when it is unpacked
+        elif not member.folder:  # stored twice: the last one counts, as in unpacking
             self.inside[above] = [member if one.path == member.path else one for one in self.inside[above]]
         self.members[member.path] = member
 
@@ -147,7 +147,7 @@ class _Archive:
             yield judge(member, self._head)
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """All that is below a folder, but for folders."""
+        """Everything below a folder, except folders."""
         for found in self.look(folder):
             if found.kind == "folder":
                 yield from self.walk(found.entry.path)
@@ -155,25 +155,25 @@ class _Archive:
                 yield found
 
     def is_divided(self, folder: str) -> bool:
-        """Whether a folder is in it."""
+        """Whether the folder has subfolders."""
         return any(member.folder for member in self.inside[folder])
 
     def leads_back(self, folder: str) -> bool:
-        """No: there are no links."""
+        """Always False: there are no links."""
         return False
 
     def head(self, path: str) -> Hashable:
-        """The checksum in a zip archive; in a tar archive a hash of the beginning."""
+        """The checksum in a zip archive; a hash of the file's beginning in a tar archive."""
         member = self.members[path]
         return hash_of_head(self._head(path, min(member.size, HEAD))) if member.packed is None else member.changed
 
     def read(self, paths: Iterable[str]) -> Iterator[_Packed]:
-        """Files, to be read when they are decoded: what is damaged says so then."""
+        """Files, which are read when they are decoded; damage is reported then."""
         for path in paths:
             yield _Packed(self.path, self.members[path])
 
     def contents(self, members: Iterable[Member]) -> Iterator[bytes | None]:
-        """The content of many small files, read at once; None of what is damaged."""
+        """The contents of many small files; None if damaged."""
         with _opening(self.path), open(self.path, "rb") as file:
             for member in members:
                 try:
@@ -182,7 +182,7 @@ class _Archive:
                     yield None
 
     def _head(self, path: str, size: int = 32) -> bytes:
-        """The first bytes; none of what is damaged."""
+        """The first bytes; b"" if damaged."""
         try:
             with open(self.path, "rb") as file:
                 return _content(file, replace(self.members[path], size=size), whole=False)
@@ -194,7 +194,7 @@ def open_archive(path: Path, reading: Reading, known: Collection[str] = ()) -> S
     """Class folders in an archive, with or without splits above them, or samples in WebDataset's format.
 
     Raises:
-        DataError: see `folders.open_folder` and `open_shards`; an archive that cannot be read in place.
+        DataError: see `folders.open_folder` and `open_shards`; or the archive cannot be read in place.
     """
     if path.name.lower().endswith(COMPRESSED):
         raise DataError(f"{path}: cannot be read in place: unpack it (tar -xf), or pack it as zip or plain tar")
@@ -225,7 +225,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
     """Shards in WebDataset's format, by split: each sample is KEY.jpg (or another image) and KEY.cls, a number or a name.
 
     Raises:
-        DataError: no training shards, more than one reading, or no samples with labels.
+        DataError: there are no training shards or no samples with labels, or the data can be read in more than one way.
     """
     left_out: LeftOut = {}
     splits = _shards_by_split(root, files, left_out)
@@ -297,18 +297,18 @@ def _place(path: Path, name: str) -> str:
 
 
 def _linked(place: str, target: str) -> str:
-    """Where a symbolic link at a place in an archive leads; "" if out of it."""
+    """The target of a symbolic link in an archive; "" if it is outside."""
     return os.path.normpath(f"{place.rpartition('/')[0]}/{same_name(target)}") if not target.startswith("/") else ""
 
 
 def _zipped(path: Path, links: dict[str, str]) -> Iterator[Member]:
-    """Files and folders; `links` gets where those lead that are none."""
+    """Files and folders of a zip archive; `links` gets the targets of links."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.flag_bits & 1:
                 raise DataError(f"{path}: {printable(info.filename)} is encrypted: give an archive without a password")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DataError(f"{path}: {printable(info.filename)} is packed by a method other than deflate: pack it anew")
+                raise DataError(f"{path}: {printable(info.filename)} is packed by a method other than deflate: pack it again")
             name = _place(path, same_name(info.filename))
             if stat.S_ISLNK(info.external_attr >> 16):
                 links[name] = _linked(name, archive.read(info).decode("utf-8", "replace") if info.file_size < MOST_NAME else "")
@@ -317,7 +317,7 @@ def _zipped(path: Path, links: dict[str, str]) -> Iterator[Member]:
 
 
 def _tarred(path: Path, links: dict[str, str]) -> Iterator[Member]:
-    """As `_zipped`."""
+    """As `_zipped`, for a tar archive."""
     with tarfile.open(path, "r:") as archive:
         for info in archive:
             if info.isfile() or info.isdir():
@@ -329,10 +329,10 @@ def _tarred(path: Path, links: dict[str, str]) -> Iterator[Member]:
 
 
 def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
-    """A member's bytes; if it is not needed `whole`, the first of them.
+    """A member's bytes; unless `whole`, only the first ones.
 
     Raises:
-        ValueError: too large, cut off, or others than were packed.
+        ValueError: the member is too large, truncated, or corrupt.
     """
     if member.size > MOST_BYTES or (whole and (member.packed or 0) > MOST_BYTES):
         raise ValueError(f"a file of more than {MOST_BYTES >> 20} MiB")
@@ -381,7 +381,7 @@ def _hint(names: Iterable[str], suffixes: tuple[str, ...], text: str) -> Iterato
 
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
-    """Whatever is wrong with an archive is an error that names it."""
+    """Turn errors in an archive into errors that name it."""
     try:
         with reading_or_writing(path):
             yield

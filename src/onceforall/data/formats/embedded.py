@@ -1,4 +1,4 @@
-"""Data sets that libraries bring: scikit-learn's digits, and torchvision's by name."""
+"""Data sets from libraries: scikit-learn's digits, and torchvision's by name."""
 
 import inspect
 import re
@@ -21,7 +21,7 @@ from ..originals import Indices, Load, Part, Source, digest
 
 
 def open_digits() -> Source:
-    """The 1,797 handwritten digits of 8×8 pixels that scikit-learn ships: no download. No test part of their own."""
+    """The 1,797 handwritten digits of 8×8 pixels that come with scikit-learn, without download; they have no test part."""
     values, labels = _digits()
     pixels = np.round(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
 
@@ -36,7 +36,7 @@ def open_digits() -> Source:
 
 
 def _digits() -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]:
-    """Values from 0 to 16 (n, 64) and labels (n,), from scikit-learn's own file where that is: to load it all takes a second."""
+    """Values from 0 to 16 (n, 64) and labels (n,), if possible from scikit-learn's file: importing the library takes a second."""
     found = find_spec("sklearn")
     file = (
         Path("") if found is None or found.origin is None else Path(found.origin).with_name("datasets") / "data" / "digits.csv.gz"
@@ -51,10 +51,10 @@ def _digits() -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np
 
 
 def open_torchvision(source: str) -> Source:
-    """A classification data set of torchvision that is on this disk: `torchvision:NAME:ROOT`.
+    """A classification data set of torchvision on this disk: `torchvision:NAME:ROOT`.
 
     Raises:
-        DataError: no such data set, not in ROOT, or its targets are not class numbers.
+        DataError: there is no such data set, it is not in ROOT, or its targets are not class numbers.
     """
     from torchvision import datasets
 
@@ -88,7 +88,7 @@ def open_torchvision(source: str) -> Source:
 
 
 def files_of_torchvision(source: str) -> list[str]:
-    """The files of `torchvision:NAME:ROOT`: what is in ROOT by that name (cifar-10-batches-py), or all where nothing is."""
+    """The files of `torchvision:NAME:ROOT`: those in ROOT with that name (cifar-10-batches-py), or if none has, all."""
     _, name, root = [*source.split(":", 2), "", ""][:3]
     own = re.compile(re.escape(_plain(name)) + (r"(?!\d)" if name[-1:].isdigit() else ""))  # CIFAR100 is not CIFAR10
     with reading_or_writing(Path(root)):
@@ -102,9 +102,9 @@ def _plain(name: str) -> str:
 
 
 def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
-    """A line on a validation part beside a test part: runs made with earlier versions hold out training images instead."""
+    """A line on an unused validation part beside a test part: as in earlier versions, training images are held out instead."""
     for split in ("val", "valid"):
-        with suppress(Exception):  # whatever the data set raises for a word that it does not know or files that are not there
+        with suppress(Exception):  # data sets raise all kinds of errors for unknown splits and missing files
             size = len(maker(str(expanded(root)), split=split))
             maker(str(expanded(root)), split="test")
             return (f"not used: {name}'s {size:,} images of '{split}', as it has 'test' too: a share of 'train' is held out",)
@@ -113,7 +113,7 @@ def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Dataset:
-    """How a data set is opened, in this process or another."""
+    """How to open a data set, in this process or another."""
 
     maker: Any
     root: str
@@ -128,7 +128,7 @@ _once = lru_cache(maxsize=2)(_Dataset.opened)  # train and test, in a process th
 
 @dataclass(frozen=True)
 class _Sample:
-    """An image of a data set, which another process opens once."""
+    """An image of a data set, for another process, which opens the data set once."""
 
     dataset: _Dataset
     i: int
@@ -139,7 +139,7 @@ class _Sample:
 
 
 def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> tuple[Any, _Dataset]:
-    """The data set with the first of the values that it knows; a wrong word is a ValueError in torchvision."""
+    """The data set with the first of the values that it accepts; torchvision raises a ValueError for others."""
     for value in values:
         how = _Dataset(maker, str(expanded(root)), ((argument, value),) if argument else ())
         try:
@@ -199,7 +199,7 @@ def _class_names(dataset: Any, part: Part) -> tuple[str, ...]:
 def _from_dataset(dataset: Any, i: int, name: str) -> Image.Image:
     try:
         image = dataset[i][0]
-    except Exception as error:  # whatever the data set raises for a broken file
+    except Exception as error:  # data sets raise all kinds of errors for a broken file
         raise DataError(f"{name}: cannot be decoded ({' '.join(str(error).split())})") from error
     if not isinstance(image, Image.Image):
         raise DataError(f"{name}: gives a {type(image).__name__}, a Pillow image is needed")

@@ -46,27 +46,27 @@ class Tree(Protocol):
         """The entries of one folder."""
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """All that is below a folder, but for folders; see `scan.walk`."""
+        """Everything below a folder, except folders; see `scan.walk`."""
 
     def is_divided(self, folder: str) -> bool:
-        """Whether a folder is in it; fast."""
+        """Whether the folder has subfolders; fast."""
 
     def leads_back(self, folder: str) -> bool:
-        """Whether it is a link to a folder that holds it."""
+        """Whether the folder is a link to one of its parents."""
 
     def head(self, path: str) -> Hashable:
-        """What tells a file from most others of its size, at little cost."""
+        """A cheap key that differs for most files of the same size."""
 
     def read(self, paths: Iterable[str]) -> Iterator[Original]:
-        """Files as they can be decoded, one after the other."""
+        """Files in a form that can be decoded, one after the other."""
 
 
 class _Disk:
-    """The folders of the disk that are below `root`."""
+    """The folders on the disk below `root`."""
 
     def __init__(self, root: Path) -> None:
         with reading_or_writing(root):
-            self.above = frozenset(marks_above(str(root)))  # a link to one of them leads round in a circle
+            self.above = frozenset(marks_above(str(root)))  # a link to one of them is a loop
 
     def look(self, folder: str) -> Iterator[Found]:
         """The entries of one folder."""
@@ -74,25 +74,25 @@ class _Disk:
             yield from look(folder)
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """All that is below a folder, but for folders; see `scan.walk`."""
+        """Everything below a folder, except folders; see `scan.walk`."""
         if not self.leads_back(folder):
             with reading_or_writing(Path(folder)):
                 yield from walk(folder, {*self.above, mark_of(folder)})
 
     def is_divided(self, folder: str) -> bool:
-        """Whether a folder is in it; much faster than to look at all where there are many images."""
+        """Whether the folder has subfolders; much faster than `look` if there are many images."""
         with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
             return any(
                 os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False) for entry in entries
             )
 
     def leads_back(self, folder: str) -> bool:
-        """Whether it is a link to a folder that holds it."""
+        """Whether the folder is a link to one of its parents."""
         with reading_or_writing(Path(folder)):
             return mark_of(folder) in self.above
 
     def head(self, path: str) -> Hashable:
-        """A hash of its beginning; the path where it cannot be read."""
+        """A hash of the file's beginning; its path if it cannot be read."""
         try:
             with open(path, "rb") as file:
                 return hash_of_head(file.read(HEAD))
@@ -106,7 +106,7 @@ class _Disk:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder, and what is in it once that is asked for."""
+    """A folder, whose entries are read when needed."""
 
     path: str
     tree: Tree = field(repr=False)
@@ -125,7 +125,7 @@ class _Folder:
 
     @cached_property
     def folders(self) -> list["_Folder"]:
-        """The folders in it that hold an image, however deep."""
+        """The subfolders that have an image at any depth."""
         return [folder for folder in self.all_folders if folder.holds_images]
 
     @cached_property
@@ -141,22 +141,22 @@ class _Folder:
         return self.tree.leads_back(self.path)
 
     def walk(self) -> Iterator[Found]:
-        """All that is below it; see `scan.walk`."""
+        """Everything below the folder; see `scan.walk`."""
         return self.tree.walk(self.path)
 
 
 def open_folder(
     root: Path, tree: Tree | None = None, *, few: bool = False, known: Collection[str] = (), several: bool = False
 ) -> Source:
-    """A folder of class folders, or one of train/ and test/ or val/ with class folders (see `split_names`).
+    """A folder of class folders, or of train/ and test/ or val/ with class folders (see `split_names`).
 
-    With train, val and test all there, val becomes the held-out part. Without a `tree` the folders are those of the disk.
-    With `few`, splits other than train may lack classes. A single folder that holds nothing but folders of images is no class but
-    wraps them, unless its name is `known` as one. With `several`, an image that is linked or copied into several class folders has
-    all of their labels.
+    If train, val and test all exist, val becomes the held-out part. Without a `tree` the folders are on the disk.
+    With `few`, splits other than train may lack classes. A single folder with only folders of images is not a class but
+    wraps the classes, unless its name is `known` as a class. With `several`, an image that is linked or copied into several class
+    folders has all of their labels.
 
     Raises:
-        DataError: no class folders, different classes in train and the others, or more than one reading.
+        DataError: there are no class folders, train and another split differ in classes, or there is more than one reading.
     """
     alone = frozenset(map(key, known))
     chain = _chain(_Folder(str(root), tree or _Disk(root)), alone, unwrap=True)
@@ -165,7 +165,7 @@ def open_folder(
         raise DataError(_nothing(root, top))
     divided = _divide(root, top)
     flat = divided == [top]
-    classes: dict[str, str] = {}  # by `key`: two folders whose names differ in Unicode's form are one class
+    classes: dict[str, str] = {}  # by `key`: folders whose names differ only in Unicode normalization are one class
     unwrap = not _have_one_class(divided, alone)
     chains = [[top] if flat else _chain(divided[0], alone, unwrap=unwrap)]
     for folder in chains[0][-1].folders:
@@ -196,14 +196,14 @@ def open_folder(
 
 
 def _have_one_class(splits: Sequence[_Folder], alone: Set[str]) -> bool:
-    """Whether two splits hold a single folder of the same name: that is a class rather than what wraps the classes."""
+    """Whether two splits have a single folder of the same name, which is then a class and does not wrap the classes."""
     ends = [_chain(folder, alone)[-1].folders for folder in splits]
     names = [key(inner[0].name) for inner in ends if len(inner) == 1]
     return len(set(names)) < len(names)
 
 
 def _hint(top: _Folder, flat: bool) -> str:
-    """What else a single class may be."""
+    """Advice on how else a single class may be meant."""
     inner = top.folders[0].folders
     if len(inner) < 2:
         return ""
@@ -216,22 +216,22 @@ def _hint(top: _Folder, flat: bool) -> str:
 
 
 def holds_image_folders(root: Path) -> bool:
-    """Whether a folder looks like one of class folders, or of splits with class folders."""
+    """Whether a folder seems to consist of class folders, or of splits with class folders."""
     folders = _chain(_Folder(str(root), _Disk(root)))[-1].folders
     return len(folders) > 1 or any(folder.folders for folder in folders)
 
 
 def holds_class_folders(root: Path) -> bool:
-    """Whether a folder can be read as one of class folders, or of splits with them: not where all it holds are loose images."""
+    """Whether a folder can be read as class folders, or as splits with class folders, and not only as loose images."""
     folders = _chain(_Folder(str(root), _Disk(root)))[-1].folders
     named = len(folders) > 1 and not all(is_plain(folder.name) and not folder.name.isdigit() for folder in folders)
-    return named or any(folder.folders for folder in folders)  # the latter looks at all that is in them
+    return named or any(folder.folders for folder in folders)  # the latter looks at all their files
 
 
 def _chain(folder: _Folder, classes: Set[str] = frozenset(), *, unwrap: bool = False) -> list[_Folder]:
-    """The folder, and those inside it that only wrap what matters: photos/photos/train/…, train/images/CLASS/…
+    """The folder, and the folders inside that only wrap the data: photos/photos/train/…, train/images/CLASS/…
 
-    `unwrap`: also flowers/rose, flowers/tulip, of any name, where flowers is alone and would be the only class.
+    `unwrap`: also a single folder of any name that would be the only class, such as flowers/ with rose/ and tulip/.
     """
     chain = [folder]
     while len(chain[-1].folders) == 1:
@@ -249,10 +249,10 @@ def _chain(folder: _Folder, classes: Set[str] = frozenset(), *, unwrap: bool = F
 
 
 def _divide(root: Path, top: _Folder) -> list[_Folder]:
-    """The folders of the training, test and held-out images; `top` alone where the class folders are in it.
+    """The folders of the training, test and held-out images; only `top` if it has the class folders.
 
-    A name that says more than a split, such as seg_train or bullet_train, counts where all folders have such names, or where
-    the training folder and another have the same class folders, and no folder without such a name has.
+    A name that says more than a split, such as seg_train or bullet_train, counts as a split if all folders have such names, or if
+    the training folder and another have the same class folders and no folder without such a name has them.
     """
     named = {folder.name: role for folder in top.folders if (role := mentions_role(folder.name))}
     others = [folder.name for folder in top.folders if folder.name not in named]
@@ -288,7 +288,7 @@ def _divide(root: Path, top: _Folder) -> list[_Folder]:
 
 
 def _require_classes(root: Path, top: _Folder, named: Mapping[str, Role]) -> None:
-    """See that the folders can be nothing but classes; `named` are those whose names have a split's word in them."""
+    """Check that the folders can only be classes; `named` are those whose names contain a split's word."""
     inner = {folder.name: _chain(folder)[-1].folders for folder in top.folders if folder.is_divided}
     divided = {name: [deeper for deeper in folders if role_of(deeper.name)] for name, folders in inner.items()}
     divided = {name: folders for name, folders in divided.items() if folders}
@@ -329,7 +329,7 @@ def _nothing(root: Path, top: _Folder) -> str:
 
 
 def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder, few: bool) -> None:
-    there = {key(folder.name) for folder in other.all_folders}  # a class without images is told of by name later
+    there = {key(folder.name) for folder in other.all_folders}  # a class without images is reported by name later
     here = {key(folder.name): folder.name for folder in other.folders}
     missing = [name for same, name in classes.items() if same not in there and not few]
     odd = sorted([*missing, *(here[same] for same in here if same not in classes)])
@@ -344,7 +344,7 @@ def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder, fe
 
 
 def _on_several(parts: Iterable[Part], files: Sized) -> Iterator[str]:
-    """What class folders say where an image may be in several."""
+    """A line on multi-label class folders: how many images are in several."""
     images = sum(map(len, parts))
     if images == len(files):
         yield "no image is in several class folders: each has one label (--task multiclass learns one class an image)"
@@ -390,10 +390,10 @@ def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut, fi
 
 
 def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut, *, of_classes: bool) -> None:
-    """Note what lies in a folder and is not used.
+    """Note the unused files of a folder.
 
     Raises:
-        DataError: among it is what was surely meant as a class.
+        DataError: something unused was clearly meant as a class.
     """
     for found in folder.entries:
         path = found.entry.path
@@ -417,9 +417,9 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
 
 
 def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) -> tuple[str, ...]:
-    """Readings that are probable and not certain.
+    """Lines on readings that are probable but not certain.
 
-    `chains` lead to the folders that matter; `flat` is the folder of the class folders where there are no splits.
+    `chains` lead to the folders with data; `flat` is the folder of the class folders if there are no splits.
     """
     remarks = []
     wrapped = [folder for chain in chains for folder in chain[1:]]
@@ -444,9 +444,7 @@ def _add(left_out: LeftOut, root: Path, path: str, reason: str) -> None:
 
 
 def _name(path: str, root: Path) -> str:
-    return printable(
-        path.removeprefix(str(root)).lstrip(os.sep)
-    )  # os.path.relpath takes as long as all the rest of reading a folder
+    return printable(path.removeprefix(str(root)).lstrip(os.sep))  # os.path.relpath would double the time to read a folder
 
 
 def _stat(entry: Entry) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face Hub, `hf:NAME[@REVISION][:CONFIGURATION]`: their Parquet files, read in place in the Hub's cache.
+"""Data sets on the Hugging Face Hub, `hf:NAME[@REVISION][:CONFIGURATION]`: their Parquet files, read in place in the Hub's cache.
 
-The `datasets` library says which files belong to which split. What it said is kept, so that neither it nor the Hub is asked again
-for a commit. Nothing is written besides the files as the Hub has them.
+The `datasets` library says which files belong to which split. Its answer is kept for each commit, so that neither the library nor
+the Hub is needed again. Apart from that, only the Hub's own files are written.
 """
 
 import json
@@ -26,7 +26,7 @@ from .scan import LeftOut, listed, printable
 from .split_names import mentions_role
 
 EXTRA = "datasets"
-CONVERTED = "refs/convert/parquet"  # the branch with what the Hub itself has converted
+CONVERTED = "refs/convert/parquet"  # the branch of files that the Hub has converted
 FORMAT = "onceforall.hub-data/1"
 FORM = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?(?::(.+))?")
 INSIDE = re.compile(r"hf://datasets/(.+?)@([0-9a-f]{40})/(.+)")  # a file
@@ -35,7 +35,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class _Files:
-    """The Parquet files of a data set in one commit, by the names of its splits."""
+    """The Parquet files of a data set in one commit, by split."""
 
     repository: str
     commit: str
@@ -45,47 +45,47 @@ class _Files:
 
     @property
     def text(self) -> str:
-        """What names just these from now on."""
+        """The lasting name of exactly these files."""
         return f"{HUB}{self.repository}@{self.commit}" + (f":{self.configuration}" if self.configuration else "")
 
 
 def pinned(text: str, on_note: Callable[[str], None] = lambda text: None) -> str:
-    """The data set with the commit and configuration that it has now.
+    """The data set's name with its current commit and configuration.
 
     Raises:
-        DataError: no such data set, no Parquet files, or several configurations.
-        FileError: the Hub is out of reach.
+        DataError: there is no such data set, it has no Parquet files, or there are several configurations.
+        FileError: the Hub cannot be reached.
         MissingExtraError: the `datasets` library is not installed.
     """
     return _files(text, on_note).text
 
 
 def is_pinned_by(text: str, known: str) -> bool:
-    """Whether the text names a data set whose commit is known."""
+    """Whether the text names the same data set as `known`, which has a commit, and contradicts no part of it."""
     (name, revision, configuration), own = _parts(text), _parts(known)
     return name == own[0] and revision in ("", own[1]) and configuration in ("", own[2])
 
 
 def name_and_commit(text: str) -> tuple[str, str]:
-    """Its name with the configuration, for people, and the revision; "" where that is not given."""
+    """The name with the configuration, for people, and the revision, "" if not given."""
     name, revision, configuration = _parts(text)
     return f"{name}:{configuration}" if configuration else name, revision
 
 
 def fetched(text: str, *, on_note: Callable[[str], None] = lambda text: None, tell: Tell = lambda event: None) -> str:
-    """As `pinned`, with its files in the Hub's cache; `tell` gets what comes, see `onceforall.common.fetch.fetch`."""
+    """As `pinned`, but also downloads the files into the Hub's cache; for `tell` see `onceforall.common.fetch.fetch`."""
     files = _files(text, on_note)
     _in_cache(text, files, LeftOut(), on_note, tell)
     return files.text
 
 
 def open_hub_data(text: str, reading: Reading, *, on_note: Callable[[str], None] = lambda text: None) -> Source:
-    """A data set of the Hub. Files that are not in its cache are fetched, those of splits that are used.
+    """A data set on the Hub. Files of used splits that are not in the Hub's cache are downloaded.
 
     Raises:
         DataError: see `pinned` and `parquet.open_splits`.
-        FileError: a file cannot be fetched, or written.
-        MissingExtraError: as `pinned`.
+        FileError: a file cannot be downloaded or written.
+        MissingExtraError: as for `pinned`.
     """
     files, left_out = _files(text, on_note), LeftOut()
     splits = _in_cache(text, files, left_out, on_note, lambda event: None)
@@ -97,7 +97,7 @@ def open_hub_data(text: str, reading: Reading, *, on_note: Callable[[str], None]
 
 
 def _in_cache(text: str, files: _Files, left_out: LeftOut, on_note: Callable[[str], None], tell: Tell) -> list[list[Place]]:
-    """The files of the splits that are used, where they lie."""
+    """The files of the used splits, with their places in the cache."""
     places = [Place(Path(name), name, "", word, mentions_role(word)) for word, names in files.splits.items() for name in names]
     splits = choose_splits(Path(files.text), places, left_out)
     count, told = sum(map(len, splits)), list[str]()
@@ -121,7 +121,7 @@ def _in_cache(text: str, files: _Files, left_out: LeftOut, on_note: Callable[[st
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """Name, revision and configuration, "" where they are not given."""
+    """Name, revision and configuration, "" if not given."""
     found = FORM.fullmatch(text)
     if found is None:
         raise DataError(f"{text}: write {HUB}NAME, {HUB}USER/NAME, {HUB}NAME@REVISION or {HUB}NAME:CONFIGURATION")
@@ -129,7 +129,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 
 def _files(text: str, on_note: Callable[[str], None]) -> _Files:
-    """As the Hub says, or as it said before: of a commit always, else where it is out of reach."""
+    """The files by the Hub's answer, or by its stored answer for a commit, or for any revision if the Hub cannot be reached."""
     name, revision, configuration = _parts(text)
 
     def kept(text: str) -> Path:
@@ -153,13 +153,13 @@ def _files(text: str, on_note: Callable[[str], None]) -> _Files:
 
 
 def _asked(text: str, name: str, revision: str, configuration: str) -> _Files:
-    """What the Hub and the library say now: the data set's own Parquet files, else those that the Hub has made of it."""
+    """Ask the Hub and the library: the data set's own Parquet files, else those that the Hub has converted."""
     library, hub = import_package("datasets", EXTRA), import_package("huggingface_hub", EXTRA)
     try:
-        with quiet_packages(), no_stderr():  # where it draws progress
+        with quiet_packages(), no_stderr():  # it draws progress bars
             hub.HfApi().dataset_info(name, revision=revision or None, timeout=ANSWER_S)  # the library tries for half a minute
             builder = library.load_dataset_builder(name, configuration or None, revision=revision or None)
-    except ValueError as error:  # one of several configurations is to be named, or there is none of that name
+    except ValueError as error:  # a configuration must be named, or there is none of that name
         if "onfig" not in str(error):
             raise _refused(text, name, error) from None
         try:
@@ -191,7 +191,7 @@ def _asked(text: str, name: str, revision: str, configuration: str) -> _Files:
 
 
 def _by_names(text: str, name: str, revision: str, configuration: str, kind: str) -> _Files:
-    """Parquet files by their names, in the revision or in what the Hub has converted."""
+    """Parquet files by name, in the revision or among those that the Hub has converted."""
     hub = import_package("huggingface_hub", EXTRA)
     for place in (revision or "main", *([CONVERTED] if revision in ("", "main") else [])):
         try:
@@ -212,7 +212,7 @@ def _by_names(text: str, name: str, revision: str, configuration: str, kind: str
 
 
 def _by_layout(text: str, names: Sequence[str], configuration: str) -> list[Place]:
-    """Parquet files by their names, CONFIGURATION/SPLIT/0000.parquet; [] if there are none."""
+    """Parquet files by name, CONFIGURATION/SPLIT/0000.parquet; [] if there are none."""
     root = Path("/")
     places = [parquet_place(root / name, root) for name in names if name.endswith(".parquet")]
     there = sorted({place.configuration for place in places})
@@ -222,7 +222,7 @@ def _by_layout(text: str, names: Sequence[str], configuration: str) -> list[Plac
 
 
 def _which(text: str, configuration: str, there: Sequence[str]) -> DataError:
-    """One of several configurations is to be named."""
+    """The error that asks for a configuration."""
     names = listed(filter(None, there), 6)
     if configuration:
         return DataError(f"{text}: no such configuration; there are {names}")
@@ -230,7 +230,7 @@ def _which(text: str, configuration: str, there: Sequence[str]) -> DataError:
 
 
 def _refused(text: str, name: str, error: Exception) -> DataError | FileError:
-    """What is wrong, in a line; a `FileError` where the Hub is out of reach."""
+    """The error as one line; a `FileError` if the Hub cannot be reached."""
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
@@ -244,7 +244,7 @@ def _refused(text: str, name: str, error: Exception) -> DataError | FileError:
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError"}:
         return DataError(f"{text}: no files of data in it ({told}): give another one")
     if not out_of_reach(error):
-        otherwise = f"mend that, or give a folder (hf download {name} --repo-type dataset --local-dir FOLDER)"
+        otherwise = f"fix this, or give a folder (hf download {name} --repo-type dataset --local-dir FOLDER)"
         return DataError(f"{text}: the Hub's library cannot open it ({one_line(chain[-1])}): {otherwise}")
     why = "HF_HUB_OFFLINE is set" if "OfflineModeIsEnabled" in kinds else one_line(chain[-1])
     return FileError(f"{text}: not in the cache, and the Hub is out of reach ({why}): connect, or give a folder")

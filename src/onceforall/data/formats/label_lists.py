@@ -1,4 +1,4 @@
-"""Lists of labels as tables have them: texts with a separator, lists, or a column of 0 and 1 for each label."""
+"""Lists of labels in tables: texts with a separator, lists, or a column of 0 and 1 for each label."""
 
 import ast
 import json
@@ -14,13 +14,13 @@ from ...common.readable import plural
 from ...errors import DataError, TaskError
 from .scan import listed, same_name
 
-SEPARATORS = (";", "|", ",")  # a space too, where none of these occurs
+SEPARATORS = (";", "|", ",")  # or a space, if none of these occurs
 SPACE = " "
 NAMES = {";": "a semicolon", "|": "a bar", ",": "a comma", SPACE: "a space"}
 LIST_COLUMNS = ("labels", "tags", "categories", "classes", "attributes", "keywords")  # likely names besides those of one label
 YES = ("1", "true", "yes", "1.0")
 NO = ("", "0", "false", "no", "0.0")
-MOSTLY = 0.5  # share of a column's values with a separator in them, from where on they are lists
+MOSTLY = 0.5  # share of a column's values with a separator from which they count as lists
 MULTILABEL = "--task multilabel"
 LEAST_EACH = 4  # images of a value, below which numbers are measures: classes need as many
 
@@ -28,10 +28,10 @@ Row = Mapping[str, Any]
 
 
 def label_text(value: Any, where: str) -> str | None:
-    """A label as a class's name: texts as they are, whole numbers and truth values in words; None where it is empty.
+    """A label as a class name: texts unchanged, whole numbers and truth values as text; None if empty.
 
     Raises:
-        DataError: it is something else.
+        DataError: it is anything else.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -49,7 +49,7 @@ def label_text(value: Any, where: str) -> str | None:
 
 
 def order_of(name: str) -> tuple[bool, int, str]:
-    """Of names of classes: numbers by their size, before names."""
+    """Sort key for class names that puts numbers, by value, before names."""
     try:
         return False, int(name), name
     except ValueError:
@@ -57,10 +57,10 @@ def order_of(name: str) -> tuple[bool, int, str]:
 
 
 def require_one_label(values: Sequence[Any], where: str) -> None:
-    """Do nothing unless a column's texts plainly are lists, of which none would be a class of its own.
+    """Check that a column's texts are not clearly lists of labels.
 
-    They are where most hold a separator, or where all parts also stand alone. A comma also stands in names ("tench, Tinca tinca"):
-    there, lists have fewer labels than there are different ones of them.
+    They are if most contain a separator, or if all parts also occur alone. A comma also occurs in names ("tench, Tinca tinca"):
+    with commas, they are lists only if there are fewer different labels than different texts.
 
     Raises:
         DataError: they are lists.
@@ -110,14 +110,14 @@ def measures_error(where: str, example: float) -> DataError:
 
 
 def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], tuple[str, ...]], str]:
-    """What reads a column's values as lists of labels, and what was found about them in words, "" if they are no texts.
+    """A function that reads a column's values as lists of labels, and a line on the separator; "" if they are not texts.
 
     Args:
-        values: of all rows; those that are missing are not among them.
+        values: of all rows, without missing ones.
         where: the file and its column, for messages.
 
     Raises:
-        DataError: texts with several separators.
+        DataError: the texts contain several separators.
     """
     texts = [value for value in values if isinstance(value, str) and not _is_list(value)]
     found = [separator for separator in SEPARATORS if any(separator in text for text in texts)]
@@ -144,10 +144,10 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
 
 
 def truth(value: Any, where: str) -> bool:
-    """Whether a cell of 0 and 1 says that an image has a label; empty ones say no.
+    """Whether a cell of 0 or 1 says that an image has a label; an empty one says no.
 
     Raises:
-        DataError: it holds something else.
+        DataError: it has another value.
     """
     text = "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip().lower()
     if text not in YES and text not in NO:
@@ -156,16 +156,16 @@ def truth(value: Any, where: str) -> bool:
 
 
 def is_column_of_truths(values: Sequence[Any]) -> bool:
-    """Whether all values are 0 and 1, both among them."""
+    """Whether all values are 0 or 1, and both occur."""
     told = {str(value).strip().lower() for value in values}
     return bool(told & set(YES)) and told <= {*YES, *NO} and bool(told & set(NO))
 
 
 def columns_of(asked: str, columns: Sequence[str], path: Path) -> list[str]:
-    """The columns that `--label` means: one, or several with commas between them.
+    """The columns named by `--label`: one, or several separated by commas.
 
     Raises:
-        DataError: the table does not have one of them.
+        DataError: the table lacks one of them.
     """
     if asked in columns:
         return [asked]
@@ -177,7 +177,7 @@ def columns_of(asked: str, columns: Sequence[str], path: Path) -> list[str]:
 
 
 def matrix_of(labels: Sequence[tuple[str, ...]], numbers: Mapping[str, int]) -> NDArray[np.float32]:
-    """(n, classes) 1 where an image has a label."""
+    """(n, classes) float32, 1 where an image has a label."""
     found: NDArray[np.float32] = np.zeros((len(labels), len(numbers)), np.float32)
     for row, own in enumerate(labels):
         found[row, [numbers[name] for name in own]] = 1
@@ -189,7 +189,7 @@ def _is_list(text: str) -> bool:
 
 
 def _list_of(text: str, where: str) -> list[Any]:
-    """A list that was written as text, in JSON or as Python does."""
+    """Parse a list written as text, in JSON or Python syntax."""
     try:
         found = json.loads(text)
     except ValueError:

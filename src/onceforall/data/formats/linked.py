@@ -1,4 +1,4 @@
-"""Which files of class folders are one image, linked or copied into several of them: it then has several labels."""
+"""Find files in class folders that are the same image, linked or copied, which then has several labels."""
 
 import hashlib
 from collections import defaultdict
@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import DataError
 from ..originals import Original
 
-HEAD = 4096  # bytes that tell most files of equal size apart
+HEAD = 4096  # bytes that distinguish most files of equal size
 
 
 def same_files(
@@ -17,10 +17,10 @@ def same_files(
     head: Callable[[str], Hashable],
     read: Callable[[Iterable[str]], Iterator[Original]],
 ) -> list[list[int]]:
-    """Positions of files with the same content together, in the order of the first of each.
+    """Group the positions of files with the same content, in the order of each group's first file.
 
-    `head` is asked of files of equal size, what tells most of them apart; only those with an equal one are read whole. What cannot
-    be read is like no other.
+    `head`, a cheap key, is called for files of equal size; only those with equal keys are read completely. Unreadable files are
+    never equal.
     """
     groups = _divided([list(range(len(paths)))], lambda i: sizes[i])
     groups = _divided(groups, lambda i: head(paths[i]))
@@ -28,12 +28,12 @@ def same_files(
 
 
 def hash_of_head(content: bytes) -> bytes:
-    """A short hash of a file's beginning, as there may be a million of them."""
+    """A short hash of a file's beginning; short, as there may be a million files."""
     return hashlib.blake2b(content[:HEAD], digest_size=16).digest()
 
 
 def _divided(groups: Iterable[list[int]], key: Callable[[int], Hashable]) -> list[list[int]]:
-    """Each group by the key of its members; those of one member need none."""
+    """Split each group by its members' keys; groups of one member are kept."""
     found: list[list[int]] = []
     for group in groups:
         if len(group) == 1:
@@ -47,7 +47,7 @@ def _divided(groups: Iterable[list[int]], key: Callable[[int], Hashable]) -> lis
 
 
 def _content(path: str, read: Callable[[Iterable[str]], Iterator[Original]]) -> Hashable:
-    """A hash of a file; its path where it cannot be read."""
+    """A hash of a file; its path if it cannot be read."""
     try:
         (original,) = read([path])
         if isinstance(original, Path):

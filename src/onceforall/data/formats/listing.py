@@ -1,4 +1,4 @@
-"""What files data were read from, to see later at little cost whether they changed: names, sizes, times, and their two ends."""
+"""The files of a data set, to detect changes cheaply later: names, sizes, times, and hashes of their beginnings and ends."""
 
 import os
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from ...common.places import plain_path
 from ...errors import FileError
 from .scan import printable
 
-END = 4096  # bytes of a file's beginning and of its end, which no two photographs share
-WHOLE = 8_000_000  # bytes; tables and other files that are no images are read whole, of larger ones another time is a change
+END = 4096  # bytes at a file's beginning and end, which no two photographs share
+WHOLE = 8_000_000  # bytes; smaller files that are no images, such as tables, are hashed completely
 SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Files by name, inside their folder where they are in it.
+    """Files by name, relative to the data's folder if inside it.
 
     Attributes:
-        names: in order.
-        sizes: (n,) in bytes, -1 of what is not there.
-        changed: (n,) time of the last change, in nanoseconds.
+        names: sorted.
+        sizes: (n,) in bytes, -1 for missing files.
+        changed: (n,) modification times in nanoseconds.
         ends: a hash of each file, see `ends_of`.
     """
 
@@ -40,29 +40,29 @@ class Listing:
 
     @classmethod
     def of(cls, files: Sequence[str], root: Path) -> "Listing":
-        """Look at files; `root` is the folder of the data, or a file in it."""
+        """List files; `root` is the folder of the data, or a file in it."""
         pairs = sorted(_by_name(files, root).items())
         facts = np.array([_facts(file) for _, file in pairs], np.int64).reshape(-1, 2)
         return cls(tuple(name for name, _ in pairs), facts[:, 0], facts[:, 1], tuple(ends_of(file) for _, file in pairs))
 
     def save(self, path: Path) -> None:
-        """Write it as a Parquet file."""
+        """Write a Parquet file."""
         columns = (self.names, self.sizes, self.changed, self.ends)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.values(), strict=True)]
         table = pa.table(arrays, names=list(SCHEMA))
 
         def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:  # pyarrow takes no path that is not UTF-8
+            with temporary.open("wb") as file:  # pyarrow only takes UTF-8 paths
                 pq.write_table(table, file, compression="zstd")
 
         replace_file(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "Listing":
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            FileError: it is damaged, or is none.
+            FileError: it is damaged, or of another kind.
         """
         try:
             with reading_or_writing(path), plain_path(path) as plain:
@@ -75,7 +75,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class FileChanges:
-    """What is other than before: names of files."""
+    """Names of files that were added, removed or changed."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -85,16 +85,16 @@ class FileChanges:
         return bool(self.added or self.removed or self.changed)
 
     def __str__(self) -> str:
-        """In words."""
+        """The changes as text."""
         return ", ".join(
             f"{len(names):,} {what} ({names[0]}{', …' if len(names) > 1 else ''})" for what, names in vars(self).items() if names
         )
 
 
 def changes(before: Listing, files: Sequence[str], root: Path) -> FileChanges:
-    """Compare files with what was there before. Only those with the same size and another time are opened.
+    """Compare files with an earlier listing. Only files with the same size and another time are opened.
 
-    A large file that is no image, such as an archive, may be other in its middle, so that another time is a change.
+    A large file that is no image, such as an archive, counts as changed if its time differs, since its middle is not hashed.
     """
     now, known, other = _by_name(files, root), {name: i for i, name in enumerate(before.names)}, list[bytes]()
     for name in sorted(known.keys() & now.keys()):
@@ -109,7 +109,7 @@ def changes(before: Listing, files: Sequence[str], root: Path) -> FileChanges:
 
 
 def ends_of(file: str) -> bytes:
-    """A hash of an image's first and last `END` bytes, and of all of another file of at most `WHOLE`; zeros if unreadable."""
+    """A hash of a file's first and last `END` bytes, or of all of a non-image of at most `WHOLE` bytes; zeros if unreadable."""
     try:
         with open(file, "rb", buffering=0) as stream:
             size = os.fstat(stream.fileno()).st_size

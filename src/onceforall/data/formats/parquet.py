@@ -1,4 +1,4 @@
-"""Parquet files as the Hugging Face hub lays them out: a column of images (bytes or paths) and one of labels (numbers or names)."""
+"""Parquet files as on the Hugging Face Hub: a column of images (bytes or paths) and one of labels (numbers or names)."""
 
 import json
 import os
@@ -28,8 +28,8 @@ from .split_names import tells_split
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
-DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or that in data/
-MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read whole for each image of a training without decoded ones
+DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or the same in data/
+MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read completely for each image if training caches no pixels
 WITHOUT = "leave them out of the file, or name another column by --label"
 NO_COLUMN = "Parquet file without a column of images"
 UNLABELLED = "Parquet file without labels"
@@ -45,7 +45,7 @@ class Files:
 
 
 def parquet_files(root: Path) -> Files:
-    """The Parquet files in a folder and in the folders in it."""
+    """The Parquet files in a folder and its subfolders."""
     found: list[Path] = []
     with reading_or_writing(root):
         folders, seen = [str(root)], {mark_of(str(root))}
@@ -70,21 +70,22 @@ def parquet_files(root: Path) -> Files:
 def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     """Parquet files of one configuration, by split (see `split_names`): train-*.parquet, train/0000.parquet, …
 
-    With train, test and validation there, validation becomes the held-out part. A part without labels (none, or all -1) is left
-    aside. Labels are matched by the names of the classes, file by file.
+    If train, test and validation all exist, validation becomes the held-out part. A part without labels (none, or all -1) is not
+    used. Labels are matched by class names, file by file.
 
     Raises:
-        DataError: no training files, more than one reading, no image or label column, labels that cannot be matched.
+        DataError: there are no training files or no image or label column, labels cannot be matched, or there is more than one
+            reading.
     """
     left_out: LeftOut = {}
     return open_splits(str(root), _by_split(root, files, left_out), reading, left_out)
 
 
 def files_of_parquet(root: Path, files: Files, reading: Reading) -> list[str]:
-    """`Source.files` of `open_parquet`; of the columns only those of paths are read.
+    """`Source.files` of `open_parquet`; only columns of paths are read.
 
     Raises:
-        DataError: as `open_parquet`, as far as names and schemas tell.
+        DataError: as for `open_parquet`, as far as names and schemas show.
     """
     splits = _by_split(root, files, {})
     columns = {place.path: _columns(place.path) for split in splits for place in split}
@@ -96,7 +97,7 @@ def files_of_parquet(root: Path, files: Files, reading: Reading) -> list[str]:
 
 def _by_split(root: Path, files: Files, left_out: LeftOut) -> list[list[Place]]:
     usable = sorted(files.with_images + files.broken) or files.without
-    if root in usable:  # the file itself, whatever it is called
+    if root in usable:  # a single file of any name
         splits = [[Place(root, printable(root.name), "", "", "train")]]
     else:
         splits = choose_splits(root, [parquet_place(path, root) for path in usable], left_out)
@@ -118,12 +119,12 @@ def open_splits(
         name: of the data.
         splits: the files of each.
         reading: which labels.
-        left_out: gets what is not used.
-        known: what the Hugging Face hub's metadata say, for files without.
-        by_path: a column may name files of images; not in a stranger's data, which could name any file of this machine.
+        left_out: gets unused files.
+        known: the Hugging Face Hub's metadata, for files without.
+        by_path: whether a column may name image files; not in data from elsewhere, which could name any file of this machine.
 
     Raises:
-        DataError: as `open_parquet`.
+        DataError: as for `open_parquet`.
     """
     columns = {place.path: _columns(place.path, known) for split in splits for place in split}
     if odd := [] if by_path else [one for found in columns.values() for one in found.images if one in found.texts]:
@@ -135,7 +136,7 @@ def open_splits(
     used = {place.path: columns[place.path] for split in splits for place in split}
     image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
     named = _named(image, used)
-    files = _files(splits, named)  # also those where labels may come later
+    files = _files(splits, named)  # including those that may get labels later
     training = {place.path for place in splits[0]}
     labels, names = {}, {}
     for path in used:
@@ -162,7 +163,7 @@ def open_splits(
 def _of_lists(
     name: str, splits: Sequence[Sequence[Place]], columns: Mapping[Path, "_Columns"], reading: Reading, left_out: LeftOut
 ) -> Source:
-    """The same where an image may have several labels."""
+    """As `open_splits`, for images with several labels."""
     from .parquet_lists import label_matrices
 
     def schema(path: Path) -> Any:
@@ -195,12 +196,12 @@ def _parts(
 
 
 def _files(splits: Sequence[Sequence[Place]], named: Mapping[Path, list[Path]]) -> list[str]:
-    """All that is read: the Parquet files, and the images that they name."""
+    """All files that are read: the Parquet files, and the images that they name."""
     return [str(path) for split in splits for place in split for path in (place.path, *named[place.path])]
 
 
 def _named(image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> dict[Path, list[Path]]:
-    """The files of images that each Parquet file names, where it does not hold them."""
+    """The image files that each Parquet file names, if it does not contain the images."""
     found: dict[Path, list[Path]] = {path: [] for path in image}
     for path in image:
         if image[path] in columns[path].texts:
@@ -215,9 +216,9 @@ class _Table:
     """The rows of one split's files.
 
     Attributes:
-        base: the folder that names of images begin in.
+        base: the folder that names of images are relative to.
         images, labels: the column of images, and the labels, of each file.
-        named: files of images that they name.
+        named: image files that the Parquet files name.
     """
 
     base: str
@@ -235,7 +236,7 @@ class _Table:
             stat = path.stat()
             marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image}")
         for path in self.named:
-            with suppress(OSError):  # one that is gone is told of when it is read
+            with suppress(OSError):  # a missing file is reported when it is read
                 stat = path.stat()
                 marks.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
         files = zip(self.paths, self.labels, strict=True)
@@ -257,7 +258,7 @@ class _Table:
         return ""
 
     def single(self, positions: Indices) -> Iterator[Load]:
-        """Each image by its row group."""
+        """Images that are read separately, each from its row group."""
         start = 0
         for path, image in zip(self.paths, self.images, strict=True):
             with _opening(path) as file:
@@ -270,7 +271,7 @@ class _Table:
                     start = stop
 
     def read(self, positions: Indices) -> Iterator[Load]:
-        """Reads only row groups with wanted rows, a few rows at a time."""
+        """Read only row groups with wanted rows, a few rows at a time."""
         start = 0
         for path, image in zip(self.paths, self.images, strict=True):
             with _opening(path) as file:
@@ -297,12 +298,12 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Columns:
-    """What a file's schema tells: all columns, and those that may hold the images or the labels, the likeliest first.
+    """Columns in a file's schema: all, and those that may have the images or the labels, likeliest first.
 
     Attributes:
-        any_label: all that could be a label, whatever it is called; numbers of floating point where they are whole.
-        texts: of them those with names in place of numbers.
-        odd: what the columns hold that are called like labels and can be none, for messages.
+        any_label: all columns of any name that could be labels, including floating-point ones with whole numbers.
+        texts: those of text.
+        odd: for messages, the contents of columns named like labels that cannot be labels.
     """
 
     all: list[str]
@@ -314,7 +315,7 @@ class _Columns:
     metadata: Mapping[bytes, bytes]
 
     def names(self, label: str) -> tuple[str, ...]:
-        """The classes' names that the Hugging Face hub keeps in the schema's metadata; () if there are none."""
+        """Class names in the Hugging Face Hub's metadata of the schema; () if there are none."""
         try:
             features = json.loads(self.metadata[b"huggingface"])["info"]["features"]
             return tuple(str(name) for name in features[label]["names"])
@@ -324,7 +325,7 @@ class _Columns:
 
 @contextmanager
 def _opening(path: Path) -> Iterator[Any]:
-    """A Parquet file; whatever goes wrong in it is an error that names it."""
+    """Open a Parquet file; errors name it."""
     try:
         with plain_path(path) as plain, pq.ParquetFile(plain) as file:
             yield file
@@ -361,7 +362,7 @@ def _columns(path: Path, known: bytes = b"{}") -> _Columns:
     named = [name for name in LABEL_COLUMNS if name in labels]
     lists = any(pa.types.is_list(field.type) or pa.types.is_large_list(field.type) for field in schema)
     named.sort(key=lambda name: name in texts)  # numbers before names, as they were read before names were
-    paths = [name for name in IMAGE_COLUMNS if name in texts and (named or lists)]  # of files, where no column has their content
+    paths = [name for name in IMAGE_COLUMNS if name in texts and (named or lists)]  # of image files, if no column has their content
     return _Columns(
         schema.names,
         [name for name in IMAGE_COLUMNS if name in images] or (images if len(images) == 1 else []) or paths,
@@ -378,10 +379,10 @@ def _has_labels(columns: _Columns, reading: Reading) -> bool:
 
 
 def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> dict[Path, str]:
-    """The column of images, or of labels, of each file: the one that is asked for, or the same in all where there is one.
+    """The column of images or labels of each file: the requested one, or preferably one that all files have.
 
     Raises:
-        DataError: a file has none, or it is not clear which is meant.
+        DataError: a file has none, or it is not clear which one is meant.
     """
     if asked is not None:
         for path, found in columns.items():
@@ -416,7 +417,7 @@ def _no_column(path: Path, what: str, names: Sequence[str], odd: str = "") -> Da
 
 
 def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
-    """The training split and those with labels in any file; the others are noted."""
+    """The training split and all splits with labels in any file; the others are noted as left out."""
     kept = list(splits[:1])
     for split in splits[1:]:
         if any(labelled[place.path] for place in split):
@@ -427,9 +428,9 @@ def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left
 
 
 def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indices, tuple[str, ...]]:
-    """A file's labels, and of names in place of numbers these; -1 for all where a file that may `lack` them has only empty ones.
+    """A file's labels, and their names if they are texts; all -1 if a file that may `lack` labels has only empty ones.
 
-    `ask` what is meant where they plainly are lists.
+    With `ask`, an error asks what is meant if the texts are clearly lists.
     """
     with _opening(path) as file:
         column = file.read([name]).column(0)
@@ -457,7 +458,7 @@ def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indic
 
 @dataclass(frozen=True)
 class _Cell:
-    """An image by its place in a file, read when it is called, by any process."""
+    """An image by its place in a file, which any process reads by calling it."""
 
     path: Path
     column: str
@@ -466,14 +467,14 @@ class _Cell:
     name: str
 
     def __call__(self) -> Taken:
-        """Its content, or the path that is there."""
+        """The image's content, or its path."""
         column = _row_group(self.path, self.path.stat().st_mtime_ns, self.column, self.group)
         original = _original(column[self.row].as_py(), self.name, self.path.parent)
         taken: Taken = original() if callable(original) else original
         return taken
 
 
-@lru_cache(maxsize=1)  # images of a batch are asked for in order
+@lru_cache(maxsize=1)  # images of a batch are read in order
 def _row_group(path: Path, changed: int, column: str, group: int) -> Any:
     with _opening(path) as file:
         return _encoded(file.read_row_group(group, columns=[column], use_threads=False).column(0).combine_chunks())
@@ -484,7 +485,7 @@ def _encoded(column: Any) -> Any:
 
 
 def _original(data: bytes | str | None, name: str, folder: Path) -> Any:
-    """An image's content, or its path from the folder of the Parquet file."""
+    """An image's content, or its path relative to the Parquet file's folder."""
     return partial(_missing, name) if data is None else folder / data if isinstance(data, str) else data
 
 

@@ -1,4 +1,4 @@
-"""Parquet files whose images may have several labels: a column of lists or of texts, or one of 0 and 1 for each label."""
+"""Parquet files with multi-label images: a column of lists or texts, or a column of 0 and 1 for each label."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +20,15 @@ Rows = list[tuple[str, ...]]
 def label_matrices(
     schemas: Mapping[Path, Any], read: Callable[[Path, list[str]], Any], asked: str | None
 ) -> tuple[dict[Path, NDArray[np.float32]], tuple[str, ...], list[str]]:
-    """Of each file its labels, (n, classes) of 0 and 1; the classes; and what the user should know about how they were read.
+    """Labels of each file, (n, classes) of 0 and 1; the classes; and lines for the user on how they were read.
 
     Args:
         schemas: of each file.
-        read: columns of a file as a pyarrow table.
-        asked: the column that is asked for, or several with commas between them; None for the likeliest.
+        read: returns columns of a file as a pyarrow table.
+        asked: the requested column, or several separated by commas; None for the likeliest.
 
     Raises:
-        DataError: no such column, or labels that cannot be read as lists.
+        DataError: there is no such column, or labels cannot be read as lists.
     """
     rows: dict[Path, Rows] = {}
     columns: dict[Path, list[str]] = {path: _columns(path, schema, asked) for path, schema in schemas.items()}
@@ -68,7 +68,7 @@ def _columns(path: Path, schema: Any, asked: str | None) -> list[str]:
 
 
 def _lists(path: Path, column: str, values: Sequence[Any], names: tuple[str, ...]) -> tuple[Rows, str]:
-    """The labels of each row; numbers are those of the names, where the file has some."""
+    """The labels of each row; if the file has class names, numbers are replaced by them."""
     read, told = reader_of([value for value in values if value is not None], f"{path}: the column {column}")
     found = []
     for row, value in enumerate(values):
@@ -83,7 +83,7 @@ def _lists(path: Path, column: str, values: Sequence[Any], names: tuple[str, ...
 
 
 def _names(schema: Any, column: str) -> tuple[str, ...]:
-    """The names that the Hugging Face hub keeps in the metadata of a list of classes; () if there are none."""
+    """Class names in the Hugging Face Hub's metadata of a column of lists; () if there are none."""
     try:
         feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]
         feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)

@@ -1,4 +1,4 @@
-"""Which split and configuration a Parquet file belongs to, by its name and its folders; and the classes that several files name."""
+"""Find the split and configuration of a Parquet file from its name and folders, and merge the class names of several files."""
 
 import os
 import re
@@ -22,13 +22,13 @@ MISSING = "shard missing, though its neighbors count it"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a Parquet file belongs.
+    """The split and configuration of a Parquet file.
 
     Attributes:
         name: its path inside the data's folder.
-        configuration: the folders that do not tell a split, "" if there are none.
-        word: what its split is called: train, or partial-train, or train_small.
-        role: what that means, if that is known.
+        configuration: the folders that do not name a split, "" if there are none.
+        word: the name of its split: train, or partial-train, or train_small.
+        role: the meaning of that name, if known.
     """
 
     path: Path
@@ -43,10 +43,10 @@ class Place:
 
 
 def parquet_place(path: Path, root: Path) -> Place:
-    """Read it from train-00000-of-00002.parquet, SPLIT/0000.parquet, CONFIGURATION/SPLIT/0000.parquet and the like.
+    """Parse paths such as train-00000-of-00002.parquet, SPLIT/0000.parquet or CONFIGURATION/SPLIT/0000.parquet.
 
     Raises:
-        DataError: the file's name and its folder's tell different splits.
+        DataError: the names of the file and its folder mean different splits.
     """
     inside = path.relative_to(root)
     folders = list(inside.parts[:-1])
@@ -63,10 +63,10 @@ def parquet_place(path: Path, root: Path) -> Place:
 
 
 def choose_splits(root: Path, places: Sequence[Place], left_out: LeftOut) -> list[list[Place]]:
-    """The files of the training, test and held-out images, as far as they are there; what is not used goes to `left_out`.
+    """The files of the training, test and held-out images, if any; unused files are added to `left_out`.
 
     Raises:
-        DataError: no training files, or more than one reading.
+        DataError: there are no training files, or there is more than one reading.
     """
     known = [place for place in places if place.role]
     if not known and len({place.part for place in places}) == 1:
@@ -90,7 +90,7 @@ def choose_splits(root: Path, places: Sequence[Place], left_out: LeftOut) -> lis
 
 
 def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
-    """The files of one split, if they belong together."""
+    """The files of one split, checked to belong together."""
     counted = {place.path: SHARD.search(place.path.stem.lower()) for place in places}
     totals: dict[tuple[Path, str | None], Place] = {}
     for place in places:
@@ -117,10 +117,10 @@ def classes_of_all(
     names: Mapping[Path, tuple[str, ...]],
     texts: Set[Path],
 ) -> dict[Path, tuple[str, ...]]:
-    """The names of all files in one order, where `texts` have them in place of numbers; `labels` become numbers in that order.
+    """Class names of all files in one order; files in `texts` have names in place of numbers. `labels` are renumbered accordingly.
 
     Raises:
-        DataError: a file has neither names nor their numbers.
+        DataError: a file has numbers without names.
     """
     most = max((len(names[path]) for split in splits for path in split if path not in texts), default=0)
     for split in splits:
@@ -155,19 +155,25 @@ def groups_of(
     if lacking:
         raise DataError(f"{lacking[0]}: no column {asked!r}, which its neighbors have: all need it")
     found, alone = dict[Path, list[str]](), 0
+    base = os.path.commonpath([path.parent for path in paths])  # groups are in order by name, and data may move
     for path in paths:
-        values = read(path, [asked]).column(0).to_pylist()
+        own, values = os.path.relpath(path, base), read(path, [asked]).column(0).to_pylist()
         empty = [value is None or value == "" or value != value for value in values]
-        found[path] = [f"{path}[{row}]" if empty[row] else str(value) for row, value in enumerate(values)]
+        found[path] = [f"{own}[{row}]" if empty[row] else _group(value) for row, value in enumerate(values)]
         alone += sum(empty)
     return found, [no_group(alone, asked)] if alone else []
 
 
+def _group(value: Any) -> str:
+    """A group's name: 5.0 is 5, since whole numbers become floating-point ones in files where some are missing."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def matched_labels(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
-    """A file's labels as numbers in the order of the first file's classes.
+    """A file's labels in the numbering of the first file's classes.
 
     Raises:
-        DataError: the files name different classes, or only one of them does, or a label is out of range.
+        DataError: the files name different classes, only one of them names any, or a label is out of range.
     """
     own, wanted = ([same_name(name) for name in names[p]] for p in (path, first))
     if own == wanted:

@@ -1,4 +1,4 @@
-"""What lies in folders of images: which files are images, by suffix or content, and why the others are left out."""
+"""Scan folders of images: which files are images, by suffix or content, and why others are left out."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from typing import Literal, NamedTuple, Protocol
 from ...common.advice import PHOTOS as IMAGES
 from ...common.files import reading_or_writing
 
-LeftOut = dict[str, list[str]]  # why, as a phrase about one ("file that cannot be opened") -> names
+LeftOut = dict[str, list[str]]  # reason, a phrase in the singular ("file that cannot be opened") -> names
 
-# Read by no codec here, or as their small preview (camera files look like TIFF).
+# No codec here reads them, or only their small preview (camera files look like TIFF).
 CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
 PICTURES = (
     *CAMERA, ".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".tga", ".dds", ".exr", ".hdr", ".dcm", ".xcf",
 )  # fmt: skip
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of images that tables name, perhaps without
-# So common beside images that looking into a million of them would take longer than the images.
+# So common beside images that opening a million of them would take longer than reading the images.
 NEVER_IMAGES = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".npy", ".parquet")
 SYSTEM_FOLDERS = frozenset(
     {
@@ -54,7 +54,7 @@ PLAIN = "without suffix"
 
 
 class Entry(Protocol):
-    """What is in a folder, on the disk (`os.DirEntry`) or in an archive."""
+    """An entry of a folder, on the disk (`os.DirEntry`) or in an archive."""
 
     @property
     def name(self) -> str: ...
@@ -67,11 +67,11 @@ class Entry(Protocol):
 
 
 class Found(NamedTuple):
-    """An entry of a folder.
+    """A judged entry of a folder.
 
     Attributes:
         kind: an image, a folder to look into, or something else.
-        reason: of something else, why it is left out.
+        reason: why something else is left out.
     """
 
     entry: Entry
@@ -80,18 +80,18 @@ class Found(NamedTuple):
 
 
 def look(folder: str, *, contents: bool = True) -> Iterator[Found]:
-    """The entries of one folder, in no order; without `contents` files without an image's suffix are not looked into."""
+    """The entries of one folder, unordered; without `contents`, files without an image's suffix are not opened."""
     with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
         for entry in entries:
             yield judge(entry, _head if contents else None)
 
 
 def walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Found]:
-    """All that is below a folder of the disk, but for folders to look into: images, and what is left out.
+    """Images and left-out entries anywhere below a folder on the disk.
 
-    No folder is read that is in `seen`, to which every one is added; links to folders are followed last.
+    Folders in `seen` are skipped, and every folder is added to it; links to folders are followed last.
     """
-    folders, links = [folder], list[Found]()  # links last: what they lead to may be here as a real folder
+    folders, links = [folder], list[Found]()  # links last: their targets may be here as real folders
     while folders or links:
         if not folders:
             found = links.pop(0)
@@ -119,13 +119,13 @@ def walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Found]:
 
 
 def mark_of(folder: str) -> tuple[int, int]:
-    """The same for two paths to one folder."""
+    """Device and inode: equal for two paths to the same folder."""
     stat = os.stat(folder)
     return stat.st_dev, stat.st_ino
 
 
 def marks_above(folder: str) -> set[tuple[int, int]]:
-    """Of a folder and those that hold it: a link to one of them leads round in a circle."""
+    """Marks of a folder and its parents: a link to one of them is a loop."""
     path, marks = os.path.realpath(folder), set()
     while True:
         marks.add(mark_of(path))
@@ -135,12 +135,12 @@ def marks_above(folder: str) -> set[tuple[int, int]]:
 
 
 def is_unread_picture(reason: str) -> bool:
-    """Whether a file that was left out for this reason looks like a picture to a person."""
+    """Whether people would take a file left out for this reason for a picture."""
     return reason.startswith(UNREAD)
 
 
 def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
-    """What was left out, in words: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; empty if nothing was."""
+    """What was left out, as text: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; "" if nothing was."""
     parts = []
     for reason, names in sorted(left_out.items(), key=lambda item: (not is_unread_picture(item[0]), -len(item[1]), item[0])):
         what = reason if len(names) == 1 else re.sub(r"\b(file|folder|image|link|pipe|row|sample|shard)\b", r"\1s", reason, count=1)
@@ -149,34 +149,41 @@ def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name on one line and in valid Unicode, which it need not be."""
+    """A file name as one line of valid Unicode."""
     return (
         name if name.isprintable() else "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     )
 
 
 def shown(name: str) -> str:
-    """A name as it stands in a message: in quotes where spaces around it would be overlooked."""
+    """A name for a message, in quotes if it begins or ends with spaces."""
     return printable(name) if name == name.strip() else f"'{printable(name)}'"
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:
-    """A few names as a list in words."""
+    """A few names, separated by commas."""
     first = [shown(name) for name in islice(names, most + 1)]
     return ", ".join(first[:most]) + (", …" if len(first) > most else "")
 
 
 def same_name(name: str) -> str:
-    """Equal for names that differ in nothing but Unicode's form: a Mac writes é as two characters, others as one."""
+    """The normalized name: a Mac writes é as two Unicode characters, others as one."""
     return unicodedata.normalize("NFC", name)
 
 
+def other_forms(path: str) -> list[str]:
+    """A path, and the same in the other forms of Unicode: as a Mac or a table may write what is here."""
+    return (
+        [path] if path.isascii() else list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
+    )
+
+
 def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
-    """What an entry is, by its name; where that does not tell and there is `head`, by what that reads of its beginning."""
+    """Judge an entry by its name or, if that does not decide and `head` is given, by its first bytes."""
     name = entry.name.lower()
     try:
         is_folder, is_file = entry.is_dir(), entry.is_file()
-    except OSError:  # links in a circle
+    except OSError:  # a loop of links
         return Found(entry, "other", DANGLING)
     if is_folder:
         if name in SYSTEM_FOLDERS or name.startswith(".trash"):
@@ -189,7 +196,7 @@ def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
         return Found(entry, "other", SYSTEM_FILE)
     if name.startswith("."):
         return Found(entry, "other", HIDDEN_FILE)
-    if not is_file and not (entry.is_symlink() and name.endswith(IMAGES)):  # such a link is told of when it is read
+    if not is_file and not (entry.is_symlink() and name.endswith(IMAGES)):  # such a link is reported when it is read
         return Found(entry, "other", DANGLING if entry.is_symlink() else SPECIAL)
     if name.endswith(IMAGES):
         return Found(entry, "image")
@@ -215,7 +222,7 @@ def _by_content(entry: Entry, suffix: str, head: Callable[[str], bytes]) -> Foun
 
 
 def _kind(head: bytes) -> str:
-    """Pillow's name of the format that a file begins as, or ""."""
+    """Pillow's name of the format of a file with these first bytes, or ""."""
     for start, kind in (
         (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
         (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),

@@ -1,6 +1,6 @@
-"""Which names of folders and Parquet files mean training, validation or test images: one table for both.
+"""Names of folders and Parquet files that mean training, validation or test images.
 
-Beside the training images the first of test, evaluation and validation becomes the test part, the second the held-out part.
+Beside the training images, the first of test, evaluation and validation becomes the test part, the second the held-out part.
 """
 
 import re
@@ -17,7 +17,7 @@ WORDS: dict[str, Role] = {
     **dict.fromkeys(("eval", "evaluation", "holdout"), "evaluation"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "dev", "devel", "development", "devset"), "validation"),
 }
-NEUTRAL = frozenset(  # say nothing about which images: x_train, training_set, train_images, the Hub's partial-train
+NEUTRAL = frozenset(  # words without meaning for the split: x_train, training_set, train_images, the Hub's partial-train
     {
         "x", "img", "imgs", "image", "images", "jpg", "jpeg", "jpegs", "png", "pngs", "picture", "pictures", "photo", "photos",
         "pic", "pics", "set", "data", "dataset", "split", "folder", "partial", "parquet",
@@ -29,24 +29,24 @@ ORDER: tuple[Role, ...] = ("test", "evaluation", "validation")
 
 
 def role_of(name: str) -> Role | None:
-    """What a name means that says nothing else: train, Testing, x_train, test_images, val2017; not train_small or test_tube."""
+    """The split of a name that says nothing else: train, Testing, x_train, test_images, val2017; not train_small or test_tube."""
     return mentions_role(name) if is_plain(name) else None
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name says no more than which part it is, or not even that: images, data, train_images; not cat or seg_train."""
+    """Whether a name says at most which split it is: images, data, train_images; not cat or seg_train."""
     words = _words(name)
     return bool(words) and all(word in WORDS or word in NEUTRAL or word.isdigit() for word in words)
 
 
 def mentions_role(name: str) -> Role | None:
-    """The one meaning among the words of a name: seg_train, train_small; None where there is none or more than one."""
+    """The only split among the words of a name: seg_train, train_small; None if there is none or more than one."""
     roles = {WORDS[word] for word in _words(name) if word in WORDS}
     return roles.pop() if len(roles) == 1 else None
 
 
 def without_role(name: str) -> tuple[str, ...]:
-    """What a name says besides a split: ("cat",) of train_cat and of testCat_2017."""
+    """The words of a name besides a split: ("cat",) for train_cat and testCat_2017."""
     return tuple(word for word in _words(name) if not (word in WORDS or word in NEUTRAL or word.isdigit()))
 
 
@@ -63,10 +63,10 @@ def tells_split(column: str, values: Iterable[object] = ()) -> bool:
 
 
 def arrange(found: Mapping[str, Role], where: str) -> list[str]:
-    """The names of the training part, then of the test part, then of the held-out part, as far as they are there.
+    """The names of the training, test and held-out parts, in this order, as far as they exist.
 
     Raises:
-        DataError: no training part, or more than one reading.
+        DataError: there is no training part, or there is more than one reading.
     """
     named: dict[Role, list[str]] = {}
     for name, role in found.items():

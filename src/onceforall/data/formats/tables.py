@@ -1,11 +1,10 @@
-"""Tables of images and labels: CSV and JSON lines as people write them, metadata files as the Hugging Face hub lays them out, and
-annotations in COCO's format, by the categories of an image."""
+"""Tables of images and labels: CSV and JSON lines as people write them, metadata files of the Hugging Face Hub, and annotations
+in COCO's format, by the categories of an image."""
 
 import csv
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from ...common.readable import plural
 from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
+from .coco import rows_of_coco
 from .label_lists import (
     LIST_COLUMNS,
     MULTILABEL,
@@ -33,12 +33,12 @@ from .label_lists import (
     require_one_label,
     truth,
 )
-from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, printable, shown, walk
+from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, other_forms, printable, same_name, walk
 from .split_names import COLUMNS, Role, arrange, role_of, tells_split
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face hub's convention
-# Names of columns, the likeliest first, in small letters and without anything between the words.
+METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face Hub's convention
+# Names of columns, likeliest first, in lowercase without separators between words.
 IMAGES = (
     "filename", "file", "filepath", "path", "image", "imagepath", "imagefile", "imagefilename", "imagename", "imageid", "img",
     "imgpath", "relpath", "photo", "picture", "id", "name",
@@ -49,7 +49,7 @@ LABELS = (
 )  # fmt: skip
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
 MOST_BYTES = 1 << 31
-MOST_COLUMNS = 6  # that messages name
+MOST_COLUMNS = 6  # listed in messages
 END = "\0"  # a row after the last one
 
 NO_LABEL = "row without a label"
@@ -65,8 +65,8 @@ class Table:
 
     Args:
         path: the file.
-        columns: their names, in the file's order.
-        rows: by column; what is empty is missing.
+        columns: names in the file's order.
+        rows: values by column; empty cells are left out.
         remarks: what is doubtful about it, a line each.
     """
 
@@ -76,10 +76,10 @@ class Table:
     remarks: tuple[str, ...] = ()
 
     def column(self, names: Sequence[str], asked: str | None = None) -> str | None:
-        """The column that is asked for, or else the likeliest by its name; None if none is likely.
+        """The requested column, or else the likeliest one by name; None if none is likely.
 
         Raises:
-            DataError: the table does not have the one that is asked for.
+            DataError: the table lacks the requested column.
         """
         if asked is not None:
             if asked not in self.columns:
@@ -90,7 +90,7 @@ class Table:
 
 
 def tables_in(root: Path, reading: Reading) -> list[Table]:
-    """Tables in a folder that name images and labels: metadata files in it or in its splits' folders, or else its other tables."""
+    """Tables of images and labels in a folder: metadata files in it or in its splits' folders, or else its other tables."""
     with reading_or_writing(root):
         entries = sorted(root.iterdir())
         metadata = [path for path in entries if path.name.lower() in METADATA]
@@ -103,7 +103,7 @@ def tables_in(root: Path, reading: Reading) -> list[Table]:
         for path in files:
             try:
                 found.append(read_table(path, several=reading.several))
-            except (DataError, FileError):  # a damaged one among several is refused when it is given by name
+            except (DataError, FileError):  # a damaged one is skipped here, but refused when it is given by name
                 if len(files) == 1:
                     raise
         if named := [table for table in found if _names_images(table, reading)]:
@@ -112,16 +112,16 @@ def tables_in(root: Path, reading: Reading) -> list[Table]:
 
 
 def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source:
-    """Images and labels by one table with all of them (with a column of splits, or without), or by one table a split.
+    """Images and labels from a single table (with or without a column of splits), or from one table per split.
 
     Args:
-        root: what the user gave: a table, or the folder of the tables.
-        tables: that name images and labels.
+        root: given by the user: a table, or the folder of the tables.
+        tables: the tables of images and labels.
         reading: `label` is the column of labels; None for the likeliest name.
 
     Raises:
-        DataError: no column of images or labels, labels that differ for one image, too many images that are not there, or more than
-            one reading.
+        DataError: there is no column of images or labels, an image has different labels, too many images are missing, or there is
+            more than one reading.
     """
     left_out: LeftOut = {}
     roles: dict[str, Role] = {}
@@ -136,7 +136,7 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     rows = [_Rows(root, by_path[path], reading, left_out) for path in chosen]
     splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [one.entries for one in rows])]
     names = sorted({name for split in splits for entry in split for name in entry.labels}, key=order_of)
-    if rows[0].by_column:  # labels in the order of the columns that were asked for
+    if rows[0].by_column:  # labels in the order of the requested columns
         names = list(dict.fromkeys(name for one in rows for name in one.labels))
     note_unnamed(root, {entry.path for split in splits for entry in split}, set().union(*(one.without for one in rows)), left_out)
     numbers = {name: number for number, name in enumerate(names)}
@@ -154,10 +154,10 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
 
 
 def read_table(path: Path, *, several: bool = False) -> Table:
-    """A table's rows, whatever it stands for. `several`: an image may have several labels.
+    """Read a table's rows, whatever their content. `several`: an image may have several labels.
 
     Raises:
-        DataError: not a table of a kind that is read here, or a damaged one.
+        DataError: this is not a table of a known kind, or it is damaged.
         FileError: it cannot be read.
     """
     text = read_text(path, MOST_BYTES)
@@ -171,8 +171,13 @@ def read_table(path: Path, *, several: bool = False) -> Table:
     return Table(path, columns, tuple({name: value for name, value in row.items() if value not in (None, "")} for row in rows))
 
 
+def _require_end(path: Path, cells: Sequence[str], begins: int) -> None:
+    if cells and cells[-1].endswith(END):
+        raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+
+
 def _cells(path: Path, text: str) -> list[dict[str, Any]]:
-    """Of a CSV file, whose separator is the one of comma, semicolon and tab that makes most columns of its first line."""
+    """Rows of a CSV file; its separator is comma, semicolon or tab, whichever gives the first line most columns."""
     first = text.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator)
@@ -181,12 +186,12 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
         twice = [name for name in head if name and head.count(name) > 1]
         if twice:
             raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
+        _require_end(path, head, 1)
         rows, begins = [], reader.line_num + 1
         for cells in reader:
             if cells == [END]:
                 break
-            if cells[-1:] and cells[-1].endswith(END):
-                raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+            _require_end(path, cells, begins)
             begins = reader.line_num + 1
             if len(cells) > len(head):
                 raise DataError(
@@ -221,21 +226,8 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
     try:
         data = json.loads(text)
         if isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data):
-            names = {one["id"]: str(one["name"]) for one in data["categories"]}
-            twice = [name for name, n in Counter(names.values()).items() if n > 1]
-            remarks = [f"several categories are called {shown(name)}: they are one class" for name in twice[:3]]
-            if odd := {one["category_id"] for one in data["annotations"]} - set(names):
-                raise DataError(f"{path}: an annotation is of category {min(odd, key=str)}, which is not among the categories")
-            categories: dict[Any, set[str]] = {}
-            for one in data["annotations"]:
-                categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
-            many = [one["file_name"] for one in data["images"] if len(categories.get(one["id"], ())) > 1]
-            if many and not several:
-                what = f"{many[0]} has annotations of several categories ({plural(len(many), 'such image')})"
-                raise TaskError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
-            labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
-            found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
-            return Table(path, ("file_name", "label"), tuple(found), tuple(remarks))
+            found, remarks = rows_of_coco(path, data, several=several)
+            return Table(path, ("file_name", "label"), found, remarks)
     except DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -248,7 +240,7 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row with what matters: where it stands, its image, its label or labels, and the split that it names."""
+    """A row's number, image, label or labels, and split."""
 
     row: int
     path: str
@@ -278,7 +270,7 @@ class _Rows:
         self.group = reading.group if reading.group in table.columns else None
         self.remarks = [*table.remarks, *([told] if told else []), *self._not_read()]
         self.by_name = False
-        self.without = set[str]()  # images of rows without a label
+        self.without = set[str]()  # images without a label
         self.entries = self._read(left_out)
         others = [name for name in table.columns if _plain(name) in LABELS and name not in self.labels]
         if others and reading.label is None:
@@ -294,7 +286,7 @@ class _Rows:
             paths = sorted(f.entry.path for f in walk(str(self.base), {mark_of(str(self.base))}) if f.kind == "image")
         for path in paths:
             name = os.path.basename(path)
-            for key in {name, os.path.splitext(name)[0]}:
+            for key in {same_name(name), same_name(os.path.splitext(name)[0])}:
                 found.setdefault(key, []).append(path)
         return found
 
@@ -307,14 +299,15 @@ class _Rows:
                 yield f"the column {printable(name)} seems to divide the images and {how}"
 
     def _find(self, name: str) -> str | None:
-        """The file that a row means: by its path, that path with an image's suffix, or the one file below with that name."""
+        """The file that a row names: by path, by path plus an image's suffix, or the only file below with that name."""
         path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
         for suffix in ("", *(() if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES)):
-            if os.path.isfile(path + suffix):
-                return str(os.path.normpath(path + suffix))
+            for form in other_forms(path + suffix):
+                if os.path.isfile(form):
+                    return str(os.path.normpath(form))
         if os.path.dirname(name):
             return None
-        found = self.there.get(name, [])
+        found = self.there.get(same_name(name), [])
         if len(found) > 1:
             one, other = (os.path.relpath(path, self.base) for path in found[:2])
             raise DataError(f"{self.table.path}: is {name} {one} or {other}? Write paths")
@@ -384,7 +377,7 @@ class _Rows:
         return isinstance(name, str) and os.path.isfile(os.path.join(self.base, name))
 
     def _labels_of(self, row: Row, number: int) -> tuple[str, ...]:
-        """One, or where an image may have several, any number of them."""
+        """The row's labels: one, or any number for multi-label images."""
         where = f"{self.table.path}: row {number}"
         if self.by_column:
             return tuple(name for name in self.labels if truth(row.get(name), f"{where}, column {name},"))
@@ -395,7 +388,7 @@ class _Rows:
         return () if label is None else (label,)
 
     def by_split(self) -> list[list[_Entry]]:
-        """By the column of splits, if there is one."""
+        """The entries by the column of splits, if there is one."""
         if self.splits is None:
             return [self.entries]
         found: dict[str, list[_Entry]] = {}
@@ -424,10 +417,10 @@ def _plain(name: str) -> str:
 
 
 def _label_columns(table: Table, reading: Reading) -> list[str]:
-    """The columns of labels: one, or where an image may have several perhaps one for each; [] if none is likely.
+    """The columns of labels: one, or for multi-label images perhaps one for each label; [] if none is likely.
 
     Raises:
-        DataError: the table does not have the one that is asked for.
+        DataError: the table lacks the requested column.
     """
     if reading.several:
         if reading.label is not None:

@@ -117,18 +117,18 @@ class RemoteMeter:
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise DeviceError(f"{self.host}: the agent gave no JSON but {said[:200]!r}: is {python} a Python there?")
+            raise DeviceError(f"{self.host}: the agent returned no JSON but {said[:200]!r}: is {python} a Python there?")
         if "error" in answer:
             raise DeviceError(f"{self.host}: {printable_text(str(answer['error'])[:300])}")
         return answer
 
     def _timing(self, values: object) -> Timing:
         if not isinstance(values, dict):
-            raise DeviceError(f"{self.host}: the agent gave {str(values)[:100]!r} for a time: try again")
+            raise DeviceError(f"{self.host}: the agent gave {str(values)[:100]!r} as a time: try again")
         ms, low, high, repeats = (_number(values, key) for key in ("ms", "low", "high", "repeats"))
         timing = Timing(ms, low, high, int(repeats))
         if not 0 < timing.low <= timing.ms <= timing.high:
-            raise DeviceError(f"{self.host}: the agent gave the impossible time {timing}: try again")
+            raise DeviceError(f"{self.host}: the agent returned the impossible time {timing}: try again")
         return timing
 
 

@@ -66,7 +66,7 @@ class Ssh:
             code, out, err = _run([*self._command, line], stdin, limit_s)
             said = printable_text(" ".join((err or out).decode(errors="replace").split())[-300:])
             if len(out) >= MOST_BYTES:
-                raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB and more, which is no answer: is it this host?")
+                raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB or more, which is no answer: is it this host?")
             if code != BROKEN:
                 self._connected = True
                 if code != 0 and not out.startswith(b"{"):

@@ -84,7 +84,7 @@ def _prelu(w: Writing, x: Array, weight: Array) -> str:
 
 def _pow(w: Writing, x: Any, exponent: Any) -> str:
     if not isinstance(x, Array) or not x.floating:
-        raise NotWrittenError("a base that is no tensor")
+        raise NotWrittenError("a base that is not a tensor")
     if exponent == 2:
         return w.node("Mul", [x, x])
     if exponent == 0.5:

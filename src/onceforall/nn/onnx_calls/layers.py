@@ -28,7 +28,9 @@ def _window(kernel: Sequence[int], stride: Sequence[int], pads: Sequence[int], d
     return given
 
 
-def _conv(w: Writing, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> str:
+def _conv(w: Writing, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> str:
+    if not isinstance(groups, int):
+        raise NotWrittenError("as many groups as images")
     kernel = [weight.size(i) for i in range(2, weight.rank)]
     n = len(kernel)
     stride, dilation = _each(stride, n), _each(dilation, n)

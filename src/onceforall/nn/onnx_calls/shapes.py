@@ -188,7 +188,7 @@ def _repeat(w: Writing, x: Array, repeats: Sequence[Any]) -> str:
 
 
 def interleaved(w: Writing, x: Array, times: int, axis: int, out: Sequence[int | Batch], part: str = "") -> str:
-    """Each entry along a dimension so many times, one after the other."""
+    """Repeat each entry along a dimension."""
     dims = [*x.dims[: axis + 1], 1, *x.dims[axis + 1 :]]
     lead = w.reshaped(w.name(x), x.dims, dims, f"{part}lead")
     sizes = [times if i == axis + 1 else 1 for i in range(len(dims))]

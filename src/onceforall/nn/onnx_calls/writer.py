@@ -87,7 +87,7 @@ def _dim(first: int, second: int) -> int | Batch:
     if not times:
         return first
     if rest or times * IMAGES[0] != first:
-        raise NotWrittenError("the size of its result is no multiple of the number of images")
+        raise NotWrittenError("the size of its result is not a multiple of the number of images")
     return Batch(times)
 
 
@@ -128,8 +128,8 @@ class Writer:
         self.stored: dict[str, str] = {}  # by name in the graph
         self.images = ""  # the number of images, (1,)
         self.first = ""  # name of the graph's input
-        self.shapes: dict[str, list[int | str]] = {}  # of what segments hand on
-        self.kinds: dict[str, int] = {}  # likewise, as in `onnx.TensorProto`
+        self.shapes: dict[str, list[int | str]] = {}  # of the segments' results
+        self.kinds: dict[str, int] = {}  # types of these, as in `onnx.TensorProto`
 
     def add(self, segment: Segment, source: str) -> Any:
         """Add the segment's calls, which read tensor `source`; return the name of its result, or nested names."""
@@ -170,7 +170,7 @@ class Writer:
             if leaf is None:
                 return None
             if not isinstance(leaf, Array):
-                raise NotWrittenError("the network returns something that is no tensor")
+                raise NotWrittenError("the network returns something other than tensors")
             name = self.name_of(leaf)
             self.kinds[name] = CODES[_kind(leaf.metas[0].dtype)]
             self.shapes[name] = [dim if isinstance(dim, int) else self._symbol(dim) for dim in leaf.dims]
@@ -258,7 +258,7 @@ class Writer:
         out = [Array(pair) for pair in zip(*metas, strict=True)] if several else [Array((metas[0], metas[1]))]
         kind = op.target.partition(".")[0]
         if kind not in self.table:
-            raise NotWrittenError("no operators of ONNX are known for it")
+            raise NotWrittenError("no ONNX operators for it are known")
         names = self.table[kind](Writing(self, at, op.target, out), **arguments(op.target, args, kwargs))
         if not several:
             assert isinstance(names, str)

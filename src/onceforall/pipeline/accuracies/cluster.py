@@ -1,4 +1,4 @@
-"""Work shared out over a Ray cluster; Ray is an extra."""
+"""Tasks distributed over a Ray cluster; Ray is an extra."""
 
 import importlib
 import os
@@ -24,9 +24,9 @@ class _Cluster:
     """Workers of a Ray cluster, each with one processor core or one GPU.
 
     Args:
-        workers: how many there are now.
-        gpus: that each takes, 0 or 1.
-        ray: the package.
+        workers: current number of workers.
+        gpus: GPUs per worker, 0 or 1.
+        ray: the imported package.
     """
 
     workers: int
@@ -34,11 +34,11 @@ class _Cluster:
     ray: Any
 
     def each(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """The function's results, as they come, each once. A task whose worker was killed is given to another.
+        """The function's results in order of completion. A task whose worker was killed goes to another worker.
 
         Raises:
-            OnceForAllError: that the function raised.
-            DeviceError: a task's workers were killed again and again, or the function failed.
+            OnceForAllError: raised by the function.
+            DeviceError: a task's workers were killed `RETRIES` times, or the function failed.
         """
         remote = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=RETRIES)(function)
         pending = [remote.remote(task) for task in tasks]
@@ -58,16 +58,16 @@ class _Cluster:
 
 @contextmanager
 def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
-    """A running Ray cluster, or with "local" one of this machine that ends with the with statement.
+    """Connect to a running Ray cluster, or with "local" start one on this machine for the duration of the with statement.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        DeviceError: no cluster answers there, or it has no such workers.
+        DeviceError: no cluster answers there, or it has no suitable workers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     os.environ.setdefault(
         "RAY_worker_niceness", "0"
-    )  # of a cluster that starts here; 15, the default, stands still beside other work
+    )  # for a cluster started here; with 15, the default, workers make no progress on a busy machine
     try:
         ray = importlib.import_module("ray")
     except ImportError:
@@ -84,14 +84,14 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
         workers = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
         if not workers:
             raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'processor to give'}")
-        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        with redirect_stdout(sys.stderr):  # Ray prints messages on workers that died
             yield _Cluster(workers, gpus, ray)
     finally:
         ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
-    """Ray itself tries for seven minutes.
+    """Check quickly that something listens at the address: Ray itself tries for seven minutes.
 
     Raises:
         DeviceError: nothing listens there.

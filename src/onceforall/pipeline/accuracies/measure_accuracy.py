@@ -1,7 +1,7 @@
-"""`ofa accuracy measure`: accuracy of many sub-networks on held-out images, what they begin with alike computed once.
+"""`ofa accuracy measure`: accuracy of many sub-networks on held-out images; shared prefixes are computed once.
 
-Sub-networks are measured in groups, and the rows of a group are written as one file, whole or not at all. So nothing that was
-written is lost or measured again after a crash.
+Sub-networks are measured in groups, and the rows of a group are written as one file, atomically. After a crash, nothing that
+was written is lost or measured again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,20 +32,20 @@ from ..run_directory.run import CALIBRATION_IMAGES, Run
 from ..training.compute import Compute, choose_compute
 from .cluster import joined_cluster
 
-LEAST_AT_ONCE, GROUPS = 4, 4  # groups get smaller so that each of several processes has this many
+LEAST_AT_ONCE, GROUPS = 4, 4  # groups shrink, down to LEAST_AT_ONCE, so that each of several processes has GROUPS of them
 
 
 @takes(MeasureAccuracyOptions)
 def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QUIET) -> list[AccuracyRow]:
-    """Measure sub-networks of a trained run on held-out images; test images are not touched. Those measured before are not again.
+    """Measure sub-networks of a trained run on held-out images, skipping those measured before. Test images are not touched.
 
-    Started by torchrun, the processes share out the work; each returns all rows.
+    Under torchrun, the processes divide the work; each returns all rows.
 
     Args:
         progress: its `count` gets sub-networks measured, sub-networks needed and a note.
 
     Returns:
-        The rows of the sub-networks asked for, in their order; then those interpolated.
+        The rows of the requested sub-networks, in order, then the interpolated ones.
     """
     run, every, ray = Run.open(options.folder, options.data).judged_by(options.metric), options.every, options.ray
     run.require_images()
@@ -58,7 +58,7 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
         if ray is not None and world.size > 1:
             raise TrainingError(f"--ray {ray} under torchrun: use one of the two")
         known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
-        world.wait()  # all have read the same, none has written
+        world.wait()  # all processes have read before any writes
         missing = [arch for arch in wanted if arch not in known]
         done, progress = len(wanted) - len(missing), progress if world.leads else QUIET
         progress.count(done, len(wanted), "")
@@ -67,7 +67,7 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
             progress.count(done, len(wanted), text)
 
         if run.moved and not missing and world.leads:
-            run.splits(Progress(say=note))  # nothing needs them, but a new place that was given is checked and kept
+            run.splits(Progress(say=note))  # not needed here, but a new location is checked and saved
         if missing:
             found = (
                 _measured(run, missing, compute, world, Progress(say=note)) if ray is None else _on_ray(run, missing, compute, ray)
@@ -86,7 +86,7 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
 
 
 def _drawn(run: Run, subnets: int, every: int | None, seed: int) -> list[Arch]:
-    """The sub-networks to measure; with `every`, each at one of the resolutions to measure at and the one next to it."""
+    """The sub-networks to measure; with `every`, each at two neighboring resolutions out of those to measure at."""
     rng = np.random.default_rng([seed, 5])
     if every is None:
         return tree(run.space, rng, subnets, segment_table(run.space, run.num_classes))
@@ -98,7 +98,7 @@ def _drawn(run: Run, subnets: int, every: int | None, seed: int) -> list[Arch]:
 
 
 def _groups(run: Run, archs: Sequence[Arch], workers: int) -> tuple[list[list[Arch]], list[float]]:
-    """What is measured together, and how much work each group is."""
+    """Groups of sub-networks to measure together, and the work of each group."""
     plans = {arch: run.space.lower(arch, run.num_classes) for arch in archs}
     at_once = AT_ONCE if workers == 1 else min(AT_ONCE, max(LEAST_AT_ONCE, len(archs) // (GROUPS * workers)))
     groups = units(grow(plans), at_once)
@@ -114,7 +114,7 @@ def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World, p
 
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
-    """All of them, group by group as they come, the largest first."""
+    """All groups from the cluster as they finish; the largest start first."""
     with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
         groups, work = _groups(run, archs, cluster.workers)
         order = sorted(range(len(groups)), key=lambda i: -work[i])
@@ -123,18 +123,18 @@ def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> 
 
 
 def _by_worker(task: tuple[tuple[Path, str | None, str | None, str, str], list[Arch]]) -> list[AccuracyRow]:
-    """Runs in a worker of the cluster."""
+    """Measure one group in a worker of the cluster."""
     given, archs = task
     return together(*_opened(*given), archs)
 
 
 @lru_cache(maxsize=1)
 def _opened(folder: Path, data: str | None, metric: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
-    """What a worker needs, opened once for all of its tasks."""
+    """What a worker needs, opened once for all its tasks."""
     keep_freed_memory()
     run = Run.open(folder, data).judged_by(metric)
     if run.weights_hash() != weights:
-        raise DataError(f"{folder}: a worker of the cluster sees other weights there: the folder must be the same on all machines")
+        raise DataError(f"{folder}: a worker of the cluster finds other weights there: the folder must be the same on all machines")
     return run, run.supernet().to(choose_compute(device).device), run.splits()
 
 
@@ -148,8 +148,8 @@ def together(
     calibration: int = CALIBRATION_IMAGES,
     statistics: dict[Arch, Statistics] | None = None,
 ) -> list[AccuracyRow]:
-    """Accuracies on the held-out images, or those given; nothing is written. `calibration` training images for the statistics,
-    which `statistics` gets."""
+    """Accuracies on all held-out images or those given, without writing anything. BatchNorm statistics are measured on
+    `calibration` training images and added to `statistics`."""
     images = splits.held_out if held_out is None else held_out
     return measure_together(
         supernet,

@@ -1,7 +1,7 @@
-"""`ofa predict`: measure the accuracy of some sub-networks and fit a predictor of all others.
+"""`ofa predict`: measure the accuracy of some sub-networks and fit a predictor for all others.
 
-Most are drawn beforehand, over all sizes. The others are chosen in rounds where the predictor so far hopes for the best networks:
-it is these that a search will ask about.
+Most are drawn beforehand, over all sizes. The others are chosen in rounds, where the current predictor expects the best networks:
+a search will ask about those.
 """
 
 import os
@@ -20,15 +20,15 @@ from .measure_accuracy import measure_accuracy
 from .predictor import Prediction, fit_and_check, fitted_to
 
 TEST_SHARE = 0.25
-CHOSEN_SHARE, ROUNDS = 0.4, 2  # of the networks to fit; fewer than LEAST_CHOSEN are not worth a round
+CHOSEN_SHARE, ROUNDS = 0.4, 2  # share of the networks to fit; fewer than LEAST_CHOSEN are not worth a round
 LEAST_CHOSEN = 10
 
 
 @takes(PredictOptions)
 def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Prediction:
-    """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
+    """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor. Test images are not touched.
 
-    Started by torchrun, the processes share out the sub-networks, all of which are then drawn beforehand.
+    Under torchrun, the processes divide the sub-networks, which are then all drawn beforehand.
 
     Args:
         progress: its `count` gets sub-networks measured, sub-networks needed and a note.
@@ -52,7 +52,7 @@ def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Predictio
     macs = macs_table(segment_table(run.space, run.num_classes))
     for turn in range(ROUNDS if chosen else 0):
         few = chosen // ROUNDS if turn < ROUNDS - 1 else chosen - len(own) + len(fit)
-        # by what this call has drawn alone, so that the same call chooses the same
+        # depends only on what this call has drawn, so that the same call makes the same choice
         guess = fitted_to(run, own, noise=measurement_noise([*own, *checked]), seed=seed)
         archs = suggest(guess, macs, few, known=[row.arch for row in (*own, *checked)], seed=seed + turn)
         own += measured(archs, len(own) + len(checked))
@@ -62,7 +62,7 @@ def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Predictio
 
 
 def _drawn(run: Run, subnets: int, seed: int, number: int) -> tuple[list[Arch], list[Arch]]:
-    """To fit, a tree; and a number to check, independent of it, since networks of one tree are too much alike."""
+    """Networks to fit, a tree, and `number` independent ones to check: networks of one tree are too similar."""
     segments = segment_table(run.space, run.num_classes)
     ends = {run.space.smallest(), run.space.largest()}  # the fit needs them
     alone = spread(run.space, np.random.default_rng([seed, 6]), number + len(ends), macs_table(segments))

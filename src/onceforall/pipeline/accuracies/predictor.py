@@ -1,6 +1,5 @@
-"""`ofa accuracy`: fit the accuracy predictor again, compare kinds of models, show it, ask it what to measure next."""
+"""`ofa accuracy`: refit the accuracy predictor, compare kinds of models, show it, ask it what to measure next."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from ...arch import Arch
 from ...common.advice import ofa
 from ...common.arguments import takes
 from ...common.files import locked, read_json, write_json
+from ...common.processors import leads
 from ...common.progress import QUIET, Progress
 from ...common.records import as_record
 from ...costs import macs_table, segment_table
@@ -36,7 +36,7 @@ CHECK_SHARE = 0.25
 
 @dataclass(frozen=True)
 class _Checked:
-    """What errors.json says for sure: on which networks the predictor was checked."""
+    """The required part of errors.json: the networks on which the predictor was checked."""
 
     checked: tuple[str, ...]
     fitted_on: int
@@ -51,12 +51,12 @@ class Prediction:
     """A predictor and its errors on the sub-networks `checked`, which were not used for fitting.
 
     Args:
-        predictor: as fitted.
-        errors: of it.
-        ceiling: Kendall tau that a predictor would reach which knew the accuracy on infinitely many images; None where the noise
+        predictor: the fitted predictor.
+        errors: its errors.
+        ceiling: Kendall tau of a perfect predictor, which knew the accuracy on infinitely many images; None where the noise
             of a measurement is not known.
-        fitted: measured sub-networks that it was fitted to.
-        checked: measured sub-networks that it was checked on.
+        fitted: measured sub-networks it was fitted to.
+        checked: measured sub-networks it was checked on.
     """
 
     predictor: AccuracyPredictor
@@ -68,11 +68,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class KindComparison:
-    """One kind of model fitted to some sub-networks, or what cross-validation chose among all kinds.
+    """One kind of model fitted to some sub-networks, or the kind that cross-validation chose.
 
     Args:
-        samples: sub-networks fitted to.
-        kind: of model.
+        samples: number of sub-networks it was fitted to.
+        kind: the kind of model.
         chosen: whether cross-validation chose it.
         errors: on the sub-networks set aside.
     """
@@ -85,9 +85,9 @@ class KindComparison:
 
 @takes(FitPredictorOptions)
 def fit_predictor(options: FitPredictorOptions) -> Prediction:
-    """Fit a predictor to the sub-networks that were measured before, and check it on those that `predict` set aside.
+    """Fit a predictor to the measured sub-networks, and check it on those that `predict` set aside.
 
-    Where there are none, a random quarter is set aside, relatives together.
+    If `predict` set none aside, a random quarter is, with related sub-networks kept together.
     """
     run = Run.open(options.folder)
     rows = _rows(run)
@@ -99,13 +99,13 @@ def fit_predictor(options: FitPredictorOptions) -> Prediction:
 def fit_and_check(
     run: Run, fitted: list[AccuracyRow], checked: list[AccuracyRow], *, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> Prediction:
-    """Fit a predictor to measured sub-networks, check it on others, and save both; of torchrun's processes the first one writes."""
+    """Fit a predictor to measured sub-networks, check it on others, and save both; under torchrun only the first process writes."""
     noise = measurement_noise([*fitted, *checked])
     predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
     archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
     errors = assess(predictor, archs, top1)
     ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
-    if os.environ.get("RANK", "0") == "0":
+    if leads():
         place = run.accuracy
         predictor.save(place / "predictor.safetensors")
         facts = {"fitted_on": len(fitted), "images": checked[0].images, "checked": [row.arch.to_json() for row in checked]}
@@ -116,10 +116,10 @@ def fit_and_check(
 def fitted_to(
     run: Run, rows: Sequence[AccuracyRow], *, noise: float | None, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> AccuracyPredictor:
-    """A predictor fitted to measured sub-networks. `noise`: standard deviation of a measurement, if it is known.
+    """A predictor fitted to measured sub-networks; `noise` is the standard deviation of a measurement, if known.
 
     Raises:
-        DataError: too few of them.
+        DataError: too few were measured.
     """
     return AccuracyPredictor.fit(
         run.space,
@@ -135,15 +135,15 @@ def fitted_to(
 
 @takes(ComparePredictorsOptions)
 def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress = QUIET) -> list[KindComparison]:
-    """Errors of each kind of model, and which one cross-validation chooses, fitted to some of the measured sub-networks.
+    """Fit each kind of model to some of the measured sub-networks, and compare their errors and cross-validation's choice.
 
-    All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
+    All are checked on the same sub-networks as in `fit_predictor`. Nothing is written.
 
     Args:
         progress: its `result` gets each comparison as soon as it is made.
 
     Raises:
-        DataError: too few measured sub-networks for the smallest number.
+        DataError: too few sub-networks are measured for the smallest number of samples.
     """
     run, samples, seed = Run.open(options.folder), options.samples, options.seed
     rows = _rows(run)
@@ -170,7 +170,7 @@ def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress 
 
 @takes(NextSubnetsOptions)
 def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
-    """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain."""
+    """Suggest sub-networks to measure next: those predicted to be near the accuracy/MACs front, and uncertain."""
     run = Run.open(options.folder)
     predictor = load_predictor(run)
     known = [row.arch for row in read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())]
@@ -180,7 +180,7 @@ def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
 
 
 def show_predictor(folder: Path) -> dict[str, Any]:
-    """What the predictor of a run is: kind, errors and error bars, as JSON values. "errors" is None if it was imported."""
+    """Kind, errors and error bars of a run's predictor, as JSON values. "errors" is None if it was imported."""
     run = Run.open(folder)
     predictor = load_predictor(run)
     errors, rows = checks(run)
@@ -196,7 +196,7 @@ def show_predictor(folder: Path) -> dict[str, Any]:
 
 
 def load_predictor(run: Run) -> AccuracyPredictor:
-    """The predictor that was fitted for the present weights, or imported with them.
+    """The predictor that was fitted for the current weights, or imported with them.
 
     Raises:
         FileError: there is none yet.
@@ -209,7 +209,7 @@ def load_predictor(run: Run) -> AccuracyPredictor:
 
 
 def measured_rows(run: Run) -> list[AccuracyRow]:
-    """Measured sub-networks of the present weights; of any weights where those are gone."""
+    """Measured sub-networks of the current weights; of any weights if supernet.safetensors is gone."""
     known = run.weights_hash() if (run.folder / "supernet.safetensors").exists() else None
     return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
 
@@ -235,7 +235,7 @@ def _rows(run: Run) -> list[AccuracyRow]:
 
 
 def _split(run: Run, rows: list[AccuracyRow], seed: int) -> tuple[list[AccuracyRow], list[AccuracyRow]]:
-    """To fit to, and to check on: what `predict` set aside, or a random quarter, relatives together."""
+    """Rows to fit and rows to check: what `predict` set aside, or a random quarter with related sub-networks kept together."""
     _, checked = checks(run)
     if len(checked) < LEAST_CHECKED or len(rows) - len(checked) < LEAST_FITTED:
         order = _by_family(run, rows, np.random.default_rng([seed, 9]))

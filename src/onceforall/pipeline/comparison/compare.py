@@ -1,4 +1,4 @@
-"""`ofa compare`: fixed networks fine-tuned alone against the networks of a run, within the same budgets, on the same images."""
+"""`ofa compare`: fixed networks, each fine-tuned alone, against a run's networks within the same budgets on the same images."""
 
 import json
 import time
@@ -33,17 +33,17 @@ from .fixed import AskedRival, FixedNetwork, Told, asked_for, fine_tuned
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
 
 Event = dict[str, Any]
-Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seconds that the search took
+Found = dict[Budget, tuple[Candidate, float]]  # our network for a budget, and the seconds its search took
 PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by side
 
 
 @takes(CompareOptions)
 def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Comparison:
-    """Fine-tune fixed networks by the recipe of a run, and tell for each budget whether they or the run's networks win.
+    """Fine-tune fixed networks with a run's recipe, and report for each budget whether they or the run's networks win.
 
-    The budgets are the latency, the multiply-accumulates and the parameters of each fixed network, and those that are given. For
-    each, the network of the run is searched as by `ofa specialise`, the fixed one chosen by held-out images; then all are timed in
-    turns and measured on the test images, once. With the same arguments and weights the stored result is returned.
+    The budgets are each fixed network's latency, multiply-accumulates and parameters, and those given. For each budget, the run's
+    network is searched as by `ofa specialise`, and the fixed one chosen on held-out images. Then all are timed in turns and
+    measured once on the test images. With the same arguments and weights, the stored result is returned.
 
     Raises:
         StoppedError: on request, after a checkpoint.
@@ -54,14 +54,14 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
         run.task, "ofa compare", "networks that were taken home are compared by ofa evaluate EXPORT DATA --against EXPORT"
     )
     told, asked = Told(options.epochs, options.budget_s, options.rate), asked_for(options.networks, run.space.resolutions[-1])
-    run.weights_hash()  # its training has finished
+    run.weights_hash()  # raises an error unless its training has finished
     if run.augment is None:
         raise TrainingError(
-            f"{options.folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
+            f"{options.folder} has imported weights and no recipe for fine-tuning other networks: compare a run of ofa train"
         )
     if Device.parse(options.device).imported:
         raise DeviceError(
-            f"{options.device}: its times were imported, so that other networks cannot be timed on it: give another --device"
+            f"{options.device}: its times were imported, so other networks cannot be timed on it: give another --device"
         )
     searcher = Searcher(run, options.device, [Budget(latency_ms=1.0), *options.budgets], images=FINALIST_IMAGES, progress=progress)
     with locked(make_folder(run.folder / FOLDER)):
@@ -79,7 +79,7 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
 
 
 def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: Sequence[Budget], finalists: int, seed: int) -> str:
-    """A key of all that the comparison depends on."""
+    """A key of everything the comparison depends on."""
     files = [run.folder / "latency" / str(searcher.device) / "table.json", run.folder / "accuracy" / "predictor.safetensors"]
     told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
     limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]
@@ -88,7 +88,7 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
 
 
 def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: Told, progress: Progress) -> list[FixedNetwork]:
-    """All fixed networks, one after the other."""
+    """Fine-tune the fixed networks, one after the other."""
     compute, found = choose_compute(), []
     for number, one in enumerate(asked, 1):
         progress.say(f"fine-tuning {one.name}, {number} of {plural(len(asked), 'network')}")
@@ -99,7 +99,7 @@ def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: To
 def _compared(
     searcher: Searcher, fixed: Sequence[FixedNetwork], options: CompareOptions, key: str, progress: Progress
 ) -> Comparison:
-    """The comparison of networks that are trained."""
+    """Compare the trained networks."""
     run = searcher.run
     progress.say(f"timing {plural(len(fixed), 'fixed network')} on {searcher.device}")
     timings = _times(searcher, [one.plan for one in fixed])
@@ -144,13 +144,13 @@ def _compared(
 
 
 def _times(searcher: Searcher, plans: Sequence[Plan]) -> list[Timing]:
-    """In turns, at the level of the run's profile."""
+    """Latencies timed in turns, at the level of the run's profile."""
     networks = [(plan, None) for plan in plans]
     return measure_networks(networks, searcher.device, patience_s=PATIENCE_S, anchor=searcher.anchor)
 
 
 def _budgets(fixed: Sequence[FixedNetwork], timings: Sequence[Timing], more: Sequence[Budget]) -> dict[Budget, tuple[str, ...]]:
-    """What each fixed network costs, and the budgets that were given; with the names of those whose cost it is."""
+    """The budgets to compare: each fixed network's costs, with the names of the networks, and the budgets given."""
     found: dict[Budget, tuple[str, ...]] = {}
     for one, timing in zip(fixed, timings, strict=True):
         for budget in (Budget(latency_ms=timing.ms), Budget(macs=one.plan.macs), Budget(params=one.plan.params)):
@@ -168,7 +168,7 @@ def _budgets(fixed: Sequence[FixedNetwork], timings: Sequence[Timing], more: Seq
 def _searched(
     searcher: Searcher, budgets: Sequence[Budget], *, finalists: int, seed: int, progress: Progress
 ) -> tuple[Found, list[str]]:
-    """The network of the run for each budget, and why some have none."""
+    """The run's network for each budget, and notes on budgets without one."""
     found: Found = {}
     notes = []
     for budget in budgets:
@@ -191,7 +191,7 @@ def _rival(
     right: dict[str, NDArray[np.bool_]],
     facts: Mapping[str, Any],
 ) -> Rival:
-    """A network on the test images; `right` gets which of them it tells right."""
+    """Measure a network on the test images; `right` gets which of them it classifies correctly."""
     accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
     right[facts["name"]] = hits.numpy()
     return Rival(
@@ -202,7 +202,7 @@ def _rival(
 
 
 def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches: Sequence[float]) -> Costs:
-    """Seconds of ours and of the fixed networks."""
+    """Seconds that our networks and the fixed ones cost."""
     training = max((float(r["seconds"]) for r in read_lines(run.folder / "metrics.jsonl")), default=0.0)
     accuracy = sum(row.seconds for row in measured_rows(run))
     place = run.folder / "latency" / str(searcher.device) / "measurements.jsonl"

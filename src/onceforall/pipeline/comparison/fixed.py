@@ -1,6 +1,6 @@
-"""Fixed networks, each fine-tuned alone by the recipe of a run: what people do where they have no elastic one.
+"""Fixed networks, each fine-tuned alone with a run's recipe: what people do without an elastic network.
 
-A fixed network is a space of one architecture, so that training, checkpoints and measurements are those of every run.
+A fixed network is a space of one architecture, so it is trained, saved and measured like any run.
 compare/NAME-KEY/ in the run directory holds its checkpoints until it is trained, then network.safetensors and network.json.
 """
 
@@ -49,7 +49,7 @@ RATE_SHARE = 0.5  # docs/results/pretrained.md
 
 @dataclass(frozen=True)
 class AskedRival:
-    """A network to compare with: the text that names it, right from any working folder, pixels of its images, and a short name."""
+    """A network to compare with: its source, valid from any working folder, the pixels of its images, and a short name."""
 
     source: str
     resolution: Resolution
@@ -58,12 +58,12 @@ class AskedRival:
 
 @dataclass(frozen=True)
 class Told:
-    """How fixed networks are to be trained. With neither epochs nor seconds each costs as many multiply-accumulates as the run did.
+    """How to train fixed networks. With neither epochs nor seconds, each takes as many multiply-accumulates as the run did.
 
     Args:
         epochs: over the training images.
         budget_s: seconds for each.
-        rate: peak learning rate; None for what `rate_of` gives.
+        rate: peak learning rate; None for that of `rate_of`.
     """
 
     epochs: float | None = None
@@ -79,7 +79,7 @@ class Told:
 
     @property
     def numbers(self) -> list[float | None]:
-        """To tell whether it is the same as before: 2 epochs are 2.0 epochs."""
+        """The settings as floats for comparison: 2 epochs equal 2.0 epochs."""
         return [None if value is None else float(value) for value in (self.epochs, self.budget_s, self.rate)]
 
 
@@ -88,13 +88,13 @@ class Trained:
     """What network.json holds.
 
     Args:
-        name: different from those of others.
+        name: a unique name.
         space: of one architecture, as JSON.
-        held_out: accuracy of the network, recalibrated.
-        seconds: that its training took.
+        held_out: accuracy of the recalibrated network on held-out images.
+        seconds: training time.
         epochs: over the training images.
-        weights: where it started from, in words.
-        notes: lines that a reader should know.
+        weights: the initial weights, as text.
+        notes: lines for the reader.
         sha256: of the file with the weights.
     """
 
@@ -110,7 +110,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class FixedNetwork:
-    """One that is trained: the folder where it lies, a supernet of one architecture with its weights, and the record of it."""
+    """A trained fixed network: its folder, a supernet of one architecture with its weights, and its record."""
 
     folder: Path
     supernet: Supernet
@@ -129,7 +129,7 @@ class FixedNetwork:
         return pixels
 
     def calibrated(self, run: Run, splits: Splits) -> Calibrated:
-        """The network as it is evaluated and exported, with statistics of the run's training images."""
+        """The network to evaluate, with BatchNorm statistics of the run's training images."""
         return calibrated(run, self.supernet, self.supernet.space.largest(), splits)
 
 
@@ -141,7 +141,7 @@ def asked_for(texts: Sequence[str], largest: Resolution) -> list[AskedRival]:
         largest: pixels where none are given.
 
     Raises:
-        ModelError: no such text, two networks of one name, or none.
+        ModelError: a text has no such form, two networks share a name, or there are none.
     """
     found = []
     for text in texts:
@@ -169,9 +169,9 @@ def asked_for(texts: Sequence[str], largest: Resolution) -> list[AskedRival]:
 
 
 def rate_of(run: Run, schedule: Schedule) -> tuple[float, float]:
-    """Peak rate for a network alone, and which share of its training is warm-up.
+    """Peak learning rate for training one network alone, and the warm-up's share of its steps.
 
-    That of the phase that trains the largest network alone; else half of the first one's, which suits smaller networks more.
+    The rate is that of the phase that trains the largest network alone, else half that of the first phase (`RATE_SHARE`).
     """
     alone = next((p for p in schedule.phases if _alone(run.space, p)), None)
     phase = alone or schedule.phases[0]
@@ -186,17 +186,17 @@ def _alone(space: Space, phase: Phase) -> bool:
 def fine_tuned(
     run: Run, splits: Splits, asked: AskedRival, told: Told, *, compute: Compute, progress: Progress = QUIET
 ) -> FixedNetwork:
-    """Train a fixed network to the end, from its last checkpoint if there is one, or read what was trained before.
+    """Train a fixed network, resuming from its last checkpoint, or load it if it was trained before.
 
-    Images, splits, preprocessing, batches, augmentation, optimiser and label smoothing are those of the run.
+    Images, splits, preprocessing, batches, augmentation, optimizer and label smoothing are the run's.
 
     Args:
-        run: whose recipe it is; its training has finished.
-        told: how long, and at which rate.
+        run: the run with the recipe; its training has finished.
+        told: training time and learning rate.
 
     Raises:
-        StoppedError: on request.
-        ModelError: no such network, or one that does not take these images or returns no logits.
+        StoppedError: stopped on request.
+        ModelError: there is no such network, or it does not take these images or returns no logits.
     """
 
     def note(text: str) -> None:
@@ -214,7 +214,7 @@ def fine_tuned(
         note(text)
     one = replace(run, info=replace(run.info, space=json.loads(own.supernet.space.to_json())))
     make_folder(folder)
-    if not (folder / "schedule.json").exists():  # decided once, for a training that is interrupted
+    if not (folder / "schedule.json").exists():  # decided once, even if training is interrupted
         write_text(folder / "schedule.json", _schedule(one, run, splits, asked, told, compute, note).to_json())
     supernet = one.fresh_supernet()
     load_weights(supernet, started(own, supernet)[0])
@@ -222,14 +222,14 @@ def fine_tuned(
     try:
         follow_schedule(one, splits, supernet, folder, settings=settings, compute=compute, progress=progress)
     except StoppedError as error:
-        raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
+        raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare resumes it") from None
     except CheckpointError as error:
         raise CheckpointError(f"{error}; to train {asked.name} again, remove {folder}") from None
     return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
 
 
 def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
-    """A key of all that the trained network depends on."""
+    """A key of everything the trained network depends on."""
     data = run.require_images()
     recipe = [
         read_text(run.folder / "schedule.json"),
@@ -262,7 +262,7 @@ def _fixed(asked: AskedRival, brought: Brought, channels: int) -> OwnNetwork:
 
 
 def _remarks(run: Run, asked: AskedRival, brought: Brought) -> tuple[str, ...]:
-    """What is not as favourable for the fixed network as it could be."""
+    """Notes on what could be more favorable for the fixed network."""
     found = []
     if brought.weights.random:
         found.append(
@@ -272,7 +272,7 @@ def _remarks(run: Run, asked: AskedRival, brought: Brought) -> tuple[str, ...]:
     share = brought.crop_share or steps.crop_share
     mean, std = (for_channels(values, steps.channels) for values in (brought.mean, brought.std))
     if (mean, std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
-        found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
+        found.append(f"{asked.name} was made for other preprocessing: here, the run's preprocessing is used for all networks")
     if (size := run.require_images().size) < ceil(longest_side([asked.resolution]) / run.info.crop_share):
         found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
     return tuple(found)
@@ -282,13 +282,13 @@ def _weights(brought: Brought) -> str:
     weights = brought.weights
     if weights.random:
         return "random weights"
-    return f"{weights.file or 'the weights that it has'} (sha256 {weights.sha256}; licence {weights.license or 'not known'})"
+    return f"{weights.file or 'the weights that it has'} (sha256 {weights.sha256}; license {weights.license or 'not known'})"
 
 
 def _schedule(
     one: Run, run: Run, splits: Splits, asked: AskedRival, told: Told, compute: Compute, note: Callable[[str], None]
 ) -> Schedule:
-    """What is followed."""
+    """The training schedule."""
     theirs = _schedule_of(run.folder)
     rate, warm = rate_of(run, theirs)
     rate = rate if told.rate is None else told.rate
@@ -310,12 +310,12 @@ def _schedule(
             )  # fmt: skip
         steps, why = round(epochs * per_epoch), f"within {duration(told.budget_s)}"
     else:
-        done = theirs.steps_done(Metrics.of(run.folder).step)  # it may have ended early
+        done = theirs.steps_done(Metrics.of(run.folder).step)  # training may have ended early
         works = zip(work_per_step(theirs, run.space, run.num_classes), done, strict=True)
         work = sum(w * steps for w, steps in works)
         steps, why = round(work / step_work), f"as many multiply-accumulates as the training of the run took, {amount(work)}"
     if steps < 1:
-        raise TrainingError(f"{asked.name}: that is less than one step ({why}): give --epochs or --budget")
+        raise TrainingError(f"{asked.name}: this is less than one training step ({why}): give --epochs or --budget")
     note(f"{asked.name}: {steps / per_epoch:.3g} epochs ({steps:,} steps), {why}")
     return schedule(steps)
 
@@ -323,7 +323,7 @@ def _schedule(
 def _written(
     run: Run, one: Run, splits: Splits, supernet: Supernet, folder: Path, name: str, brought: Brought, notes: tuple[str, ...]
 ) -> FixedNetwork:
-    """The trained network on the disk, with statistics; its checkpoints are removed."""
+    """Save the trained network with its statistics and remove its checkpoints."""
     arch = supernet.space.largest()
     ready = calibrated(one, supernet, arch, splits)
     accuracy = evaluate_network(ready, run.eval_batches(splits.held_out, arch.resolution))
@@ -342,7 +342,7 @@ def _written(
 
 
 def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
-    """What was written.
+    """Load a network that `_written` saved.
 
     Raises:
         FileError: it is damaged.

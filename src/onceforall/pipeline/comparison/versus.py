@@ -1,4 +1,4 @@
-"""Who wins within a budget, ours or a fixed network, by how much, and what several devices cost either way."""
+"""Which network wins within a budget, ours or a fixed one, by how much, and the cost of either for several devices."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,22 +28,22 @@ Rights = Mapping[str, NDArray[np.bool_]]  # by the network's name: which of the 
 
 @dataclass(frozen=True)
 class Rival:
-    """A network as it was measured: one of ours, or a fixed one that was fine-tuned alone. Top-1 are fractions in [0, 1].
+    """A measured network: one of ours, or a fixed one fine-tuned alone. Top-1 is a fraction in [0, 1].
 
     Args:
-        name: different from all others'.
-        ours: a sub-network of the run, with the supernet's weights.
-        resolution: side of the images in pixels, "HEIGHTxWIDTH" if they are no squares.
-        macs: multiply-accumulates of one image.
-        params: parameters.
+        name: a unique name.
+        ours: True for a sub-network of the run with the supernet's weights.
+        resolution: side of the images in pixels; "HEIGHTxWIDTH" if they are not square.
+        macs: multiply-accumulates per image.
+        params: number of parameters.
         ms: latency, timed in turns with all the others; `ms_low` and `ms_high` are its 95 % interval.
-        held_out: top-1 on held-out images, or the score of the run's metric, by which networks are chosen.
-        test: top-1 on `images` test images, the same for all networks.
-        seconds: that its training took; None for ours.
+        held_out: top-1 on held-out images, or the score of the run's metric; networks are chosen by it.
+        test: top-1 on `images` test images, the same ones for all networks.
+        seconds: training time; None for ours.
         epochs: of its training; None for ours.
-        weights: where a fixed one started from, in words.
-        arch: of ours, as JSON text.
-        balanced: mean over the classes of the share of their test images that it gets right; None where that was not measured.
+        weights: the initial weights of a fixed network, as text.
+        arch: architecture of ours, as JSON text.
+        balanced: balanced accuracy on the test images (mean recall over classes); None if it was not measured.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Rival:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One budget: the network of each side that was chosen within it by held-out images, and what test images say.
+    """The result for one budget: each side's network, chosen on held-out images, and their difference on test images.
 
     Args:
-        budget: that both keep.
-        of: fixed networks whose own cost the budget is.
-        ours: name of ours; None if none keeps the budget.
+        budget: the limit for both.
+        of: fixed networks whose own cost is the budget.
+        ours: name of our network; None if none keeps the budget.
         fixed: name of the best fixed network; None if none keeps the budget.
-        over: ours took longer than the budget when timed in turns with the others.
-        difference: top-1 of ours less that of the fixed network, with a 95 % interval of the same images; None without both.
-        low: end of that interval.
-        high: the other end.
+        over: ours exceeded the budget when timed in turns with the others.
+        difference: top-1 of ours minus that of the fixed network; None unless there are both.
+        low: lower end of its paired 95 % interval.
+        high: upper end of that interval.
     """
 
     budget: Budget
@@ -90,7 +90,7 @@ class Verdict:
 
     @property
     def winner(self) -> str:
-        """ "ours", "fixed", "equal" or "none", by the test images; who does not keep the budget does not win."""
+        """ "ours", "fixed", "equal" or "none", by the test images; a network over the budget cannot win."""
         ours = self.ours is not None and not self.over
         if self.difference is None or self.over:
             return "ours" if ours else "fixed" if self.fixed is not None else "none"
@@ -98,18 +98,18 @@ class Verdict:
 
     @property
     def certain(self) -> bool:
-        """The interval of the difference leaves no doubt who wins; never where ours took too long."""
+        """Whether the interval of the difference excludes 0; never where ours exceeded the budget."""
         return not self.over and self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequence[Rival], right: Rights) -> Verdict:
-    """Who wins within the budget.
+    """Decide which side wins within a budget.
 
     Args:
         budget: limits; latency as in `Rival.ms`.
-        ours: what the search found for the budget; None if nothing keeps it.
-        fixed: all fixed networks. The one with the best held-out top-1 of those that keep the budget counts, of equals the fastest.
-        right: of all of them.
+        ours: the network that the search found for the budget; None if none keeps it.
+        fixed: all fixed networks. Of those that keep the budget, the one with the best held-out score counts, then the fastest.
+        right: for every network, which test images it classifies correctly.
     """
     keeping = [one for one in fixed if _keeps(one, budget)]
     best = min(keeping, key=lambda one: (-one.held_out, one.ms)) if keeping else None
@@ -127,7 +127,7 @@ def _keeps(one: Rival, budget: Budget) -> bool:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """How often who wins, in one line."""
+    """One line on how often each side wins."""
     winners = [v.winner for v in verdicts]
     least = winners.count("ours") + winners.count("equal")
     sure = [sum(v.certain and v.winner == side for v in verdicts) for side in ("ours", "fixed")]
@@ -139,12 +139,12 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds for networks for several devices, each with a budget of its own.
+    """Seconds to get networks for several devices, each with its own budget.
 
     Args:
-        once: ours, whatever the number of devices: training and accuracy data.
-        each: ours for one more device: its profile and a search.
-        fixed: the mean time that one fixed network was fine-tuned, which one more device needs.
+        once: ours, independent of the number of devices: training and accuracy data.
+        each: ours per device: its profile and a search.
+        fixed: fixed networks per device: the mean time to fine-tune one.
     """
 
     once: float
@@ -152,30 +152,30 @@ class Costs:
     fixed: float
 
     def rows(self) -> list[tuple[int, float, float]]:
-        """Devices, seconds of ours, seconds of fixed networks."""
+        """Rows of (devices, seconds of ours, seconds of fixed networks)."""
         return [(k, self.once + k * self.each, k * self.fixed) for k in DEVICES]
 
     @property
     def break_even(self) -> int | None:
-        """Devices from which on ours takes no longer; None if there are none."""
+        """Number of devices from which ours takes no longer; None if it always does."""
         saved = self.fixed - self.each
         return max(1, math.ceil(self.once / saved - 1e-9)) if saved > 0 else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `ofa compare` found.
+    """The result of `ofa compare`.
 
     Args:
-        key: of what was asked, on which weights.
-        device: that latencies were measured on.
-        hardware: processor and runtime, in words.
+        key: of the arguments and weights.
+        device: the device that latencies were measured on.
+        hardware: processor and runtime, as text.
         fixed: networks that were fine-tuned alone.
-        ours: networks of the run, one for each budget that has another.
+        ours: the different networks of the run that were found.
         verdicts: one for each budget.
-        costs: either way.
-        notes: lines that a reader should know.
-        uneven: how many times as many test images the largest class has as the smallest.
+        costs: of either way.
+        notes: lines for the reader.
+        uneven: test images of the largest class divided by those of the smallest.
     """
 
     key: str
@@ -201,7 +201,7 @@ class Comparison:
 
 
 def stored_comparison(run: Run) -> Comparison | None:
-    """What the last `ofa compare` of the run found.
+    """The result of the run's last `ofa compare`; None if there was none.
 
     Raises:
         FileError: it is damaged.
@@ -214,7 +214,7 @@ def stored_comparison(run: Run) -> Comparison | None:
 
 
 def untrained(run: Run) -> Iterator[str]:
-    """A line for each training of a fixed network that was interrupted or is going on."""
+    """A line for each fixed network whose training was interrupted or is still running."""
     going = busy(run.folder / FOLDER)
     for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
         if not (path.parent / "network.json").exists():

@@ -1,1 +1,1 @@
-"""The run directory: what commands leave in it for each other."""
+"""The run directory, through which commands share their results."""

@@ -1,4 +1,4 @@
-"""What a result depends on besides its arguments: versions, hardware, command, git state."""
+"""The environment of a result: versions, hardware, command, git state."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor, threads, command, time, and the git commit of the working folder where there is one."""
+    """Versions, processor, threads, command, time, and the git commit of the working folder, if any."""
     import torch
 
     return {
@@ -47,10 +47,10 @@ def environment() -> dict[str, Any]:
 
 
 def fit_threads() -> None:
-    """Let torch, and the BLAS of numpy and scipy, compute with no more threads than this process may use.
+    """Limit torch, and the BLAS of numpy and scipy, to the number of processors that this process may use.
 
-    They look at the processors that the process may run on, and not at a container's share of CPU time: with 2 of 64 processors'
-    worth, 64 threads would wait for each other. OMP_NUM_THREADS wins, which torchrun and Ray set too.
+    By themselves they ignore a container's limit of CPU time: allowed 2 of 64 processors, they would start 64 threads that wait
+    for each other. OMP_NUM_THREADS, which torchrun and Ray set too, takes precedence.
     """
     import torch
 
@@ -63,7 +63,7 @@ def fit_threads() -> None:
         if library.num_threads > most:
             library.set_num_threads(most)
     if not os.environ.get("OPENBLAS_NUM_THREADS"):
-        os.environ["OPENBLAS_NUM_THREADS"] = str(most)  # read by scipy's, which is loaded where it is needed
+        os.environ["OPENBLAS_NUM_THREADS"] = str(most)  # read by scipy's BLAS, which is loaded later
 
 
 def _git() -> str | None:

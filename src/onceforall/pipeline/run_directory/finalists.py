@@ -1,4 +1,4 @@
-"""What searches found and measured: a line of searches.jsonl for each finalist, and front.json."""
+"""Networks that searches found and measured: lines of searches.jsonl, and front.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from ...options.shared import Budget
 
 @dataclass(frozen=True)
 class Finalist:
-    """A network that a search found, and that was measured; of a front, without device and budget of its own.
+    """A network that a search found and measured; points of a front have no device and budget.
 
     Args:
         measured_ms: its latency.
         held_out_top1: on `held_out_images` held-out images.
-        held_out_score: the same by `metric`; None where that is top-1.
-        metric: that it was chosen by; None for the run's.
+        held_out_score: the value of `metric` on these images; None if that is top-1.
+        metric: the metric it was chosen by; None for the run's.
     """
 
     arch: Arch
@@ -32,19 +32,19 @@ class Finalist:
 
     @staticmethod
     def older(data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A point of front.json has what was measured on held-out images in an object of its own."""
+        """Flatten the "held_out" object of a point of front.json."""
         held_out = data.get("held_out")
         return {**data, **{f"held_out_{key}": value for key, value in held_out.items()}} if isinstance(held_out, dict) else data
 
     @property
     def held_out(self) -> float:
-        """The score by the metric that it was chosen by."""
+        """The held-out value of the metric that it was chosen by."""
         return self.held_out_top1 if self.held_out_score is None else self.held_out_score
 
 
 @dataclass(frozen=True)
 class MeasuredFront:
-    """What front.json holds."""
+    """The content of front.json."""
 
     device: str
     points: tuple[Finalist, ...]

@@ -1,4 +1,4 @@
-"""Opening the images of a new run."""
+"""Open the images of a new run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,17 +17,17 @@ from ...space import Space
 from ...tasks.task import task_of
 from .info import DataInfo
 
-NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
+NEW_PLACE = "NEW_PLACE"  # placeholder in suggested commands
 Event = dict[str, Any]
 
 
 def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
-    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet.
+    """How a command that makes a run opens its images; their fingerprint is not known yet.
 
-    They are kept as large as the longest side of all images that the networks of the space take, and as long.
+    They are kept at the longest side and largest aspect ratio of the images that the space's networks take.
 
     Raises:
-        DataError: networks for images of so many channels cannot be trained here.
+        DataError: images with the space's number of channels are not supported.
     """
     long = max(max(sides) / min(sides) for sides in map(height_width, space.resolutions))
     how = Read(options.max_pixels, space.channels, options.range, 2.0 * long)
@@ -49,7 +49,7 @@ def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space,
 
 
 def default_gb(cache: str | None) -> float:
-    """Most for pixels on the disk where nothing is said: none of them with "none", also for evaluation."""
+    """Default limit for pixels on the disk; 0 with "none", for evaluation too."""
     return 0.0 if cache == "none" else CACHE_GB
 
 
@@ -60,13 +60,13 @@ def open_images(
     progress: Progress = QUIET,
     told: bool = True,
 ) -> tuple[DataInfo, Splits]:
-    """Decode and divide the images, and say how to open them again.
+    """Decode and split the images; also return how to open them again.
 
     Args:
-        asked: for what is known before.
+        asked: how to open the images.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
-        progress: its `event` gets "decode" records, then one "data" record, then a note on all that was left out or is doubtful.
-        told: how many channels images have was said, or is what weights need; else a note says where one would do.
+        progress: its `event` gets "decode" records, then one "data" record, then notes on images left out or doubtful.
+        told: the number of channels was given or follows from the weights; else a note says if one channel is enough.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
@@ -93,18 +93,18 @@ def open_images(
         progress.note(remark)
     if splits.gray and not told and asked.channels == 3:
         progress.note(
-            "no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large"
+            "no training image shows a color: --channels 1 would make networks for gray images, whose input is a third as large"
         )
     return replace(asked, source=source, asked=asked_as(asked.source), fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 
 def decoding(progress: Progress) -> Callable[[int, int], None]:
-    """Reports "decode" records."""
+    """A function that reports "decode" records."""
     return lambda done, total: progress.event({"event": "decode", "done": done, "total": total})
 
 
 def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callable[[str], None]) -> str:
-    """The metric that is asked for, else the one that suits the training images, which is said where it is not the task's first."""
+    """The requested metric, else the one suited to the training images; a note says so unless it is the task's default."""
     if asked is not None:
         return asked
     own = task_of(task)
@@ -117,13 +117,13 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
 
 
 def lasting_data(data: str) -> str:
-    """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
+    """The data's name, valid from any working folder: paths become absolute, also in "torchvision:NAME:FOLDER"."""
     _, folder = _divided(data)
     return absolute(data) if folder and expanded(folder).exists() else data
 
 
 def same_place(data_info: DataInfo, data: str) -> bool:
-    """Whether data are said to be where they are known to be; those of the Hub in any commit, or as they were asked for."""
+    """Whether `data` names the known place of the data; on the Hub, with its commit or none, or as originally requested."""
     known = data_info.source
     if known.startswith(HUB) and data.startswith(HUB):
         from ...data.formats.hub_data import is_pinned_by
@@ -133,12 +133,12 @@ def same_place(data_info: DataInfo, data: str) -> bool:
 
 
 def asked_as(data: str) -> str:
-    """What to keep of the text that data were asked by, where their place does not tell it: the tag or branch of a commit."""
+    """The user's text for data on the Hub, which may have a tag or branch in place of the commit; "" for others."""
     return data if data.startswith(HUB) else ""
 
 
 def place_now(data: str) -> str:
-    """What names the data from now on: `lasting_data`, and of those of the Hub the commit that they have now."""
+    """The lasting name of the data: `lasting_data`, or on the Hub the name with the current commit."""
     if not data.startswith(HUB):
         return lasting_data(data)
     from ...data.formats.hub_data import pinned
@@ -147,7 +147,7 @@ def place_now(data: str) -> str:
 
 
 def short_name(source: str) -> tuple[str, str]:
-    """What cards call data: a data set's own name, or that of the file or folder; and the commit of one of the Hub, or ""."""
+    """The data's name on cards (of the data set, file or folder), and the commit of a data set on the Hub, or ""."""
     if source.startswith(HUB):
         from ...data.formats.hub_data import name_and_commit
 
@@ -157,18 +157,18 @@ def short_name(source: str) -> tuple[str, str]:
 
 
 def of_commit(name: str, commit: str) -> list[str]:
-    """Notes of a card: the commit that `short_name` leaves out of the name."""
+    """A card's note on the commit that `short_name` leaves out of the name."""
     return [f"The data are commit {commit} of {name} on the Hugging Face Hub."] if commit else []
 
 
 def absolute(data: str) -> str:
-    """The same, whether anything is there or not."""
+    """The data's name with an absolute path, whether it exists or not."""
     head, folder = _divided(data)
     return data if data == "digits" or not folder else f"{head}{expanded(folder).resolve()}"
 
 
 def gone(source: str) -> str:
-    """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
+    """Why the images cannot be there, judging by their folder; "" if they can."""
     if source == "digits" or source.startswith(HUB):  # the latter are fetched again
         return ""
     folder = root_of(source)

@@ -1,4 +1,4 @@
-"""What run.json says."""
+"""The content of run.json."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ class DataInfo:
     """How the data were opened, to open them the same way again.
 
     Attributes:
-        cache: how training images are kept, see `onceforall.data.stores`; what "auto" came to.
-        cache_gb: most for pixels on the disk, those for evaluation apart.
-        before: places that they were in, the first one first.
+        cache: how training images are kept, see `onceforall.data.stores`; the decision of "auto".
+        cache_gb: limit for pixels on the disk, separately for those for evaluation.
+        before: earlier places, oldest first.
         channels: of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
-        exact: `limit` is exact; earlier versions took about so many images.
-        asked: how a data set of the Hub was asked for, before its commit was known; "" of others, and in earlier versions.
-        by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
+        exact: whether `limit` is exact; earlier versions used approximately that many images.
+        asked: the user's name of a data set on the Hub, perhaps without a commit; "" for others, and in earlier versions.
+        by_suffix: first opened by an earlier version, which recognized fewer files and folders of images.
     """
 
     source: str
@@ -57,37 +57,37 @@ class DataInfo:
 
     @property
     def how(self) -> Read:
-        """Images are read."""
+        """How images are read."""
         return Read(self.max_pixels, self.channels, self.range, self.long)
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:
-        """Older files have no "max_pixels", and their images at most `LARGE` pixels; or no "exact"."""
+        """Older files lack "exact", or "max_pixels", which was `LARGE`."""
         return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, "exact": False, **data}
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Where weights come from that were not trained here: the file's name, its sha256, and what the original calls the network."""
+    """The source of imported weights: the file's name, its sha256, and the original's name of the network."""
 
     file: str
     sha256: str
     name: str
 
     def __str__(self) -> str:
-        """In words."""
+        """The source as text."""
         return f"{self.name} from {self.file} (sha256 {self.sha256})"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training started from.
+    """The run that a training started from.
 
     Args:
         source: of its weights.
         weights: their hash.
-        classifier: whether it was taken too.
-        unseen: none of the held-out and test images were trained on before; False if that is not known.
+        classifier: whether its classifier was kept.
+        unseen: it was not trained on any held-out or test image of this run; False if that is not known.
     """
 
     folder: str
@@ -97,7 +97,7 @@ class Origin:
     unseen: bool = False
 
     def __str__(self) -> str:
-        """In words, without the path."""
+        """The origin as text, without its path."""
         head = "with its classifier" if self.classifier else "with a new classifier"
         seen = "" if self.unseen else "; whether it had seen held-out or test images is not known"
         return f"{Path(self.folder).name} ({self.source}; weights {self.weights[:12]}), {head}{seen}"
@@ -105,15 +105,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class BroughtInfo:
-    """A network that someone brought, of which the space is made.
+    """The user's own network, from which the space was made.
 
     Args:
         source: "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or "FILE.py:FUNCTION".
-        weights: name of their file; None if they are what the library or the function gave.
-        sha256: of that; None if they are random.
-        license: of the weights, as far as it is known.
-        classifier: it was taken too.
-        address: that the file was fetched from; None if it was given.
+        weights: name of their file; None if they came from the library or the function.
+        sha256: of the weights; None if they are random.
+        license: of the weights, if known.
+        classifier: whether its classifier was kept.
+        address: URL that the file was downloaded from; None if it was given.
     """
 
     source: str
@@ -124,37 +124,37 @@ class BroughtInfo:
     address: str | None = None
 
     def __str__(self) -> str:
-        """In words."""
+        """The source as text."""
         if self.sha256 is None:
             return f"{self.source} with random weights"
         given = "the weights that it has" if self.weights is None else f"weights {self.address or self.weights}"
         license = self.license or "not known"
         head = "with its classifier" if self.classifier else "with a new classifier"
         return (
-            f"{self.source}, {given} (sha256 {self.sha256}), {head}; licence of the weights: {license}; whether they had seen "
+            f"{self.source}, {given} (sha256 {self.sha256}), {head}; license of the weights: {license}; whether they had seen "
             "held-out or test images is not known"
         )
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What run.json holds.
+    """The content of run.json.
 
     Args:
         classes: names in the order of the logits.
         data: None if weights were imported without images.
         images: split -> number of images.
         augment: of the training images; None if nothing is trained.
-        crop_share: what the centre crop keeps of an image's short side in evaluation.
-        preset: that was trained with, if any.
-        arguments: of the first start, to compare with those of a resume.
-        imported: None if the weights are trained here.
-        origin: the run whose weights the training started from; None if from random ones.
-        brought: the network that someone brought, if the space is made of one.
-        mean: of the channels, that images are normalised with.
-        std: of the channels, likewise.
-        interpolation: of images that are resized for evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
-        metric: what validation, predictors and searches go by, a name in `onceforall.scores.METRICS`.
+        crop_share: share of an image's short side that the center crop keeps in evaluation.
+        preset: the training preset, if any.
+        arguments: of the first start, to compare with those of a resumed run.
+        imported: source of imported weights; None if they are trained here.
+        origin: the run whose weights training started from, if any.
+        brought: the user's own network, if the space was made from one.
+        mean: of each channel, to normalize images.
+        std: of each channel, to normalize images.
+        interpolation: for resizing in evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
+        metric: for validation, predictors and searches, a name in `onceforall.scores.METRICS`.
     """
 
     space: dict[str, Any]
@@ -183,39 +183,39 @@ class RunInfo:
 
     @property
     def task(self) -> str | None:
-        """What is learnt of an image, a name in `onceforall.tasks.task.TASKS`; None for one class, as of imported weights."""
+        """The task, a name in `onceforall.tasks.task.TASKS`; None for one class per image, as with imported weights."""
         return None if self.data is None else self.data.reading.task
 
     @property
     def start(self) -> str | None:
-        """What the training started from, in words; None for a space of ours with random weights, and for what was imported."""
+        """What training started from, as text; None for random weights of one of our spaces, and for imported weights."""
         own = None if self.brought is None or self.imported is not None else str(self.brought)
         return own if self.origin is None else f"{self.origin}" if own is None else f"{self.origin}; before that from {own}"
 
     @property
     def source(self) -> str | None:
-        """What was imported, in words; None if the weights were trained here."""
+        """The source of imported weights as text; None if the weights were trained here."""
         return None if self.imported is None else str(self.imported if self.brought is None else self.brought)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where the weights come from, if not from a training that began with random ones of a space of ours."""
+        """Notes on the source of the weights, unless they were trained here from random ones of one of our spaces."""
         imported = () if self.source is None else (f"The supernet's weights were imported: {self.source}.",)
         started = () if self.start is None else (f"The supernet's training started from {self.start}.",)
         return (*imported, *started, *((self.no_test,) if self.no_test else ()))
 
     @property
     def no_test(self) -> str | None:
-        """Why accuracies are no test, if that is so: the classes are ImageNet's, and the weights of the network may be."""
+        """Why test accuracies may be biased, if so: the classes are ImageNet's, and the network may have been trained on it."""
         if self.brought is None or self.brought.sha256 is None or not all(WNID.fullmatch(name) for name in self.classes):
             return None
         return (
             f"The classes have ImageNet's names ({self.classes[0]}, …): weights that were trained on ImageNet have seen such "
-            "images, so that the accuracies here, on test images too, are no test of new photographs."
+            "images, so the accuracies here, even on test images, do not show how well new photographs are classified."
         )
 
     def import_again(self, *more: str) -> str:
-        """The command that imports these weights once more. `more`: further words."""
+        """The command that imports these weights again. `more`: further words."""
         assert self.imported is not None
         if self.brought is None:
             return ofa("import", self.imported.file, "--name", self.imported.name, *more)

@@ -1,4 +1,4 @@
-"""What limits make sense on a run: what its smallest and its largest network cost."""
+"""Sensible limits for a run, from the costs of its smallest and largest network."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from .run import Run
 
 
 def suggested_limits(folder: Path, device: str = "cpu") -> str:
-    """Limits that can be kept, as options, and what networks of the run cost, for people who gave none.
+    """Suggested limits as options, with the range of the networks' costs, for users who gave none.
 
     Args:
-        device: whose latencies are told, if the run has a profile of it.
+        device: the latencies are for this device if the run has a profile of it.
 
     Raises:
-        FileError: no run directory.
-        DataError: it has no images, so that nothing can be chosen.
+        FileError: this is not a run directory.
+        DataError: it has no images, so nothing can be chosen.
     """
     run = Run.open(folder)
     run.require_images()
@@ -26,14 +26,14 @@ def suggested_limits(folder: Path, device: str = "cpu") -> str:
         low, high = latency_ends(run, device)
         middle = f"--latency {middle_ms(run, device):.2g}ms"
         return f"{middle} (networks here take {milliseconds(low)} to {milliseconds(high)} on {device})"
-    except (OnceForAllError, OSError):  # not profiled, or damaged, which the command itself tells
+    except (OnceForAllError, OSError):  # not profiled, or damaged, which the command itself reports
         small, large = (run.space.lower(arch, run.num_classes).macs for arch in (run.space.smallest(), run.space.largest()))
         middle = f"--macs {float(f'{np.sqrt(small * large) / 1e6:.2g}'):g}M"
         return f"{middle} (networks here have {quantity('macs', small)} to {quantity('macs', large)})"
 
 
 def middle_ms(run: Run, device: str) -> float:
-    """A latency from the middle of what the device can do."""
+    """Geometric mean of the smallest and the largest network's latency."""
     return float(np.sqrt(np.prod(latency_ends(run, device))))
 
 

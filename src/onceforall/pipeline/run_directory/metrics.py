@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a training reports, written as it happens, in step with the checkpoints."""
+"""metrics.jsonl: the records of a training, written as they come and consistent with the checkpoints."""
 
 import json
 import warnings
@@ -20,13 +20,13 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """A record of metrics.jsonl: what happened ("phase", "train", "validation", "rollback" or "note"), at which step and second.
+    """A record of metrics.jsonl: an event ("phase", "train", "validation", "rollback" or "note") with its step and second.
 
     Args:
-        loss: of a step of training, with its learning rate.
-        subnet: of a validation, with its held-out top-1, and the score of the run's metric where that is another.
-        joules: of the training so far, where the processor counts them.
-        kept: the step whose weights are kept, where that is not the last one.
+        loss: of a training step; `rate` is its learning rate.
+        subnet: that was validated; `top1` is its held-out top-1, and `score` the run's metric if that is another.
+        joules: of the training so far, if the processor counts them.
+        kept: the step whose weights are kept, if not the last one.
     """
 
     event: str
@@ -43,7 +43,7 @@ class Metric:
 
     @property
     def value(self) -> float | None:
-        """The score of a validation by the run's metric."""
+        """The run's metric in a validation."""
         return self.top1 if self.score is None else self.score
 
 
@@ -55,10 +55,10 @@ class Metrics:
 
     @classmethod
     def of(cls, folder: Path) -> "Metrics":
-        """The metrics of the training in a folder; none where there is none.
+        """The metrics of the training in a folder; empty if there are none.
 
         Raises:
-            FileError: a record is not what it should be.
+            FileError: a record is invalid.
         """
         return cls(tuple(read_records(folder / "metrics.jsonl", Metric)))
 
@@ -69,12 +69,12 @@ class Metrics:
 
     @property
     def seconds(self) -> float | None:
-        """Spent on them; None without records."""
+        """Seconds of training; None without records."""
         return max((record.seconds for record in self.records), default=None)
 
     @property
     def joules(self) -> float | None:
-        """Joules that the processor counted; None if it did not."""
+        """Energy in joules; None if the processor does not count it."""
         return max((record.joules for record in self.records), default=0.0) or None
 
     @property
@@ -84,7 +84,7 @@ class Metrics:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the records of what a training resumed after `step` steps repeats."""
+    """Drop the records that training repeats when it is resumed after `step` steps."""
     before = read_lines(path)
     kept = [r for r in before if r["step"] < step or (r["step"] == step > 0 and r["event"] != "phase")]
     if len(kept) < len(before):
@@ -94,13 +94,13 @@ def forget_after(path: Path, step: int) -> None:
 def metrics_writer(
     folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, tell: Callable[[Event], None]
 ) -> Callable[[Event], None]:
-    """A function that writes each event of a training to metrics.jsonl and TensorBoard and hands it on.
+    """A function that writes each event of a training to metrics.jsonl and TensorBoard and passes it on.
 
-    Where the processor counts energy and this user may read it, records have "joules" of the training so far. Handed on, an event
-    also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
+    If the processor counts energy and this user may read it, records have "joules" of the training so far. Events passed on
+    also have "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
 
     Args:
-        step: from which this process continues.
+        step: the step from which this process continues.
         tell: gets the events.
     """
     work = work_per_step(schedule, space, num_classes)
@@ -110,7 +110,7 @@ def metrics_writer(
     counter, joules_before = EnergyCounter(), Metrics.of(folder).joules or 0.0
 
     def write(event: Event) -> None:
-        if event["event"] == "rollback":  # what came after is repeated; the record says how far it had got
+        if event["event"] == "rollback":  # later steps are repeated; the record says how far training had come
             forget_after(folder / "metrics.jsonl", event["step"])
         if (joules := counter.joules()) is not None:
             event = {**event, "joules": round(joules_before + joules, 1)}
@@ -126,7 +126,7 @@ def metrics_writer(
 
 
 def _board(folder: Path, step: int) -> Any:
-    """A TensorBoard writer that drops what was written after `step`, or None where it cannot write one."""
+    """A TensorBoard writer that drops records after `step`, or None if TensorBoard is missing or cannot open the path."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""The weights that networks of a run can be looked at with: its own, or before the training has ended those of a checkpoint."""
+"""The newest weights of a run: the final ones, or those of a checkpoint while training has not finished."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class TrainedWeights:
     """Weights of a run.
 
     Args:
-        path: of their file. That of a checkpoint is gone once there are two newer ones.
-        digest: its checksum.
+        path: of their file; a checkpoint is deleted once there are two newer ones.
+        digest: the file's checksum.
         step: of the training.
-        final: they are the run's own.
+        final: whether they are the run's final weights.
     """
 
     path: Path
@@ -35,10 +35,10 @@ class TrainedWeights:
     final: bool
 
     def supernet(self, run: Run) -> Supernet:
-        """The supernet with these weights, as the training's validations see it, in eval mode.
+        """The supernet with these weights in eval mode, as in validations during training.
 
         Raises:
-            FileError: the checkpoint is gone: there are newer ones.
+            FileError: the checkpoint is gone, because there are newer ones.
             CheckpointError: the file is damaged or does not fit.
         """
         from ...supernets.supernet import Supernet
@@ -53,7 +53,7 @@ class TrainedWeights:
 
 
 def newest_weights(run: Run) -> TrainedWeights | None:
-    """The run's own weights, else those of the newest checkpoint that is whole; None where nothing is trained yet."""
+    """The run's final weights, else those of the newest intact checkpoint; None if nothing is trained yet."""
     own = run.folder / "supernet.safetensors"
     if own.exists():
         return TrainedWeights(own, run.weights_hash(), Metrics.of(run.folder).kept, final=True)
@@ -66,7 +66,7 @@ def newest_weights(run: Run) -> TrainedWeights | None:
 
 
 def open_newest(run: Run) -> tuple[TrainedWeights, Supernet]:
-    """The newest weights and the supernet with them. A training removes checkpoints while they are read: then the next one.
+    """The newest weights and the supernet with them. If training deletes the checkpoint meanwhile, the next one is read.
 
     Raises:
         FileError: there are none yet.

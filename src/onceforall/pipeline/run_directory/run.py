@@ -1,4 +1,4 @@
-"""`Run`: the run directory, in which commands leave what the next ones need.
+"""`Run`: the run directory, in which commands save what the next ones need.
 
 run.json              the data, space, seed, versions and command            train, import
 schedule.json         phases and recipe                                      train
@@ -7,19 +7,19 @@ images.parquet        the files of the images: sizes, times, hashes of ends  tra
 metrics.jsonl         losses and validations, a JSON record a line           train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
-start.safetensors     the weights that it started from, with --from          train
-trained_on.safetensors  hashes of the images that it is trained on           train
+start.safetensors     the initial weights, with --from                       train
+trained_on.safetensors  hashes of the training images                        train
 supernet.safetensors  the trained weights                                    train, import
 evaluations.jsonl     accuracies asked for                                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
-accuracy-METRIC/      the same by another metric than the run's              specialise --fleet
-specialised/NAME/     networks to take home                                  specialise
-compare/              fixed networks fine-tuned alone, and who wins          compare
-finetuned/NAME-KEY/   the choice and checkpoints until it is taken home      specialise
+accuracy-METRIC/      the same for another metric than the run's             specialise --fleet
+specialised/NAME/     exported networks                                      specialise
+compare/              fixed networks fine-tuned alone, and the comparison    compare
+finetuned/NAME-KEY/   the choice and checkpoints of unfinished fine-tuning   specialise
 report.html                                                                  report
 original.pth          the weights under the original's names                 export-original
-test_openings.jsonl   when and what for the test images were opened
+test_openings.jsonl   when and why the test images were opened
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from ...train.checkpoint import digest_of, load_tensors, save_tensors
 from .images import NEW_PLACE, asked_as, decoding, default_gb, gone, place_now, root_of, same_place
 from .info import DataInfo, RunInfo
 
-if TYPE_CHECKING:  # torch takes seconds to load
+if TYPE_CHECKING:  # importing torch takes seconds
     from torch import Tensor
 
     from ...data import TrainBatches
@@ -67,18 +67,18 @@ NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 MOST_FILES = 200_000  # that images.parquet lists; more of them take minutes to look at
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
-EVALUATION_BATCH = 32  # larger ones gain nothing on a processor, and take more memory: benchmarks/specialise.py
+EVALUATION_BATCH = 32  # larger ones are not faster on a CPU, and take more memory: benchmarks/specialise.py
 EVALUATION_BATCH_GPU = 256
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that exists.
+    """An existing run directory.
 
     Args:
-        info: what run.json says.
-        moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
-        by: another metric than the run's own that networks are measured and chosen by, see `judged_by`.
+        info: the content of run.json.
+        moved: the images are said to be elsewhere than in run.json; `splits` checks this and saves it.
+        by: a metric for measuring and choosing networks other than the run's own, see `judged_by`.
     """
 
     folder: Path
@@ -90,10 +90,10 @@ class Run:
     def require_free(
         folder: Path, leftovers: Set[str] = BEGINNINGS, *, advice: str = "choose another --out, or --resume the run in it"
     ) -> None:
-        """Do nothing if a run can be started there. `leftovers` is what a start that was interrupted leaves.
+        """Check that a run can be started in a folder. `leftovers` are the files that an interrupted start leaves.
 
         Raises:
-            FileError: it holds something already, more than a start that was interrupted leaves, or cannot be written.
+            FileError: the folder holds more than these, or cannot be written.
         """
         with reading_or_writing(folder):
             if folder.exists():
@@ -117,13 +117,13 @@ class Run:
         origin: Run | None = None,
         unseen: bool = True,
     ) -> Run:
-        """Start the run directory of a training. run.json is written last, so that what has it is whole.
+        """Create the run directory of a training. run.json is written last, so a directory that has it is complete.
 
-        `start` is the weights to start from, if not random ones, and `origin` the run that they are of. If they are of none, they
-        have seen no images of anyone's if they are `unseen`, and else it is not known which.
+        `start` is the initial weights, if not random, and `origin` the run they come from. For weights that come from no run,
+        `unseen` says that they have seen no images; otherwise it is not known which.
 
         Raises:
-            FileError: the folder holds something else, or cannot be written. What was made of it is gone again.
+            FileError: the folder holds something else, or cannot be written. A partly created directory is removed.
         """
         import torch
 
@@ -154,20 +154,20 @@ class Run:
         return run
 
     def save_listing(self, files: Sequence[str]) -> None:
-        """Write images.parquet, from which `ofa status` sees that files changed; none of very many, which takes minutes."""
+        """Write images.parquet, by which `ofa status` detects changed files; not for very many files, which takes minutes."""
         from ...data.formats.listing import Listing
 
         if self.info.data is not None and 0 < len(files) <= MOST_FILES:
             Listing.of(files, root_of(self.info.data.source)).save(self.folder / "images.parquet")
         else:
-            (self.folder / "images.parquet").unlink(missing_ok=True)  # of another place
+            (self.folder / "images.parquet").unlink(missing_ok=True)  # of an earlier place
 
     def changes(self) -> FileChanges | None:
-        """How the files of the images differ from those that the run was made of; None where that is not known.
+        """How the files of the images have changed since the run was made; None if not known.
 
         Raises:
-            FileError: the list of them is damaged.
-            DataError: they cannot be read as data any more.
+            FileError: images.parquet is damaged.
+            DataError: the files can no longer be read as data.
         """
         from ...data.formats.listing import Listing, changes
         from ...data.sources import files_of
@@ -191,13 +191,13 @@ class Run:
         """Open a run directory.
 
         Args:
-            data: see `moved_to`; None for where run.json says.
+            data: see `moved_to`; None for the place in run.json.
 
         Raises:
-            FileError: there is none, or run.json is damaged.
-            DataError: there is `data`, but the run was imported without images.
+            FileError: this is not a run directory, or run.json is damaged.
+            DataError: `data` is given, but the run was imported without images.
         """
-        folder = Path(folder)  # a string is what most people try first
+        folder = Path(folder)  # most people try a string first
         if not (folder / "run.json").is_file():
             raise FileError(not_a_run(folder))
         run = cls(folder, read_record(folder / "run.json", RunInfo, FORMAT, strict=True))
@@ -208,7 +208,7 @@ class Run:
         return run if data is None else run.moved_to(data)
 
     def moved_to(self, data: str) -> Run:
-        """The run with its images elsewhere. `splits` checks that they are the same, and writes the new place into run.json.
+        """The run with its images in another place. `splits` checks that they are the same, and saves the place in run.json.
 
         Raises:
             DataError: weights were imported without images.
@@ -221,7 +221,7 @@ class Run:
         return Run(self.folder, replace(self.info, data=there), moved=True, by=self.by)
 
     def judged_by(self, metric: str | None) -> Run:
-        """The run with another metric for measuring, predicting and choosing networks; itself where it is the run's own, or None.
+        """The run with another metric for measuring, predicting and choosing networks; None for the run's own.
 
         Raises:
             DataError: the run's task has no such metric.
@@ -231,13 +231,13 @@ class Run:
 
     @property
     def accuracy(self) -> Path:
-        """The folder of accuracy data and predictor: of another metric than the run's one of its own."""
+        """The folder of accuracy data and predictor; each metric other than the run's has its own."""
         return self.folder / ("accuracy" if self.by is None else f"accuracy-{self.by}")
 
     def kept_as(self, cache: str | None, cache_gb: float | None = None) -> Run:
-        """The run with another way to keep training images and another limit, or with its own. `save_info` writes it down.
+        """The run with another cache mode or limit for training images; None keeps the run's own. `save_info` saves it.
 
-        Batches are the same whichever way.
+        Batches do not depend on it.
         """
         data = self.require_images()
         if cache_gb is None and data.cache != "auto" and (cache == "none") != (data.cache == "none") and cache is not None:
@@ -247,7 +247,7 @@ class Run:
 
     @property
     def new_place(self) -> str | None:
-        """`data` for another process that opens the run; None where run.json says the place."""
+        """The argument `data` for another process that opens the run; None for the place in run.json."""
         return self.info.data.source if self.moved and self.info.data is not None else None
 
     @cached_property
@@ -256,7 +256,7 @@ class Run:
 
     @property
     def family(self) -> str:
-        """What its networks are sub-networks of: a family of ours, or the network that someone brought."""
+        """What its networks are sub-networks of: one of our families, or the user's own network."""
         return self.space.family if self.info.brought is None else self.info.brought.source
 
     @property
@@ -265,12 +265,12 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """What validation, predictors and searches go by."""
+        """The metric of validation, predictors and searches."""
         return self.by or self.info.metric
 
     @property
     def task(self) -> Task:
-        """Whether an image has one class, or any number of labels."""
+        """The task: one class per image, or any number of labels."""
         return task_of(self.info.task)
 
     @property
@@ -288,8 +288,8 @@ class Run:
         """Training batches by step.
 
         Raises:
-            DataError: fewer images than one batch.
-            TrainingError: weights were imported, nothing is trained here.
+            DataError: there are fewer images than one batch.
+            TrainingError: weights were imported, so there is no recipe.
         """
         from ...data import TrainBatches
 
@@ -300,7 +300,7 @@ class Run:
         return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes, aspect)
 
     def eval_batches(self, images: Images, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
-        """All of the images in order, preprocessed for evaluation."""
+        """All images in order, preprocessed for evaluation."""
         import torch
 
         from ...data import eval_batches
@@ -311,14 +311,14 @@ class Run:
     def calibration_batches(
         self, splits: Splits, resolution: Resolution, images: int = CALIBRATION_IMAGES, *, after: int = 0
     ) -> Iterator[Tensor]:
-        """Training images for measuring BatchNorm statistics, always the same ones; without the first `after` of them."""
+        """Training images for measuring BatchNorm statistics, always the same ones; the first `after` are skipped."""
         from ...data import calibration_batches
 
         seed, steps = self.info.seed, self.preprocessing
         return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, seed, steps, after=after)
 
     def require_images(self) -> DataInfo:
-        """How the data are opened.
+        """How to open the run's data.
 
         Raises:
             DataError: weights were imported without images.
@@ -329,13 +329,13 @@ class Run:
         return self.info.data
 
     def splits(self, progress: Progress = QUIET) -> Splits:
-        """The data, checked to be those of the training or import.
+        """Open the run's data and check that they are the original ones.
 
         Args:
-            progress: its `say` gets a line when images are prepared for evaluation and it takes long, its `event` "decode" records.
+            progress: its `say` gets a line when preparing images for evaluation takes long, its `event` "decode" records.
 
         Raises:
-            DataError: there are none, they are gone, or they differ.
+            DataError: there are no images, they are gone, or they differ.
         """
         data = self.require_images()
         if text := gone(data.source):
@@ -356,11 +356,11 @@ class Run:
             with recording(f"the new place of the images ({data.source}) is"):
                 self._save()
                 self.save_listing(splits.files)
-                warnings.warn(f"{self.folder}: its images are from now on taken from {data.source}", Note, stacklevel=3)
+                warnings.warn(f"{self.folder}: from now on its images are read from {data.source}", Note, stacklevel=3)
         return splits
 
     def _others(self, how: str) -> DataError:
-        """Images were found, but others."""
+        """The error for images that differ from the run's."""
         made = "trained on" if self.info.imported is None else "imported with"
         anew = "train" if self.info.imported is None else "import"
         data = self.require_images()
@@ -376,25 +376,25 @@ class Run:
         )
 
     def _how_moved(self) -> str:
-        """What to do if they are elsewhere; `ofa train` has no --data."""
+        """What to do if the images are elsewhere; `ofa train` has no --data."""
         if self.info.imported is None and not (self.folder / "supernet.safetensors").exists():
             return f"give their new place: {ofa('train', NEW_PLACE, '--out', self.folder, '--resume')}"
         return "give their new place with --data"
 
     def resume_command(self) -> str:
-        """The command that resumes the training, with a word to replace where the images are gone."""
+        """The command that resumes training; if the images are gone, with a placeholder for their new place."""
         source = self.require_images().source
         return ofa("train", NEW_PLACE if gone(source) else source, "--out", self.folder, "--resume")
 
     def open_test(self, splits: Splits, purpose: str) -> Images:
-        """The test images for a final report; the purpose is written down in test_openings.jsonl."""
+        """The test images for a final report; the purpose is recorded in test_openings.jsonl."""
         images = splits.open_test(purpose)
         with recording(f"that the {len(images):,} test images were opened for {purpose!r} is"):
             append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
         return images
 
     def trained_on(self) -> tuple[NDArray[np.void], bool]:
-        """`Images.digests` of what the weights, and those that they started from, were trained on; whether that is all of it.
+        """`Images.digests` of all known training images, including those of the initial weights; and whether these are all.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -406,7 +406,7 @@ class Run:
         return tensors["digests"].numpy().view(NO_DIGESTS.dtype).reshape(-1), bool(facts["complete"])
 
     def start(self) -> dict[str, Tensor]:
-        """The weights that a training with an origin starts from.
+        """The initial weights of a training that does not start from random ones.
 
         Raises:
             FileError: they are gone.
@@ -434,7 +434,7 @@ class Run:
         return supernet.eval()
 
     def fresh_supernet(self) -> Supernet:
-        """A supernet with initial weights drawn from the run's seed, torch's own generator being left as it was."""
+        """A supernet with random weights from the run's seed; torch's generator keeps its state."""
         import torch
 
         from ...supernets.supernet import Supernet
@@ -458,6 +458,6 @@ class Run:
         if self.info.imported is not None:
             raise FileError(f"{path}: the weights are gone: import them again with {self.info.import_again('--out', 'NEW')}")
         if busy(self.folder):
-            look = f"{ofa('status', self.folder)} tells how far it is"
-            raise FileError(f"{self.folder}: its training is going on: wait until it has finished; {look}")
+            look = f"{ofa('status', self.folder)} shows its progress"
+            raise FileError(f"{self.folder}: its training is still running: wait until it has finished; {look}")
         raise FileError(f"{self.folder}: its training has not finished: {self.resume_command()}")

@@ -1,1 +1,1 @@
-"""What `ofa specialise` and `ofa bundle` are made of, from the choice of a network to what its files were measured to do."""
+"""The parts of `ofa specialise` and `ofa bundle`, from the choice of a network to the measurements of its files."""

@@ -1,4 +1,4 @@
-"""The network that a budget gets: found or given, and timed once more, alone; and what it is called."""
+"""Choose the network for a budget, found or given, time it once more, alone, and name it."""
 
 import re
 from dataclasses import asdict, replace
@@ -19,10 +19,10 @@ TOLERANCE = 0.1  # of the latency budget
 
 
 def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, progress: Progress) -> tuple[Candidate, Timing]:
-    """The best candidate that keeps the latency budget when it is timed once more, alone; searches below it if none does.
+    """The best candidate that keeps the latency budget when timed once more, alone; if none does, search with a lower limit.
 
     Raises:
-        DeviceError: after `SEARCHES` searches none keeps it by more than the tolerance.
+        DeviceError: after `SEARCHES` searches, all exceed the budget by more than the tolerance.
     """
     closest: tuple[float, Candidate, Timing] | None = None
     aim = budget
@@ -32,7 +32,7 @@ def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, 
         except InfeasibleError:
             if closest is None:
                 raise
-            break  # nothing below the limit that was asked for; the closest may be close enough
+            break  # nothing is below the requested limit; the closest may be close enough
         for candidate in candidates:
             timing = _shortest(searcher, candidate.arch, budget.latency_ms)
             if budget.latency_ms is None or timing.ms <= budget.latency_ms:
@@ -48,30 +48,30 @@ def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, 
     if over > TOLERANCE:
         raise DeviceError(
             f"networks found for {budget} took {timing.ms:.3g} ms or more when timed once more: the machine is too noisy, try "
-            "again when it is quiet"
+            "again when it is idle"
         )
     return candidate, timing
 
 
 def given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress) -> tuple[Candidate, Timing]:
-    """One network, measured.
+    """Measure the given network.
 
     Raises:
-        DeviceError: it takes longer than its budget by more than the tolerance.
+        DeviceError: it exceeds its latency budget by more than the tolerance.
     """
     progress.say("measuring the network")
     searcher.run.space.check(arch)
     (candidate,), timing = searcher.measure([arch]), _shortest(searcher, arch, budget.latency_ms)
     if budget.latency_ms is not None and timing.ms > budget.latency_ms * (1 + TOLERANCE):
         raise DeviceError(
-            f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or "
-            "try again when the machine is quiet"
+            f"the network took {timing.ms:.3g} ms when measured, but the limit is {budget.latency_ms:.3g} ms: raise the limit, or "
+            "try again when the machine is idle"
         )
     return candidate, timing
 
 
 def _shortest(searcher: Searcher, arch: Arch, limit_ms: float | None) -> Timing:
-    """The first time that keeps the limit, else the shortest of `CONFIRMATIONS`: what disturbs a measurement makes it longer."""
+    """The first time within the limit, else the shortest of `CONFIRMATIONS`: disturbances only make a measurement longer."""
     timing = searcher.time(arch)
     for _ in range(CONFIRMATIONS - 1):
         if limit_ms is None or timing.ms <= limit_ms:
@@ -81,18 +81,18 @@ def _shortest(searcher: Searcher, arch: Arch, limit_ms: float | None) -> Timing:
 
 
 def folder_name(device: Device, budget: Budget) -> str:
-    """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
+    """A folder name with the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
     settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
     where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]
     return "-".join([device.runtime, *where, *settings, limits_name(budget)])
 
 
 def name_in(place: Path, unfinished: Path, device: Device, budget: Budget) -> str:
-    """`folder_name`, or what that was in earlier versions, such as "onnxruntime-3e08macs", where a network of that name is there.
+    """`folder_name`, or its form in earlier versions, such as "onnxruntime-3e08macs", if a network of that name exists.
 
     Args:
         place: folder of the networks.
-        unfinished: of those that are being fine-tuned.
+        unfinished: folder of networks that are being fine-tuned.
         device: see `folder_name`.
         budget: likewise.
     """

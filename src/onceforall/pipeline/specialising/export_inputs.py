@@ -1,4 +1,4 @@
-"""What an export is made and proven with, beside the network: images, preprocessing, shares of the latency."""
+"""Inputs of an export besides the network: images for verification, preprocessing, shares of the latency."""
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from ...resolutions import Resolution
 from ..run_directory.run import Run
 
 PROOF_IMAGES = 64
-INT8_IMAGES = 128  # that ranges of activations are taken from
+INT8_IMAGES = 128  # for the ranges of activations
 
 
 def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
-    """How photographs become the network's input; the resolution is that of the one network, if it is one."""
+    """How photographs become a network's input; `resolution` is None for several networks."""
     steps = run.preprocessing
     square = all(isinstance(one, int) for one in run.space.resolutions)
     share = f"{steps.crop_share:g}"
@@ -32,10 +32,10 @@ def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
 
 
 def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
-    """Which images the run's networks were trained on, as far as it is known; `more` are those of a fine-tuning."""
+    """Which images the run's networks were trained on, as far as known; `more` are those of fine-tuning."""
     data, (known, complete), origin = run.require_images(), run.trained_on(), run.info.origin
     known = known if more is None else np.concatenate([known, more.digests])
-    complete = complete and (origin is None or origin.unseen)  # else what it was trained on may have been read in another way
+    complete = complete and (origin is None or origin.unseen)  # else its training images may have been read in another way
     return TrainedOn.of(known, data.size, data.max_pixels, data.long, complete=complete)
 
 
@@ -52,7 +52,7 @@ def int8_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:
 
 
 def latency_shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
-    """Share of the estimated latency of each segment that the network has."""
+    """Share of each of the network's segments in its estimated latency."""
     segments = table.costs.segments
     genes = segments.space.genes([arch])
     codes = [int(slot.codes(genes)[0]) for slot in segments.slots]

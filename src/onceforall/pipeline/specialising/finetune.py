@@ -1,6 +1,6 @@
-"""`ofa specialise --finetune`: what happens between the choice of a network and its export.
+"""`ofa specialise --finetune`: fine-tune a network between its choice and its export.
 
-finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints until the network is in its place, so that the same
+finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints until the network is exported, so that the same
 command resumes with the same network after any interruption.
 """
 
@@ -37,22 +37,22 @@ from ..training.follow import for_labels
 
 Event = dict[str, Any]
 FOLDER = "finetuned"
-RATE_SHARE = 1.0  # of the peak learning rate that the supernet was trained with; measured, docs/results/finetune.md
-IMPORTED_SHARE = 0.25  # of the paper's; not measured
-IMPORTED = PRESETS["imagenet-ofa"]  # what the authors' weights were trained with
-BATCH = 64  # at most, for those, with a rate in proportion
+RATE_SHARE = 1.0  # of the supernet's peak learning rate; measured, docs/results/finetune.md
+IMPORTED_SHARE = 0.25  # of the paper's learning rate; not measured
+IMPORTED = PRESETS["imagenet-ofa"]  # the recipe of the authors' weights
+BATCH = 64  # largest batch size for imported weights, with a proportional learning rate
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What fine-tuning has done to a network.
+    """The result of fine-tuning a network.
 
     Args:
         epochs: over the training images.
-        before: accuracy on held-out images.
-        after: the same, with the fine-tuned weights; None if the training diverged.
-        taken: the fine-tuned network is the one to take home, because it is not worse on the held-out images.
-        metric: by which that was decided.
+        before: accuracy on held-out images before fine-tuning.
+        after: accuracy afterwards; None if training diverged.
+        taken: whether the fine-tuned network is exported, because it is not worse on the held-out images.
+        metric: the metric that decided.
     """
 
     epochs: int
@@ -62,20 +62,20 @@ class Finetuned:
     metric: str = "top1"
 
     def __str__(self) -> str:
-        """In words."""
+        """One line of text."""
         before, after = (None if found is None else percent(found.score(self.metric)) for found in (self.before, self.after))
         told = f"held-out {METRICS[self.metric]} {before} before, {(after and f'{after} after') or 'diverged'}"
-        kept = "" if self.taken else ": the network before is kept"
+        kept = "" if self.taken else ": the original network is kept"
         return f"fine-tuned, {plural(self.epochs, 'epoch')}: {told} ({self.before.images:,} images){kept}"
 
     @property
     def held_out(self) -> Accuracy:
-        """Accuracy of the network that is taken."""
+        """Held-out accuracy of the exported network."""
         return self.after if self.taken and self.after is not None else self.before
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the card says."""
+        """Notes for the card."""
         text = f"{str(self)[0].upper()}{str(self)[1:]}."
         if not self.taken:
             return (text,)
@@ -85,7 +85,7 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class _Choice:
-    """What choice.json holds: the network that was chosen, and its latency when it was timed once more."""
+    """The content of choice.json: the chosen network, and its latency when timed once more."""
 
     candidate: Candidate
     timing: Timing
@@ -93,7 +93,7 @@ class _Choice:
 
 @dataclass(frozen=True)
 class _Course:
-    """How a network is trained: recipe, augmentation, learning rate, and the first batch that the supernet has not seen."""
+    """How to fine-tune: recipe, augmentation, learning rate, and the first batch that the supernet has not seen."""
 
     recipe: Recipe
     augment: Augment
@@ -102,7 +102,7 @@ class _Course:
 
     @classmethod
     def of(cls, run: Run, images: int) -> "_Course":
-        """The course of the supernet's training, with `images` training images."""
+        """The supernet's training recipe, with `images` training images."""
         path = run.folder / "schedule.json"
         if run.augment is None or not path.exists():
             batch = min(BATCH, images)
@@ -115,15 +115,15 @@ class _Course:
 
 @dataclass(frozen=True, eq=False)
 class Finetuning:
-    """One network of a run, from its choice to its export.
+    """Fine-tuning of one network of a run, from its choice to its export.
 
     Args:
         searcher: of the run, with its supernet and images.
         name: of the network's folder.
-        budget: that the network keeps.
+        budget: the network's limits.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
-        arch: the network; None if it is searched.
+        arch: the network; None to search for it.
     """
 
     searcher: Searcher
@@ -136,17 +136,17 @@ class Finetuning:
 
     @property
     def run(self) -> Run:
-        """The run of the network."""
+        """The network's run."""
         return self.searcher.run
 
     @cached_property
     def course(self) -> _Course:
-        """How it is trained."""
+        """How the network is fine-tuned."""
         return _Course.of(self.run, len(self.searcher.splits.train))
 
     @cached_property
     def batches(self) -> TrainBatches:
-        """The training's batches, continued after its last one."""
+        """The supernet's training batches, continued after its last one."""
         seed, images, classes = self.run.info.seed + self.seed, self.searcher.splits.train, self.run.num_classes
         return TrainBatches(
             images, self.course.recipe.batch_size, seed, self.course.augment, self.run.preprocessing, classes=classes
@@ -154,7 +154,7 @@ class Finetuning:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """What is followed."""
+        """The training schedule."""
         return finetuning(self.epochs * self.batches.batches_per_epoch, rate=self.course.rate, recipe=self.course.recipe)
 
     @cached_property
@@ -167,10 +167,10 @@ class Finetuning:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Hold the folder from the choice until the network is in its place.
+        """Lock the folder from the choice until the network is exported.
 
         Raises:
-            FileError: another command is choosing, fine-tuning or exporting the same.
+            FileError: another command is working on the same network.
         """
         with locked(make_folder(self.folder)):
             try:
@@ -180,10 +180,10 @@ class Finetuning:
                     self.forget()
 
     def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
-        """What an interrupted command has chosen, else what `search` finds; its latency may be another the next time.
+        """The choice of an interrupted command, else that of `search`, whose latencies vary between runs.
 
         Raises:
-            FileError: what was written is damaged.
+            FileError: the stored choice is damaged.
         """
         path = self.folder / "choice.json"
         if not path.exists():
@@ -192,14 +192,14 @@ class Finetuning:
         else:
             choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start over")
             self.run.space.check(choice.candidate.arch)
-            self.progress.note(f"resuming the fine-tuning of {self.folder.name}")
+            self.progress.note(f"resuming fine-tuning of {self.folder.name}")
         return choice.candidate, choice.timing
 
     def finish(self, chosen: Candidate) -> tuple[Calibrated, Finetuned]:
-        """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
+        """Finish training and measure; return the network that is better on the held-out images, recalibrated, and the gain.
 
         Raises:
-            StoppedError: on request, after a checkpoint.
+            StoppedError: stopped on request, after a checkpoint.
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
         self.progress.say(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
@@ -225,7 +225,7 @@ class Finetuning:
         return own, tuned
 
     def forget(self) -> None:
-        """Remove the checkpoints, when the network is in its place."""
+        """Remove the checkpoints once the network is exported."""
         if not self.folder.exists():
             return
         with reading_or_writing(self.folder):
@@ -259,7 +259,7 @@ class Finetuning:
         except CheckpointError as error:
             raise CheckpointError(f"{error}; to fine-tune again, remove {self.folder}") from None
         self.progress.say(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
-        plain = supernet.extract(arch)  # without dropout layers that do something in train mode
+        plain = supernet.extract(arch)  # without dropout layers
         plain.load_state_dict(network.cpu().state_dict())
         return recalibrate(plain, self.run.calibration_batches(splits, arch.resolution))
 
@@ -271,12 +271,12 @@ class Finetuning:
 
 
 def untuned(searcher: Searcher, arch: Arch) -> Calibrated:
-    """A network with the supernet's weights, with what was measured of it in the search."""
+    """A network with the supernet's weights, continuing the BatchNorm statistics measured in the search."""
     return calibrated(searcher.run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
 
 
 def unfinished(run: Run) -> Iterator[str]:
-    """A line for each fine-tuning that was interrupted or is going on."""
+    """A line for each interrupted or running fine-tuning."""
     for path in sorted((run.folder / FOLDER).glob("*/choice.json")):
         folder = path.parent
         saved = latest(folder)

@@ -1,4 +1,4 @@
-"""The photographs that a network takes for something else, the surest first, to be looked at."""
+"""Photographs that a network misclassifies, the most confident mistakes first."""
 
 import base64
 import io
@@ -12,21 +12,21 @@ from PIL import Image
 
 from ...data import Images
 
-MOST, EACH = 48, 4  # mistakes that are kept, and of one class taken for one other
+MOST, EACH = 48, 4  # mistakes to keep in all, and per pair of classes
 SIDE = 96  # pixels of a thumbnail's long side
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that a network takes for something else.
+    """A misclassified image.
 
     Args:
         image: its name in the data.
-        label: what it shows, the number of a class.
-        said: what the network says.
-        confidence: of the network in it, from 0 to 1.
-        thumbnail: a small JPEG in base64, which stays when the image is gone.
-        place: of the image among all that the network was asked about; None in files of before.
+        label: number of the true class.
+        said: number of the predicted class.
+        confidence: of the network in its prediction, from 0 to 1.
+        thumbnail: a small JPEG in base64, independent of the original.
+        place: index among all classified images; None in older files.
     """
 
     image: str
@@ -38,11 +38,11 @@ class Mistake:
 
 
 def worst_mistakes(images: Images, probabilities: NDArray[np.float64]) -> list[Mistake]:
-    """The mistakes that a network is surest of, at most `EACH` of one class taken for one other.
+    """The most confident mistakes of a network, at most `EACH` per pair of true and predicted class.
 
     Args:
-        images: that the network was asked about.
-        probabilities: (n, classes), in their order.
+        images: the classified images.
+        probabilities: (n, classes), in the order of the images.
 
     Raises:
         DataError: an original cannot be read any more.
@@ -68,7 +68,7 @@ def from_bits(text: str, images: int) -> NDArray[np.bool_]:
 
 
 def surest_mistakes(labels: NDArray[np.int64], said: NDArray[np.int64], sure: NDArray[np.floating]) -> list[int]:
-    """Which of the images, (n,) each, are the mistakes that a network is surest of, the surest first; see `worst_mistakes`."""
+    """Indices of the most confident mistakes, most confident first; see `worst_mistakes`. All arguments have shape (n,)."""
     wrong = np.flatnonzero(said != labels)
     chosen, kept = list[int](), Counter[tuple[int, int]]()
     for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():

@@ -1,4 +1,4 @@
-"""What `ofa specialise` does first where it was not done: a profile of the device, a predictor of accuracy."""
+"""Preparations of `ofa specialise` if missing: a profile of the device and a predictor of accuracy."""
 
 import time
 
@@ -17,14 +17,14 @@ from ..run_directory.run import Run
 
 SUBNETS = PredictOptions.subnets
 SOON_S = 3.0  # before the time left can be estimated
-EVERY = 4  # lines, of a long measurement
+EVERY = 4  # progress lines per long measurement
 
 
 def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None:
-    """Measure what the search needs and the run lacks. Everything is kept, and an interrupted measurement resumes where it stopped.
+    """Measure what the search needs and the run lacks. Everything is kept, and an interrupted measurement is resumed.
 
     Raises:
-        OnceForAllError: as `profile` and `predict`.
+        OnceForAllError: as for `profile` and `predict`.
     """
     limited = any(budget.latency_ms is not None for budget in options.budgets)
     for text in options.devices if limited else ():
@@ -41,7 +41,7 @@ def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None
 
 
 def _lacks_predictor(run: Run) -> bool:
-    """Whether there is none. One for another metric than the run's is made again where it is of no use: no command does that."""
+    """Whether a predictor is missing or, for another metric than the run's, outdated: no command refits that one."""
     if run.by is None or not (run.accuracy / "predictor.safetensors").exists():
         return not (run.accuracy / "predictor.safetensors").exists()
     try:
@@ -52,12 +52,12 @@ def _lacks_predictor(run: Run) -> bool:
 
 
 def _left(progress: Progress, what: str) -> Progress:
-    """Progress as a few lines with the time that is left."""
+    """Progress as a few lines with the time left."""
     began, told, first = time.monotonic(), 0, -1
 
     def count(done: int, total: int, text: str) -> None:
         nonlocal told, first
-        first = done if first < 0 else first  # what was measured before takes no time
+        first = done if first < 0 else first  # earlier measurements take no time
         passed = time.monotonic() - began
         if done > first and passed > SOON_S and done * EVERY >= told * total and done < total:
             told = done * EVERY // total + 1

@@ -1,4 +1,4 @@
-"""What switching between the networks of a bundle takes, against loading exported networks from disk."""
+"""Time to switch between the networks of a bundle, compared with loading exported networks from disk."""
 
 import statistics
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ WAYS = ("first", "again", "steady", "anew", "alone")
 
 
 def write_separately(bundle: Bundle, folder: Path) -> dict[str, Path]:
-    """Each network of a bundle as an export of its own (weights.safetensors and model.py), by name."""
+    """Export each network of a bundle separately (weights.safetensors and model.py); folders by name."""
     places = {}
     for name, member in bundle.members.items():
         places[name] = folder / name
@@ -26,13 +26,13 @@ def write_separately(bundle: Bundle, folder: Path) -> dict[str, Path]:
 def measure_switching(
     folder: Path, separate: Mapping[str, Path], images: Mapping[str, Tensor], *, threads: int, rounds: int = ROUNDS
 ) -> tuple[float, dict[str, Switch]]:
-    """Milliseconds of reading the bundle, and of switching to each network after another one ran.
+    """Milliseconds to read the bundle, and to switch to each network after another one ran; medians.
 
     Args:
         separate: the folder of each network's own export, by name.
         images: an input for each network, by name.
-        threads: that torch computes with now.
-        rounds: how often everything is timed; medians count.
+        threads: torch's current number of threads.
+        rounds: number of timings of everything.
     """
     times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in images}
     loads = []
@@ -65,9 +65,9 @@ def measure_switching(
 
 
 def compare_sizes(folder: Path, bundle: Bundle, separate: Mapping[str, Path]) -> Sizes:
-    """Bytes of the bundle and of the networks' own exports, on disk and, weights and statistics, in memory.
+    """Bytes of the bundle and of separate exports: files on disk; weights and statistics in memory.
 
-    In the bundle's memory, tensors that lie on one storage count once.
+    In the bundle's memory, tensors that share a storage count once.
     """
     files = FORMATS["pytorch"].files
     tensors = [tensor for name in bundle.names for tensor in bundle.network(name).state_dict().values()]

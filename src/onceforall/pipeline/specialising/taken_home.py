@@ -1,4 +1,4 @@
-"""`Specialised`: a network to take home, as specialised/NAME.json of the run directory holds it."""
+"""`Specialised`: an exported network, as recorded in specialised/NAME.json of the run directory."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,29 +19,29 @@ from .mistakes import Mistake
 
 @dataclass(frozen=True)
 class Specialised:
-    """A network to take home: where it lies, how it was chosen, and what was measured through the exported file.
+    """An exported network: its folder, how it was chosen, and what was measured through the exported files.
 
     Args:
         folder: with its files.
-        device: that it was chosen for.
-        budget: that was asked for.
-        predicted_ms: None without a profile.
-        predicted_top1: None if nothing predicted it.
-        test: on the test images.
+        device: the device it was chosen for.
+        budget: the requested limits.
+        predicted_ms: predicted latency; None without a profile.
+        predicted_top1: predicted accuracy; None if it was not predicted.
+        test: accuracy on the test images.
         latency: on the device.
-        held_out_top1: on `held_out_images` held-out images, fine-tuned if it was.
-        held_out_score: the same by the run's metric.
-        shares: of the latency, by segment.
+        held_out_top1: on `held_out_images` held-out images, after fine-tuning if there was any.
+        held_out_score: the run's metric on the same images.
+        shares: shares of the latency by segment.
         files: a row for each format.
-        left_out: formats that are not in the folder, because int8 loses too much, and why in one line.
-        confusion: which classes of the test images it takes for which.
-        mistakes: test images that it takes for something else.
-        wrong: all of these, as `mistakes.as_bits`; "" in files of before, and where an image may have several labels.
-        labels: what it says of the test images, where an image may have several labels.
-        proofs: by format, as JSON values once they were written.
-        readers: of the ONNX files in other programs.
-        finetuned: what fine-tuning did.
-        metric: that it was chosen by; None for the run's.
+        left_out: formats left out because int8 loses too much, with one line on why.
+        confusion: confusion matrix on the test images.
+        mistakes: the most confident mistakes on the test images.
+        wrong: all misclassified test images, as `mistakes.as_bits`; "" in older files and for multi-label networks.
+        labels: multi-label only: scores of the labels on the test images.
+        proofs: proofs by format, as JSON values.
+        readers: results of other programs that read the ONNX files.
+        finetuned: the result of fine-tuning.
+        metric: the metric it was chosen by; None for the run's.
         tests: test accuracies by format.
         pushed: address on the Hugging Face Hub.
     """

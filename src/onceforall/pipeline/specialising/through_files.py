@@ -1,4 +1,4 @@
-"""Accuracy and latency of a network, measured through its exported files."""
+"""Measure accuracy and latency of a network through its exported files."""
 
 import math
 import tempfile
@@ -27,26 +27,26 @@ from ..search import Searcher
 from .choose import CONFIRMATIONS, TOLERANCE
 from .mistakes import Mistake, as_bits, worst_mistakes
 
-SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
-SLACK_MAP = 0.01  # of mean average precision, in which one image of a rare label counts for much
-ROUNDS, MOST_ROUNDS = 20, 160  # of the files' latencies
-PATIENCE_S = 3.0  # for narrow intervals; `ofa specialise` is to take half a minute in all
-IN_A_ROW = 8  # batches through one file: threads of two runtimes that take turns wait for each other, spinning
-OWN = "pytorch"  # always there, and proven to be the network
+SLACK = 0.001  # of all images, for near ties between classes decided by rounding; at least one image
+SLACK_MAP = 0.01  # of mean average precision, in which one image of a rare label counts a lot
+ROUNDS, MOST_ROUNDS = 20, 160  # for the files' latencies
+PATIENCE_S = 3.0  # for narrow intervals; `ofa specialise` should take half a minute in all
+IN_A_ROW = 8  # batches through one file: with alternating runtimes, threads spin while waiting for each other
+OWN = "pytorch"  # always exported, and verified to be the network
 
 
 @dataclass(frozen=True)
 class FoundThroughFiles:
-    """What was measured through the files of one network.
+    """Measurements through the files of one network.
 
     Args:
-        rows: one for each format that can be taken home.
-        left_out: formats whose int8 loses too much, and why in one line.
-        timing: of the file that the device runs, the same as in its row; None if there is none.
-        confusion: which classes of the test images it takes for which.
-        mistakes: the test images that it takes for something else and is surest of.
-        wrong: all that it takes for something else, as `mistakes.as_bits`; "" where an image may have several labels.
-        labels: what it tells of the test images, where an image may have several labels.
+        rows: one for each format that is kept.
+        left_out: formats left out because int8 loses too much, with one line on why.
+        timing: latency of the file that the device runs, as in its row; None if there is none.
+        confusion: confusion matrix on the test images.
+        mistakes: the most confident mistakes on the test images.
+        wrong: all misclassified test images, as `mistakes.as_bits`; "" for multi-label networks.
+        labels: multi-label only: scores of the labels on the test images.
         tests: test accuracies by format.
     """
 
@@ -64,20 +64,20 @@ class FoundThroughFiles:
 def measure_files(
     made: Exporting, searcher: Searcher, test: Images, *, max_drop: float, limit_ms: float | None, progress: Progress = QUIET
 ) -> FoundThroughFiles:
-    """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
+    """Measure test accuracy through each file and, if it can run where the device is, its latency.
 
-    Test accuracies are what the card's programs say of the original files, in a Python process of their own: see `run_programs`.
+    Test accuracies come from the card's programs run on the original files in a separate Python process: see `run_programs`.
 
-    int8 files are left out by the held-out images, so that nothing is chosen by the test images. Files that do not take the
-    device's batch are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
+    int8 files are accepted by the held-out images, so that nothing is chosen on the test images. Files that do not take the
+    device's batch size are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
 
     Args:
-        made: the proven files, "pytorch" among them, which says what the others are compared with.
-        searcher: that found the network: its device's threads and batch size are used for the latency of every file.
+        made: the verified files, including "pytorch", with which the others are compared.
+        searcher: found the network; its device's threads and batch size are used for the latency of every file.
         test: images for the accuracies.
-        max_drop: most points of top-1, or mAP, that int8 may lose.
-        limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
-            files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
+        max_drop: largest loss of int8 in points of top-1 or mAP.
+        limit_ms: the latency limit the network was chosen for. If its file exceeds it by more than the tolerance, all files are
+            timed again, as in the choice of networks: disturbances only make a measurement longer.
 
     Raises:
         VerificationError: a file has another accuracy than the network, or its program fails.
@@ -89,7 +89,7 @@ def measure_files(
     left_out = {name: why for name, why in drops.items() if why is not None}
     formats = [name for name in made.proofs if name not in left_out]
     own = _accuracies(made, run, [OWN], test)[OWN]
-    progress.say(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
+    progress.say(f"measuring test accuracy with the card's programs in a separate process, {len(test):,} images one by one")
     judged = by_programs(made.files, {name: _program(name, onnx) for name in formats}, test, run.task, onnx)
     accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
     for name, found in accuracies.items():
@@ -119,7 +119,7 @@ def measure_files(
 
 
 def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Images) -> dict[str, Accuracy]:
-    """Through each file; every batch is made once."""
+    """Accuracy through each file; every batch is made once."""
     threads, onnx = torch.get_num_threads(), made.job.onnx
     loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(made.files, threads) for name in formats}
     loaded = {name: in_batches(call, onnx.batch) if FORMATS[name].from_onnx else call for name, call in loaded.items()}
@@ -133,7 +133,7 @@ def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Image
 
 
 def _program(name: str, onnx: OnnxOptions) -> Program:
-    """The card's; a file of a fixed batch gets one of other photographs, where the card's fills it with copies of the one."""
+    """The card's program; for a fixed batch size, it takes a batch of different photographs instead of copies of one."""
     format = FORMATS[name]
     free = replace(onnx, batch=None)
     return program_of(format.usage_with(free), (onnx.batch or 1) if format.from_onnx else 1)
@@ -146,13 +146,13 @@ def by_programs(
     task: Task = MULTICLASS,
     onnx: OnnxOptions = OnnxOptions(),  # noqa: B008, frozen
 ) -> dict[str, tuple[Accuracy, NDArray[np.float64]]]:
-    """Accuracy of what each program says of the images' original files, and its probabilities (n, classes).
+    """Accuracy of each program on the images' original files, and its probabilities (n, classes).
 
-    Programs are by names of formats, if files of `onnx` give probabilities.
+    If files of `onnx` return probabilities, programs must be keyed by format.
 
     Raises:
         VerificationError: a program fails.
-        FileError: there is no room for images that are no files.
+        FileError: there is no disk space for images that are not files.
     """
     with tempfile.TemporaryDirectory() as temporary:
         found = run_programs(folder, programs, images.files(Path(temporary)))
@@ -165,14 +165,14 @@ def by_programs(
 
 
 def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -> torch.Tensor:
-    """Logits of what a file gives, which may be probabilities."""
+    """Logits from a file's outputs, which may be probabilities."""
     return task.logits(outputs) if onnx.softmax and FORMATS[format].from_onnx else outputs
 
 
 def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tuple[dict[str, Timing], Timing | None]:
-    """Latency of each file, in turns, with the device's threads and batch size; and of what the device runs, if it is one of them.
+    """Latency of each file, timed in turns with the device's threads and batch size; and of the file that the device runs, if any.
 
-    On another machine only that one is timed.
+    On another machine, only that file is timed.
     """
     folder, device, shape, anchor = made.files, searcher.device, made.job.plan.input_shape, searcher.anchor
     own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
@@ -206,12 +206,12 @@ def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tup
 
 
 def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
-    """Do nothing if the held-out images can show whether int8 keeps `max_drop` points of top-1, or if it may lose none.
+    """Check that there are enough held-out images to decide whether int8 loses at most `max_drop` points of top-1.
 
-    Mean average precision moves by less than an image.
+    No check is needed if it may lose none, or for mean average precision, which has finer steps than one image.
 
     Raises:
-        VerificationError: a single image is more than that.
+        VerificationError: a single image is more than `max_drop` points.
     """
     int8 = [name for name in formats if FORMATS[name].int8]
     one = 100 / held_out  # points
@@ -224,7 +224,7 @@ def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: fl
 
 
 def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | None:
-    """Why a file is left out, if quantisation loses more than `max_drop` points of top-1, or of mAP."""
+    """Why a file is left out; None if quantization loses at most `max_drop` points of top-1 or mAP."""
     (metric, own), (_, found) = before.told, after.told
     drop = 100 * (own - found)
     if drop <= max_drop + 1e-9:
@@ -236,12 +236,12 @@ def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | 
 
 
 def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "file") -> None:
-    """Do nothing if what was found through a file, or a bundle, is the network's own test top-1 and loss, but for `SLACK`.
+    """Check that test top-1 and loss through a file or bundle are the network's own, up to `SLACK`.
 
-    The loss tells of other pixels where a network knows so little that its top-1 stays what it was.
+    The loss reveals different pixels even where a poor network's top-1 does not change.
 
     Raises:
-        VerificationError: it has another.
+        VerificationError: they differ.
     """
     if own.map is not None and found.map is not None and abs(own.map - found.map) > SLACK_MAP:
         raise VerificationError(
@@ -263,7 +263,7 @@ def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "f
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """torch has one number of threads per process."""
+    """Set torch's number of threads, which is one per process, in this context."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

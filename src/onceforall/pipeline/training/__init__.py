@@ -1,1 +1,1 @@
-"""What `ofa train` and `ofa import` are made of."""
+"""The parts of `ofa train` and `ofa import`."""

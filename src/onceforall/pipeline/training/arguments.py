@@ -1,4 +1,4 @@
-"""Whether the arguments of `ofa train` fit the run that they resume, and what of them counts then."""
+"""Check the arguments of `ofa train` against the run that they resume, and decide which ones apply."""
 
 import json
 from dataclasses import replace
@@ -28,11 +28,11 @@ LATER = (
     "mean",
     "std",
     "range",
-)  # arguments that the first runs did not have
+)  # arguments that older runs do not record
 
 
 def lasting_options(options: TrainOptions) -> TrainOptions:
-    """The same, with paths and names that are right from any working folder, for run.json."""
+    """The options with paths and names that are valid from any working folder, for run.json."""
     return replace(
         options,
         out=Path(options.out),
@@ -43,7 +43,7 @@ def lasting_options(options: TrainOptions) -> TrainOptions:
 
 
 def resumed(options: TrainOptions) -> Run:
-    """The run that a training resumes. It follows the arguments of its first start; those given again must not differ.
+    """Open the run to resume. It keeps the arguments of its first start; arguments given again must not differ.
 
     The images may have moved: `Run.splits` checks that they are the same.
 
@@ -66,7 +66,7 @@ def resumed(options: TrainOptions) -> Run:
         )
     first = {**dict.fromkeys(LATER), **run.info.arguments, "metric": run.metric}
     if first.get("teacher") is not None:
-        first["teacher"] = lasting_teacher(first["teacher"])  # older runs have it as it was given
+        first["teacher"] = lasting_teacher(first["teacher"])  # older runs record it as given
     for name, value in json.loads(json.dumps(options.stored())).items():
         if name in first and value not in (None, TrainOptions.__dataclass_fields__[name].default, first[name]):
             option = name.removesuffix("_run")
@@ -77,9 +77,9 @@ def resumed(options: TrainOptions) -> Run:
 
 
 def compute_of(run: Run, options: TrainOptions, compute: Compute) -> Compute:
-    """Where this process computes, in the precision of the run's first start.
+    """The device of this process, with the precision of the run's first start.
 
-    Runs from before this was written down follow what is given now.
+    Older runs do not record the precision; they use the one given now.
     """
     precision = run.info.arguments.get("precision") or options.precision or compute.precision
     return Compute(compute.device, precision)
@@ -94,9 +94,9 @@ def settings_of(run: Run, options: TrainOptions, precision: str) -> Settings:
 
 
 def note_differences(run: Run, compute: Compute, processes: int, progress: Progress) -> None:
-    """Say what differs from the first start and has an influence on the weights.
+    """Note differences from the first start that affect the weights.
 
-    Sums of floating-point numbers depend on how they are split over threads; what batch norm sees, on the number of processes.
+    Floating-point sums depend on the number of threads, and batch norm's statistics on the number of processes.
     """
     first = run.info.environment
     for what, before, now, effect in (
@@ -106,9 +106,9 @@ def note_differences(run: Run, compute: Compute, processes: int, progress: Progr
             "processes",
             first.get("processes"),
             processes,
-            "weights may differ: without --sync-norm, batch norm sees other parts of each batch",
+            "weights may differ: without --sync-norm, batch norm sees different parts of each batch",
         ),
     ):
         if before not in (None, now):
-            begun = f"on {before}, going on on {now}" if what == "device" else f"with {before} {what}, going on with {now}"
-            progress.note(f"begun {begun}: {effect}")
+            begun = f"on {before}, continuing on {now}" if what == "device" else f"with {before} {what}, continuing with {now}"
+            progress.note(f"started {begun}: {effect}")

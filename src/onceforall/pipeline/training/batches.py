@@ -1,4 +1,4 @@
-"""Where training batches are made: on the CPU or the GPU, from decoded images or from crops that other processes decode."""
+"""Make training batches on the CPU or the GPU, from decoded images or from crops that other processes decode."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,15 +14,15 @@ from ...resolutions import Resolution
 from .compute import Compute
 
 MOST_PROCESSES = 32
-IN_HAND = 48  # images for each process, decoded or being decoded: a job of 16, and two that wait
+IN_HAND = 48  # images per process, decoded or being decoded: one job of 16 and two waiting
 Make = Callable[[int, Resolution], tuple[Tensor, Tensor]]
 
 
 @contextmanager
 def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QUIET) -> Iterator[Make]:
-    """Batches by step and resolution, made on the GPU if there is one.
+    """A function that makes batches by step and resolution, on the GPU if there is one.
 
-    Where no pixels are kept, other processes decode them, until this context ends.
+    If no pixels are cached, other processes decode them until this context ends.
     """
     images = batches.images
     maker: TrainBatches | DeviceBatches = batches
@@ -35,7 +35,7 @@ def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QU
             yield DeviceBatches(batches, compute.device).batch
             return
         if images.decoded:
-            progress.note(f"{size} do not fit into the memory of the GPU: those of each batch are copied there")
+            progress.note(f"{size} do not fit into the GPU's memory: each batch is copied there")
         maker = DeviceBatches(batches, compute.device, whole=False)
     if images.decoded:
 
@@ -46,7 +46,7 @@ def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QU
         yield batches.batch if maker is batches else from_cache
         return
     count = max(1, min(MOST_PROCESSES, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    by = "a process of its own" if count == 1 else f"{count} processes"
+    by = "a separate process" if count == 1 else f"{count} processes"
     progress.note(f"training images are decoded whenever they are needed, by {by}")
     with Decoding(batches, processes=count, ahead=ceil(IN_HAND * count * batches.world / batches.batch_size)) as decoding:
         yield lambda step, resolution: maker.resized(*decoding.crops(step), resolution)

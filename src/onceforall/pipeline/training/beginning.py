@@ -1,4 +1,4 @@
-"""What a training starts from, as far as it is known before the images are read: its space, recipe and weights."""
+"""What training starts from, as far as known before the images are read: space, recipe and weights."""
 
 import os
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
 from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
 
 NETWORK = "timm:tf_efficientnet_lite0.in1k"  # Apache-2.0, 4.7 M parameters: docs/results/pretrained.md
-SCRATCH = "scratch"  # what --from is given for random weights
+SCRATCH = "scratch"  # value of --from for random weights
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a training starts from.
+    """What training starts from.
 
     Args:
-        preset: the recipe, fitted to what is started from.
+        preset: the recipe, adapted to the start.
         origin: the run whose weights it starts from, if any.
-        own: the network that someone brought, if any.
+        own: the user's own network, if any.
     """
 
     name: str
@@ -51,20 +51,20 @@ class Beginning:
 
     @property
     def random(self) -> bool:
-        """Its weights are initial ones."""
+        """Whether training starts from random weights."""
         return self.origin is None and self.unseen
 
     @property
     def unseen(self) -> bool:
-        """Weights that are of no run have seen no images."""
+        """Whether weights that do not come from a run have seen no images."""
         return self.own is None or self.own.brought.weights.random
 
     def weights(self, fresh: Supernet, origin: Origin | None) -> tuple[dict[str, Tensor] | None, BroughtInfo | None]:
-        """The weights to start from, None for fresh ones, and what to write down about a network that was brought.
+        """The initial weights, None for those of `fresh`, and the record of the user's own network.
 
         Args:
-            fresh: a supernet with initial weights for the classes of the data.
-            origin: what is written down about `self.origin`.
+            fresh: a supernet with random weights for the classes of the data.
+            origin: the record of `self.origin`.
         """
         if self.own is not None:
             weights, classifier = started(self.own, fresh)
@@ -74,7 +74,7 @@ class Beginning:
         return None, None
 
     def mean(self, given: Sequence[float] | None) -> tuple[float, ...]:
-        """Mean of the channels: what is given, else as the weights expect it; `std` likewise."""
+        """Mean of the channels: the given one, else the one that the weights expect; `std` likewise."""
         own, origin = self.own, self.origin
         known = own.brought.mean if own else origin.info.mean if origin else PREPROCESSING.mean
         return channel_values("mean", given, self.space.channels) or for_channels(known, self.space.channels)
@@ -86,13 +86,13 @@ class Beginning:
 
     @property
     def interpolation(self) -> str:
-        """How images are resized for evaluation, likewise."""
+        """The interpolation for evaluation that the weights expect."""
         own, origin = self.own, self.origin
         return own.brought.interpolation if own else origin.info.interpolation if origin else PREPROCESSING.interpolation
 
 
 def lasting_start(text: str | Path | None) -> str | None:
-    """What `--from` was given, right from any working folder."""
+    """The value of `--from`, valid from any working folder."""
     if text is None:
         return None
     given = str(text)
@@ -102,7 +102,7 @@ def lasting_start(text: str | Path | None) -> str | None:
 
 
 def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning:
-    """What a training with these arguments starts from.
+    """What training with these arguments starts from.
 
     Args:
         options: of `train`, as `lasting_options` makes them.
@@ -138,7 +138,7 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
             progress=progress,
         )
     except OnceForAllError as error:
-        if start == NETWORK:  # perhaps nobody asked for it
+        if start == NETWORK:  # perhaps only the default
             raise TrainingError(f"{error}; to train from random weights: --from {SCRATCH}") from None
         raise
     require_logits(own)
@@ -154,9 +154,9 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
 
 
 def default_start(options: TrainOptions, *, progress: Progress) -> str | None:
-    """What photographs are started from where nothing else is said; None: from random weights.
+    """The default start for photographs; None for random weights.
 
-    A space that is no brought network's ("width=0.5") is one of ours, for which there are no weights; a note says so.
+    Options of one of our own spaces ("width=0.5"), for which there are no weights, lead to random ones; a note says so.
     """
     if options.data == "digits" or options.preset is not None or options.from_run is not None:
         return None
@@ -167,23 +167,23 @@ def default_start(options: TrainOptions, *, progress: Progress) -> str | None:
     return NETWORK
 
 
-MOST_BLOCKS = 1000  # of one network; the largest known here have 30
-TOO_FAR = 2.0  # times this machine's memory: the estimate may be wrong by a part of that
-CLOSE = 0.8  # of the memory, from which on a line is worth it
-UNUSUAL = 10.0  # times the multiply-accumulates of what the preset's times and rates were chosen for
-CLASSES = 10  # not known before the images are read; they hardly matter
+MOST_BLOCKS = 1000  # per network; the largest known here have 30
+TOO_FAR = 2.0  # multiple of this machine's memory that is refused: the estimate may be off, but not by that much
+CLOSE = 0.8  # share of the memory that is worth a note
+UNUSUAL = 10.0  # multiple of the preset's multiply-accumulates, for which its times and rates were chosen
+CLASSES = 10  # their number is not known before the images are read, and hardly matters
 
 
 def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: torch.device) -> str | None:
-    """One line about a space that is far larger than its preset's or fills the memory; None for others.
+    """A line about a space that is far larger than its preset's or may not fit in memory; None for others.
 
     Args:
-        recipe: that it is trained with.
+        recipe: the training recipe.
         usual: the preset's own space.
-        device: that it is trained on.
+        device: the training device.
 
     Raises:
-        SpaceError: no network of it, or its largest one, can be trained here.
+        SpaceError: the space's networks, or its largest one, cannot be trained here.
     """
     blocks = sum(stage.depths[-1] for stage in space.stages)
     if blocks > MOST_BLOCKS:
@@ -199,20 +199,20 @@ def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: 
     if needed > CLOSE * there:
         return f"this space may be too large for this machine: {what}, and {takes}; {_gigabytes(there)} are here: {less}"
     if times > UNUSUAL:
-        return f"this space is {times:,.0f} times as large as that of preset {preset}, and a step as much slower: {what}; {takes}"
+        return f"this space is {times:,.0f} times as large as that of preset {preset}, and steps as much slower: {what}; {takes}"
     return None
 
 
 def training_bytes(space: Space, recipe: Recipe) -> float:
-    """Roughly: weights, gradients, the optimiser's state, and what the largest network keeps of a batch for its gradients."""
+    """Rough estimate of weights, gradients, optimizer state, and the activations that the largest network keeps for a batch."""
     plan = space.lower(space.largest(), CLASSES)
-    copies = 2 + (2 if recipe.optimizer == "adamw" else 1) + bool(recipe.ema) + 1  # and the largest network as a teacher
+    copies = 2 + (2 if recipe.optimizer == "adamw" else 1) + bool(recipe.ema) + 1  # plus the largest network as a teacher
     kept = prod(plan.input_shape) + sum(prod(op.shape) for op in plan.ops)
     return 4.0 * (copies * plan.params + recipe.batch_size * kept)
 
 
 def memory_here(device: torch.device) -> float:
-    """Bytes of the device's memory; of a processor's, what this machine has or the container may use."""
+    """Bytes of the device's memory; for the CPU, this machine's memory or the container's limit."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     try:

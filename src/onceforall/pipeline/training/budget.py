@@ -1,4 +1,4 @@
-"""How many epochs of a schedule fit into a time: a few steps of each phase and a validation are timed."""
+"""Find how many epochs of a schedule fit into a time, by timing a few steps of each phase and a validation."""
 
 import statistics
 import time
@@ -18,10 +18,10 @@ from ...train.work import work_of_draws
 from .compute import Compute
 
 Batches = Callable[[int, Resolution], tuple[Tensor, Tensor]]
-VALIDATIONS = 12  # besides those at the ends of phases, in short schedules
-VALIDATION_EPOCHS = 8  # between them in long ones
-TRIALS = 5  # steps of each phase, after one that warms up
-RESERVE = 0.05  # of the time, for checkpoints and what the estimate misses
+VALIDATIONS = 12  # in short schedules, besides those at the ends of phases
+VALIDATION_EPOCHS = 8  # between validations in long schedules
+TRIALS = 5  # timed steps of each phase, after one for warm-up
+RESERVE = 0.05  # of the time, for checkpoints and errors of the estimate
 
 
 def validate_every(steps: int, batches_per_epoch: int) -> int:
@@ -40,19 +40,19 @@ def epochs_within(
     compute: Compute,
     teacher: nn.Module | None = None,
 ) -> float:
-    """Epochs of the schedule, with its validations, that take `budget_s` seconds on this machine as it is now.
+    """Number of epochs that take `budget_s` seconds on this machine at present, validations included.
 
     Args:
-        supernet: where it is trained; its weights are not changed.
-        schedule: by number of steps.
-        batches: of this process's training images, by step and resolution.
-        validate: does this process's part of one validation.
-        batches_per_epoch: how many `batches` gives before an image comes again.
-        compute: where the supernet is.
-        teacher: for phases with an external one.
+        supernet: on its training device; its weights are not changed.
+        schedule: returns the schedule for a number of steps.
+        batches: returns a batch of this process's training images by step and resolution.
+        validate: runs this process's part of one validation.
+        batches_per_epoch: number of batches before an image is repeated.
+        compute: device and precision of the supernet.
+        teacher: for phases with an external teacher.
 
     Raises:
-        TrainingError: not enough for one step per phase.
+        TrainingError: the time is too short for one step per phase.
     """
     sample = schedule(100 * batches_per_epoch)
     with torch.random.fork_rng(devices=[]):
@@ -78,16 +78,16 @@ def epochs_within(
 def seconds_per_step(
     supernet: Supernet, schedule: Schedule, batches: Batches, compute: Compute, teacher: nn.Module | None
 ) -> list[float]:
-    """Seconds of a step of each phase in this process: batch, teacher, sub-networks, optimiser; exchanges are left out.
+    """Seconds per step of each phase in this process: batch, teacher, sub-networks, optimizer; communication is left out.
 
-    The median of a few steps as in the training, at a rate of zero. Where the networks that were drawn have more or fewer
-    multiply-accumulates than the phase has on average, the time is scaled by that.
+    The median of a few training steps at a learning rate of zero, scaled by the phase's average multiply-accumulates over those
+    of the networks that were drawn.
     """
     space = supernet.space
     table = macs_table(segment_table(space, supernet.num_classes))
     works = work_per_step(schedule, space, supernet.num_classes)
     trainer = Trainer(supernet, schedule, batches, Path(), settings=Settings(precision=compute.precision), teacher=teacher)
-    trainer.rehearse(supernet.extract(space.largest()).train())  # as large as the teacher is going to be
+    trainer.rehearse(supernet.extract(space.largest()).train())  # as large as the teacher will be
     found = []
     for phase, expected in zip(schedule.phases, works, strict=True):
         times = []
@@ -95,7 +95,7 @@ def seconds_per_step(
             started = time.monotonic()
             groups = trainer.draw(phase)
             trainer.step(phase, 0, groups)
-            trainer.loss()  # until the device has done it all
+            trainer.loss()  # waits for the device
             if compute.device.type == "cuda":
                 torch.cuda.synchronize(compute.device)
             assert groups is not None

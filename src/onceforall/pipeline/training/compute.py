@@ -1,4 +1,4 @@
-"""Where networks run while they are trained and measured: CPU or GPU, and in which precision."""
+"""Device and precision in which networks are trained and measured."""
 
 import os
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from ...train.step import PRECISIONS
 
 @dataclass(frozen=True)
 class Compute:
-    """A device of torch, and the type that convolutions compute in while training."""
+    """A torch device, and the precision of convolutions during training."""
 
     device: torch.device
     precision: str
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Name of the device."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
 
 def choose_compute(device: str = "auto", precision: str | None = None) -> Compute:
-    """What the arguments of the command line mean on this machine.
+    """The device and precision for the command line's arguments on this machine.
 
     Under torchrun each process takes the GPU of its local rank. On a GPU, float32 is float32 from now on, without TensorFloat-32.
 
@@ -32,7 +32,7 @@ def choose_compute(device: str = "auto", precision: str | None = None) -> Comput
         precision: None for bfloat16 on GPUs that have it, float32 elsewhere; a name in `PRECISIONS`.
 
     Raises:
-        TrainingError: an unknown name, no such GPU, or one GPU for several processes.
+        TrainingError: a name is unknown, there is no such GPU, or several processes would share one.
     """
     if precision is not None and precision not in PRECISIONS:
         raise TrainingError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")

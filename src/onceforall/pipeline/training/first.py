@@ -1,4 +1,4 @@
-"""The first networks of a training that starts from trained weights: units in order, and a classifier on the features."""
+"""Prepare trained weights for training: rank units, and fit a classifier on the features."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,9 +20,9 @@ from ..run_directory.run import Run
 from .compute import Compute
 
 Event = dict[str, Any]
-IMAGES = 2000  # training images that the classifier is fitted on
-RANKED = 256  # of these, that channels and heads are ranked on
-CALIBRATED = 500  # for the statistics of the network whose features the classifier is fitted on
+IMAGES = 2000  # training images to fit the classifier on
+RANKED = 256  # of these, to rank channels and heads on
+CALIBRATED = 500  # training images for the statistics of the network whose features are used
 
 
 def first_networks(
@@ -37,24 +37,24 @@ def first_networks(
     compute: Compute,
     progress: Progress = QUIET,
 ) -> tuple[dict[str, Tensor], bool]:
-    """The weights to start from, so that sub-networks are of use before anything is trained.
+    """The initial weights, prepared so that sub-networks are useful before any training.
 
-    Channels, hidden units and heads of a network that was brought are ranked by what they add on training images. Where nothing is
-    trained afterwards, a classifier is fitted on the features of the largest network, of at most 2,000 training images. One that
-    was brought for as many classes may be untrained, or tell them apart in another order. Training starts better from an initial
-    one: what suits the largest network's features is far too sure of itself on those of smaller ones, and their gradients spoil the
-    weights (docs/results/pretrained.md).
+    Channels, hidden units and heads of the user's own network are ranked by their contribution on training images. If no training
+    follows, a classifier is fitted on the largest network's features of at most 2,000 training images; the network's own, for as
+    many classes, may be untrained or have the classes in another order. Training starts better from a random classifier: one fitted
+    to the largest network's features is far too confident on those of smaller ones, and their gradients spoil the weights
+    (docs/results/pretrained.md).
 
     Args:
         run: for preprocessing and seed.
-        supernet: of the run's space; it is written to.
-        weights: trained ones, the classifier's initial if there is none for these classes.
-        ranked: sub-networks were trained with the units in the order in which they are.
-        fit: a classifier.
-        given: the weights have a classifier for as many classes, which stays where it is no worse on held-out images.
+        supernet: of the run's space; it is overwritten.
+        weights: trained weights, with a random classifier if there is none for these classes.
+        ranked: whether the units are already ranked.
+        fit: whether to fit a classifier.
+        given: whether the weights have a classifier for as many classes; it is kept if it is no worse on held-out images.
 
     Returns:
-        The weights, and whether a classifier was fitted that is among them.
+        The weights, and whether their classifier was fitted here.
     """
     supernet = supernet.to(compute.device)
     load_weights(supernet, weights)
@@ -65,7 +65,7 @@ def first_networks(
     if not ranked and run.space.family == "graph":
         batches = run.eval_batches(images.subset(np.arange(min(RANKED, len(images)))), resolution)
         rank_units(supernet, None, [batch.to(compute.device) for batch, _ in batches])
-        progress.note(f"channels ranked by what they add on {min(RANKED, len(images)):,} training images")
+        progress.note(f"channels ranked by their contribution on {min(RANKED, len(images)):,} training images")
     fitted = False
     if fit:
         before = None
@@ -77,8 +77,8 @@ def first_networks(
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
         fitted = fit_classifier(supernet, pairs, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ()))
         if not fitted:
-            its = "is kept" if given else "starts at random"
-            progress.note(f"the network does not end in one linear layer: its classifier {its}")
+            its = "is kept" if given else "starts with random weights"
+            progress.note(f"the network does not end in a single linear layer: its classifier {its}")
         elif before is not None:
             new = accuracy_of(run, supernet, run.space.largest(), splits, splits.held_out).score(run.metric)
             fitted = new > own
@@ -91,5 +91,5 @@ def first_networks(
 
 
 def nothing_trained(schedule: Schedule) -> Schedule:
-    """A schedule of no steps, with the recipe of another."""
+    """The schedule's recipe with no training steps."""
     return replace(schedule, phases=(Phase("start", {}, 0, 0, schedule.phases[0].rate, distil=False),))

@@ -1,4 +1,4 @@
-"""A schedule followed in a folder: from its last checkpoint to the end, with metrics.jsonl and validations on held-out images."""
+"""Follow a schedule in a folder from its last checkpoint to the end, with metrics.jsonl and validations on held-out images."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,15 +39,15 @@ def follow_schedule(
     teacher: nn.Module | None = None,
     world: World = World(),  # noqa: B008  # frozen
 ) -> None:
-    """Train a supernet in place, by schedule.json in a folder, from its checkpoints or from the present weights.
+    """Train a supernet in place by the folder's schedule.json, from its last checkpoint or the current weights.
 
     Args:
-        run: with the space of the supernet, and the preprocessing and augmentation of its images.
-        supernet: on the device where it is trained.
-        folder: gets checkpoints/, metrics.jsonl and teacher.safetensors.
+        run: gives the supernet's space, and the preprocessing and augmentation of images.
+        supernet: on its training device.
+        folder: for checkpoints/, metrics.jsonl and teacher.safetensors.
         settings: all but `validate_every`.
         progress: its `event` gets every record of metrics.jsonl as it is written, and notes.
-        teacher: for phases with an external one.
+        teacher: for phases with an external teacher.
         world: the processes that train together.
 
     Raises:
@@ -77,7 +77,7 @@ def follow_schedule(
 
 
 def for_labels(task: Task, splits: Splits, classes: int, balance: float) -> dict[str, Any]:
-    """The settings that depend on the task and the training images' labels."""
+    """Settings that depend on the task and the training images' labels."""
     labels = splits.train.labels
     return {"task": task, "class_weights": task.weights(labels, classes, balance), "chance": task.chance(labels, classes)}
 
@@ -85,7 +85,7 @@ def for_labels(task: Task, splits: Splits, classes: int, balance: float) -> dict
 def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008
     """Accuracy of the space's largest, smallest and one fixed random sub-network on held-out images, each recalibrated.
 
-    Of several processes each measures its own of them; of a space of one network, it is measured once.
+    Several processes divide these networks among them; the only network of a space is measured once.
     """
     archs = {"largest": space.largest()}
     if run.space.count() > 1:

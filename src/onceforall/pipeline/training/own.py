@@ -1,4 +1,4 @@
-"""Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
+"""The user's own networks, for the command line: read them, make them elastic, and record where they come from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,30 +24,30 @@ from ...supernets.supernet import Supernet
 from ..run_directory.info import BroughtInfo
 from .transfer import transferred
 
-PIXELS = 224  # where a network does not say for which images it was made
-CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # that --space may give
+PIXELS = 224  # for networks that do not specify their image size
+CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # keys of --space
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """A network that someone brought, and the supernet of which it is the largest sub-network.
+    """A network of the user's own, and the supernet of which it is the largest sub-network.
 
     Args:
-        supernet: elastic, with its weights.
+        supernet: elastic, with the network's weights.
     """
 
     brought: Brought
     supernet: Supernet
 
     def info(self, *, classifier: bool) -> BroughtInfo:
-        """What to write down about it. `classifier`: it was taken too."""
+        """The network's record for run.json. `classifier`: whether its classifier is kept."""
         weights = self.brought.weights
         return BroughtInfo(self.brought.source, weights.file, weights.sha256, weights.license, classifier, weights.address)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images are prepared for evaluation, as the weights want them."""
+        """The preprocessing for evaluation that the weights expect."""
         own, channels = self.brought, self.supernet.space.channels
         mean, std = for_channels(own.mean, channels), for_channels(own.std, channels)
         return Preprocessing(mean, std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
@@ -66,11 +66,11 @@ def bring_own(
     """Read a network and make it elastic.
 
     Args:
-        weights: a file of its state dict, "random", or None for those that belong to it.
+        weights: a file with its state dict, "random", or None for its own weights.
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
-        resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
-            for the latter.
-        channels: of the images; None for those that it takes as it is.
+        resolutions: used if `choices` has none and the network takes them unchanged; else, or if None, the resolution it was made
+            for.
+        channels: of the images; None for those it already takes.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
@@ -88,7 +88,7 @@ def bring_own(
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, channels=channels, **given)
         if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
-            raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
+            raise ModelError(f"{brought.source} has position embeddings of another size: set it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
@@ -107,13 +107,13 @@ def bring_own(
 
 
 def _told_size(model: torch.nn.Module) -> Resolution | None:
-    """The one size of images that its modules tell, which may be another than that of the weights in default_cfg."""
+    """The image size given by the network's modules, if unique; it may differ from that of the weights in default_cfg."""
     told = told_sizes(model)
     return told[0] if len(told) == 1 else None
 
 
 def _at(source: str, supernet: Supernet, resolutions: Sequence[Resolution] | None, others: Mapping[str, Any]) -> Supernet:
-    """A supernet of a published space, with other resolutions."""
+    """A supernet of a published space, with the given resolutions."""
     if others:
         raise SpaceError(f"{source} brings its own space, of which only resolutions can be chosen: leave {min(others)} out")
     if resolutions is None:
@@ -126,10 +126,10 @@ def _at(source: str, supernet: Supernet, resolutions: Sequence[Resolution] | Non
 
 
 def require_logits(own: OwnNetwork) -> None:
-    """Do nothing if the network returns logits, one for each class, and nothing else.
+    """Check that the network returns only logits, one for each class.
 
     Raises:
-        ModelError: it returns something else, which has to be trained in a loop of one's own.
+        ModelError: it returns something else, and needs a training loop of your own.
     """
     if own.supernet.space.family != "graph":  # one of the Once-for-All authors'
         return
@@ -138,25 +138,25 @@ def require_logits(own: OwnNetwork) -> None:
         what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
         raise ModelError(
             f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any "
-            "other network with onceforall.elastic in a loop of your own"
+            "other network with onceforall.elastic in your own loop"
         )
 
 
 def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
-    """The weights to start from, and whether the network's classifier is among them, or one for other classes had to be made.
+    """The initial weights, and whether they include the network's classifier rather than a new one for other classes.
 
     Args:
-        fresh: a supernet of the same space with initial weights, for the number of classes of the data.
+        fresh: a supernet of the same space with random weights, for the data's number of classes.
     """
     classifier = not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes
     return transferred(own.supernet, fresh, classifier=classifier), classifier
 
 
 def require_classifier_only(own: OwnNetwork) -> None:
-    """Do nothing if weights of another shape belong to nothing but the classifier.
+    """Check that only the classifier's weights have another shape.
 
     Raises:
-        ModelError: they do.
+        ModelError: other weights have another shape.
     """
     wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_weights(own.supernet.space)]
     if wrong:

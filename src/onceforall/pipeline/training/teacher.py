@@ -1,4 +1,4 @@
-"""A teacher from elsewhere: a classifier of torchvision or timm that was trained on the same classes."""
+"""An external teacher: a torchvision or timm classifier trained on the same classes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,17 +21,17 @@ FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with 
 def load_teacher(
     text: str, num_classes: int, resolutions: tuple[Resolution, ...], digest: str | None = None, *, channels: int = 3
 ) -> nn.Module:
-    """The frozen network that the text names, in eval mode: images (n, c, r, r), preprocessed as ours, to logits (n, num_classes).
+    """Load the frozen teacher in eval mode: images (n, c, r, r), preprocessed as for the student, to logits (n, num_classes).
 
     Args:
-        text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
-        resolutions: at which it is going to be asked, ascending; tried once at the smallest and the largest.
-        digest: sha256 of the file when the run was started, as far as it is known.
+        text: LIBRARY:MODEL:FILE; FILE has the model's state dict, by torch.save or as safetensors.
+        resolutions: at which it will be used, ascending; tried once at the smallest and the largest.
+        digest: sha256 of the file when the run was started, if known.
         channels: of the images.
 
     Raises:
-        TrainingError: not of that form, an unknown model, one that cannot take such images, or another file.
-        CheckpointError: weights that are damaged or do not fit.
+        TrainingError: the text has another form, the model is unknown or cannot take such images, or the file has changed.
+        CheckpointError: the weights are damaged or do not fit.
         MissingExtraError: timm is not installed.
     """
     library, name, file = _parts(text)
@@ -74,10 +74,10 @@ def lasting_teacher(text: str) -> str:
 
 
 def check_teacher(text: str) -> str:
-    """What can be checked before the images are read: the library, the model's name, and that the file has weights; its sha256.
+    """Check library, model name and weights file before the images are read; return the file's sha256.
 
     Raises:
-        TrainingError: the text is not of that form, or names an unknown model.
+        TrainingError: the text has another form or names an unknown model.
         MissingExtraError: timm is not installed.
         FileError: there is no such file.
         CheckpointError: it has no weights.
@@ -99,7 +99,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 
 def _library(name: str) -> tuple[Callable[[], list[str]], Callable[[str, int], nn.Module]]:
-    """Its names of models, and what makes one for a number of classes."""
+    """A library's functions: one lists the names of models, one makes a model for a number of classes."""
     if name == "torchvision":
         models = import_package("torchvision", "torchvision").models
         return models.list_models, lambda model, classes: models.get_model(model, weights=None, num_classes=classes)
@@ -108,7 +108,7 @@ def _library(name: str) -> tuple[Callable[[], list[str]], Callable[[str, int], n
 
 
 def taught_by_another(schedule: Schedule) -> Schedule:
-    """The schedule with an external teacher wherever it has one; in all phases, if it has none."""
+    """The schedule with the external teacher in all phases that distill, or in all phases if none does."""
     everywhere = not any(phase.distil for phase in schedule.phases)
     phases = tuple(
         replace(phase, teacher="external", distil=True) if everywhere or phase.distil else phase for phase in schedule.phases

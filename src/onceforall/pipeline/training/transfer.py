@@ -1,4 +1,4 @@
-"""`ofa train --from`: a training that starts from another run's weights, with a new classifier unless the classes are the same."""
+"""`ofa train --from`: train from another run's weights, with a new classifier unless the classes are the same."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ...data import Splits
+from ...data.formats.scan import same_name
 from ...errors import DataError, FileError, TrainingError
 from ...ops import Linear
 from ...options.presets import Preset
@@ -18,14 +19,14 @@ from ..run_directory.info import DataInfo, Origin
 from ..run_directory.run import Run
 
 RATE_SHARE = 0.5  # of the preset's peak learning rate
-DEFAULT = "imagenette-60m"  # for weights that were imported
+DEFAULT = "imagenette-60m"  # for imported weights
 
 
 def open_origin(folder: str, out: Path) -> Run:
     """The run to start from.
 
     Raises:
-        FileError: there is none, it is `out`, its training has not finished, or it is damaged.
+        FileError: there is no run, it is `out`, its training has not finished, or it is damaged.
     """
     run = Run.open(Path(folder))
     if Path(folder).resolve() == out.resolve():
@@ -35,7 +36,7 @@ def open_origin(folder: str, out: Path) -> Run:
 
 
 def recipe_of(origin: Run) -> str:
-    """The preset to train with, where none is given."""
+    """The default preset."""
     return origin.info.preset or DEFAULT
 
 
@@ -43,10 +44,10 @@ def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
     """The preset's recipe for the origin's space, preprocessing and trained weights.
 
     Raises:
-        TrainingError: the preset or the arguments of the space were given, and describe another space.
-        SpaceError: they describe none.
+        TrainingError: a preset or a space was given that describes another space.
+        SpaceError: the given space is invalid.
     """
-    brought = origin.space.family == "graph"  # no preset has such a space, and there is none that arguments alone describe
+    brought = origin.space.family == "graph"  # neither presets nor arguments can describe such a space
     if options.space and brought:
         raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself again")
     described = (options.preset or options.space) and not brought
@@ -64,21 +65,21 @@ def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
 
 
 def going_on(schedule: Schedule) -> Schedule:
-    """The schedule for weights that all sub-networks share already: channels stay in their order."""
+    """The schedule for weights that sub-networks already share: channels keep their order."""
     return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
 
 
 def unseen(origin: Run, splits: Splits, asked: DataInfo) -> bool:
-    """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
+    """Whether the origin, and everything it started from, was trained without this run's held-out and test images.
 
     Args:
         asked: how this run's images are read.
 
     Returns:
-        False if that is not known, because weights were imported, or images were read in another way, whose pixels are others.
+        False if unknown, because weights were imported or images were read in another way, which changes their pixels.
 
     Raises:
-        DataError: it was trained on some of them, so that accuracies would be too high.
+        DataError: it was trained on some of them, so accuracies would be too high.
     """
     (digests, complete), data, before = origin.trained_on(), origin.info.data, origin.info.origin
     seen = {name: n for name, n in splits.among(digests).items() if n}
@@ -87,8 +88,8 @@ def unseen(origin: Run, splits: Splits, asked: DataInfo) -> bool:
         assert data is not None  # it was trained
         limit = "" if data.limit is None else f" --limit {data.limit}"
         raise DataError(
-            f"--from {origin.folder}: its weights were trained on {many} images of this run, so that accuracies would be too high: "
-            f"of the same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
+            f"--from {origin.folder}: its weights were trained on {many} images of this run, so accuracies would be too high: "
+            f"of the same photographs, hold out the same ones with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
             "photographs that it has not seen"
         )
     alike = data is not None and (data.size, data.range) == (asked.size, asked.range)
@@ -96,7 +97,7 @@ def unseen(origin: Run, splits: Splits, asked: DataInfo) -> bool:
 
 
 def origin_of(run: Run, splits: Splits, asked: DataInfo) -> Origin:
-    """What to write down about a training on these images that starts from the run.
+    """The record of a run that training on these images starts from.
 
     Raises:
         DataError: see `unseen`.
@@ -106,18 +107,18 @@ def origin_of(run: Run, splits: Splits, asked: DataInfo) -> Origin:
     else:
         name, commit = short_name(run.require_images().source)
         source = f"trained on {name}{f', commit {commit[:12]}' if commit else ''}"
-    named = run.info.data is not None  # else the names of the classes are placeholders
-    same = named and splits.classes == run.info.classes
+    named = run.info.data is not None  # else class names are placeholders
+    same = named and [*map(same_name, splits.classes)] == [*map(same_name, run.info.classes)]
     return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, asked))
 
 
 def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
-    """Trained weights by name, and a classifier: the trained one too, or the fresh one, which may be of another class count.
+    """Trained weights by name, with the trained classifier or the fresh one, which may have another number of classes.
 
     Args:
-        trained: where all but the classifier comes from.
-        fresh: of the same space.
-        classifier: take the trained one.
+        trained: the source of everything but the classifier.
+        fresh: a supernet of the same space.
+        classifier: take the trained classifier.
     """
     weights = trained.state_dict()
     if classifier:
