@@ -149,6 +149,11 @@ def test_bad_names(tmp_path: Path) -> None:
     for text in ("resnet18", "jax:resnet18", f"{tmp_path / 'own.py'}", "own.py:a b"):
         with pytest.raises(ModelError, match="names no network: give timm:NAME"):
             bring(text)
+    (tmp_path / "own.py").write_text("def f(num_classes): ...\ndef g(x): ...\nclass Net:\n  def __init__(self, a=1): ...\n1 / 0")
+    with pytest.raises(ModelError, match=r"did you mean \S*own\.py:f, \S*own\.py:Net\?"):
+        bring(str(tmp_path / "own.py"))
+    with pytest.raises(ModelError, match=r"did you mean \S*own\.py:g\?"):
+        bring(f"{tmp_path / 'own'}:g")
     with pytest.raises(FileError, match=r"none.py: no such file"):
         bring("none.py:f")
     with pytest.raises(ModelError, match=r"no model 'resnet19': did you mean resnet18"):

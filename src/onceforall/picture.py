@@ -16,6 +16,7 @@ from itertools import groupby, pairwise
 from math import isfinite, sqrt
 
 from .arch import Arch, Block
+from .common.readable import amount
 from .errors import ArchError
 from .looks import channels, look_of, pixels
 from .plan import Plan, Segment
@@ -89,7 +90,7 @@ def draw(plan: Plan, arch: Arch, *, shares: Mapping[str, float] | None = None, t
     floor = top + TALLEST + 34 + BARS
     width = max(LEGEND_WIDTH, boxes[-1].x + boxes[-1].width + MARGIN + 26)
     height = floor + 52
-    total = f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters, {by_sides(arch.resolution)} pixels"
+    total = f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters, {by_sides(arch.resolution)} pixels"
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     label = escape(f"{title or 'network'}: {total}")
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="ofa-net" role="img" {size} aria-label="{label}">']

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import genes as gene_ops
 from .arch import Arch, Block, Stage
+from .common.readable import amount
 from .errors import ArchError, SpaceError
 from .genes import Column, Genes, Kind
 from .plan import Plan
@@ -172,7 +173,7 @@ class Space:
     def summary(self) -> str:
         """Readable text of several lines: what is elastic, what is not, and which operation of which module is the reason."""
         plans = [self.lower(arch) for arch in (self.smallest(), self.largest())]
-        small, large = (f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters" for plan in plans)
+        small, large = (f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters" for plan in plans)
         many = (
             f"{self.count():.3g} networks from {small} to {large}"
             if self.count() > 1

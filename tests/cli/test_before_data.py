@@ -65,6 +65,23 @@ def test_usual_spaces_are_not(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_images_are_looked_at_before_weights_are_fetched(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bring(*given: object, **more: object) -> None:
+        raise AssertionError("the weights were fetched")
+
+    monkeypatch.setattr("onceforall.pipeline.training.beginning.bring_own", bring)
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    assert "expected one folder per class" in fails(capsys, ["train", str(tmp_path / "empty"), "--out", str(tmp_path / "run")], 1)
+
+
+def test_a_forgotten_suffix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("")
+    found = fails(capsys, [*TRAIN, "--from", str(tmp_path / "net:make"), "--out", str(tmp_path / "run")], 1)
+    assert f"no run directory: did you mean {tmp_path / 'net.py'}:make?" in found
+
+
 # -- networks to take home ---------------------------------------------------------------------------------------------------
 
 

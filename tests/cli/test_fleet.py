@@ -230,7 +230,7 @@ def exports(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two networks."""
     folder = tmp_path_factory.mktemp("exports")
     copy = str(shutil.copytree(measured, folder / "run"))
-    for name, limit in (("small", ["--params", "1M"]), ("large", ["--no-limit"])):
+    for name, limit in (("small", ["--params", "30k"]), ("large", ["--no-limit"])):
         assert run(["specialise", copy, *limit, "--finalists", "1", "--out", str(folder / name)]) == 0
     return folder
 
@@ -243,6 +243,8 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     assert f"{small}: top-1 " in out
     assert out.count("  class ") == 2
     assert "(McNemar)" in out.splitlines()[-1]
+    assert run(["evaluate", small, "digits", "--against", small]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == f"{small} and {small} are the same network"
     assert run(["evaluate", small, "digits", "--json", "--split", "all"]) == 0
     (record,) = json.loads(capfd.readouterr().out)
     assert record["images"] == 1797
@@ -266,6 +268,8 @@ def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFi
     out = capfd.readouterr().out
     for name, alone in zip(("largest", "smallest"), difference["alone"], strict=True):
         assert (f"  {name} alone is right on, for example: {', '.join(alone[:5])}" in out.splitlines()) == bool(alone)
+    assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "largest"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "largest and largest are the same network"
     assert run(["evaluate", str(run_copy), "--arch", "random:2", "--against", "smallest"]) == 1
     assert "one network against one, not several" in capfd.readouterr().err
     assert run(["evaluate", str(run_copy), "digits"]) == 1

@@ -155,6 +155,10 @@ def test_which_column(make_folder: MakeFolder) -> None:
     assert open_source(table, Reading(label="coarse")).classes == ("animal", "beast")
     with pytest.raises(DataError, match=r"no column 'colour'; there are file_name, fine_label, coarse"):
         open_source(table, Reading(label="colour"))
+    with pytest.raises(DataError, match=r"file_name is the column of paths: --label names another column; there are fine_label"):
+        open_source(table, Reading(label="file_name"))
+    with pytest.raises(DataError, match=r"al\.csv: no such file: did you mean \S*all\.csv\?"):
+        open_source(table.replace("all.csv", "al.csv"))
     with pytest.raises(DataError, match=r"no column of labels: name it by --label NAME"):
         open_source(str(write_csv(root / "all.csv", [{"file_name": row["file_name"], "colour": "red"} for row in rows])))
     with pytest.raises(

@@ -1,6 +1,7 @@
 """Networks of one's own in run directories: trained, imported, gone on with, and used without their code afterwards."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -71,6 +72,24 @@ def test_it_starts_from_the_weights_with_a_new_classifier(begun: tuple[Path, nn.
     assert run.info.notes == (f"The supernet's training started from {run.info.brought}.",)
     assert not run.trained_on()[1]  # what the weights have seen is not known
     assert not trained_on(run).complete
+
+
+def test_the_better_classifier_is_kept(own_cache: None, tmp_path: Path) -> None:
+    """Where nothing is trained: what someone brought may be untrained, or fitted already. No batch is made of the images."""
+    told: list[dict[str, Any]] = []
+    named = source(tmp_path)
+    run = go(tmp_path, named, epochs=0, batch_size=1000, progress=Progress(event=told.append))
+    assert run.info.brought is not None
+    assert not run.info.brought.classifier
+    (line,) = (event["text"] for event in told if event.get("text", "").startswith("the fitted classifier is kept"))
+    assert re.search(r"held-out images, top-1 [\d.]+ % with the network's own, [\d.]+ % with the fitted one", line)
+    weights = run.supernet().state_dict()  # than whose classifier one that is fitted anew is no better
+    file = {name: tensor.nan_to_num(1.0) for name, tensor in weights.items() if not name.endswith("_matrix")}
+    torch.save(file, tmp_path / "w.pth")
+    again = train("digits", out=tmp_path / "again", from_run=named, weights=tmp_path / "w.pth", epochs=0, space=SIZES, limit=120)
+    assert again.info.brought is not None
+    assert again.info.brought.classifier
+    assert torch.equal(again.supernet().state_dict()["head.weight"], weights["head.weight"])
 
 
 def test_the_space_is_in_the_run(begun: tuple[Path, nn.Module]) -> None:

@@ -58,7 +58,9 @@ def evaluate_command(
         if by_class:
             _tell_classes(r, classes)
     if difference is not None:
-        print(difference.told(results[0].name, results[1].name))
+        one, other = results
+        same = f"{one.name} and {other.name} are the same network"
+        print(same if one.arch == other.arch else difference.told(one.name, other.name))
         _tell_examples([(r.name, r) for r in results])
 
 
@@ -102,8 +104,17 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         if by_class:
             _tell_classes(r, r.classes)
     if difference is not None:
-        print(difference.told(str(folders[0]), str(folders[1])))
+        same = f"{folders[0]} and {folders[1]} are the same network"
+        print(same if _same_export(*folders) else difference.told(*map(str, folders)))
         _tell_examples([(str(r.export), r) for r in found])
+
+
+def _same_export(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same network with the same weights; of a bundle they would be the same only if the folder is."""
+    if one.resolve() == other.resolve():
+        return True
+    files = [[folder / name for folder in (one, other)] for name in ("arch.json", "weights.safetensors")]
+    return all(a.is_file() and b.is_file() and a.read_bytes() == b.read_bytes() for a, b in files)
 
 
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from subprocess import list2cmdline
 
@@ -27,6 +28,9 @@ def ofa(*words: str | Path) -> str:
 def not_a_run(path: Path) -> str:
     """Why this is no run directory, what it is, and what to do, in one line."""
     if not path.exists():
+        file, _, name = path.name.partition(":")
+        if name and (own := path.with_name(f"{file}.py")).is_file():
+            return f"{path}: no run directory: did you mean {own}:{name}?"
         make = f"make one with {ofa('train', 'DATA', '--out', path)}, or with ofa import"
         return f"{path}: no run directory (it does not exist): check the path, or {make}"
     above, home = _run_above(path), _export_of(path)
@@ -97,6 +101,14 @@ def _no_network(path: Path, wanted: str, command: str, place: str, index: str) -
         names = ", ".join(map(str, made[:3])) + (" and others" if len(made) > 3 else "")
         return f"{path}: not {wanted}, but {what}: give one that is in it: {names}"
     return f"{path}: not {wanted}, but {what}, with none in it: make one with {ofa(command, run, '--macs', 'N')}"
+
+
+def did_you_mean(path: Path) -> str:
+    """A question for a path that is not there, with the names alike where it goes wrong; "" without any."""
+    gone = next((part for part in (path, *path.parents) if part.parent.is_dir()), path)
+    near = get_close_matches(gone.name, [entry.name for entry in _some(gone.parent)], 3, 0.7)
+    names = [str(gone.with_name(name) / path.relative_to(gone)) for name in near]
+    return f"did you mean {' or '.join(names)}?" if names else ""
 
 
 def found_instead(path: Path) -> str:

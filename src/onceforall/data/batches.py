@@ -98,7 +98,8 @@ class TrainBatches:
             raise DataError(f"batch size {self.batch_size} and seed {self.seed}: at least 1 and 0 are needed")
         if self.batch_size > len(self.images):
             raise DataError(
-                f"the batch size is {self.batch_size} but there are only {len(self.images)} training images: use smaller batches"
+                f"the batch size is {self.batch_size} but there are only {len(self.images)} training images: use "
+                f"smaller batches, with --batch-size {len(self.images) // self.world * self.world} or less"
             )
 
     @property

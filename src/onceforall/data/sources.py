@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ..common.advice import found_instead
+from ..common.advice import did_you_mean, found_instead
 from ..common.files import reading_or_writing
 from ..common.places import expanded
 from ..common.readable import plural
@@ -47,7 +47,11 @@ def open_source(
     Raises:
         DataError: nothing usable is there, or it can be read in more than one way; the message says what was expected.
     """
-    way = _way(source, reading, on_note, known)
+    return _opened(_way(source, reading, on_note, known), reading)
+
+
+def _opened(way: "_Way", reading: Reading) -> Source:
+    """The images, with what `reading` says."""
     found = way.open()
     if reading.several and found.train.labels.ndim == 1:
         raise TaskError(
@@ -64,14 +68,16 @@ def open_source(
     return found
 
 
-def require_place(source: str) -> None:
-    """Do nothing if there is something where the data should be, as far as a look tells.
+def require_place(source: str, reading: Reading) -> None:
+    """Do nothing if there are data, as far as a look tells: nothing is fetched, and only what is a list of files is opened.
 
     Raises:
-        DataError: there is nothing, or something of onceforall's own.
+        DataError: there is nothing, something of onceforall's own, or as `open_source`.
     """
-    if source != "digits" and not source.startswith(("torchvision:", HUB)):
-        _require_there(source, expanded(source))
+    if not source.startswith(HUB):
+        way = _way(source, reading, lambda text: None, ())
+        if way.files is None:  # class folders and tables
+            _opened(way, reading)
 
 
 def _require_there(source: str, path: Path) -> bool:
@@ -79,9 +85,8 @@ def _require_there(source: str, path: Path) -> bool:
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
     if not source.strip() or not there:
-        raise DataError(
-            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
-        )
+        what = f"no such {'file' if path.suffix else 'folder'}: {did_you_mean(path) or 'check the path'}"
+        raise DataError(f"{source or 'an empty path'}: {what} (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')")
     if is_folder and (what := found_instead(path)) and not holds_image_folders(path):
         raise DataError(f"{path}: {what}, which holds no images: give the folder of the images (--from takes a run's weights)")
     return is_folder

@@ -1,5 +1,6 @@
 """`FILE.py:FUNCTION`: a network made by the user's own code, which is executed."""
 
+import ast
 import importlib.util
 import inspect
 import sys
@@ -9,6 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
+from typing import TypeGuard
 
 from torch import nn
 
@@ -24,8 +26,34 @@ def divided(text: str) -> tuple[str, str]:
     """Split a text into file and function."""
     file, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier() or not file.endswith(".py"):
-        raise ModelError(f"{text!r} names no network: {FORM}")
+        hint = f"did you mean {some_of(near)}?" if (near := _meant(text)) else FORM
+        raise ModelError(f"{text!r} names no network: {hint}")
     return file, name
+
+
+def _meant(text: str) -> list[str]:
+    """Texts that may have been meant: with .py, or with the functions and classes of a file, which is not run."""
+    file, _, name = text.partition(":")
+    if not file.endswith(".py"):
+        return [f"{file}.py:{name}"] if name.isidentifier() and expanded(f"{file}.py").is_file() else []
+    try:
+        body = ast.parse(expanded(file).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    return [f"{file}:{node.name}" for node in body if _makes_one(node)]
+
+
+def _makes_one(node: ast.AST, first: int = 0) -> TypeGuard[ast.FunctionDef | ast.ClassDef]:
+    """Whether a function or class can be called as it will be; `first` arguments are given anyway."""
+    if isinstance(node, ast.ClassDef):
+        inits = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
+        return node.name[0] != "_" and all(_makes_one(init, 1) for init in inits)
+    if not isinstance(node, ast.FunctionDef) or (node.name[0] == "_" and not first):
+        return False
+    given = [*node.args.posonlyargs, *node.args.args]
+    needed = given[first : len(given) - len(node.args.defaults)]
+    needed += [one for one, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
+    return all(one.arg == "num_classes" for one in needed)
 
 
 def of_file(asked: Asked) -> Maker:

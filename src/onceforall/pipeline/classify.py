@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..arch import Arch
 from ..backends.format import in_batches
-from ..common.advice import not_an_export
+from ..common.advice import did_you_mean, not_an_export
 from ..common.arguments import takes
 from ..common.files import read_json, read_text, reading_or_writing
 from ..common.progress import QUIET, Progress
@@ -79,7 +79,8 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
             images = torch.from_numpy(prepare_loaded(whole, steps))
             found.append(whole.info[FOUND])
         except ValueError as error:
-            result = Classified(file, chosen, error=str(error))
+            near = "" if file.exists() else did_you_mean(file)
+            result = Classified(file, chosen, error=f"{error}: {near}" if near else str(error))
         else:
             outputs = run(images)
             if outputs.shape != (1, len(config.classes)):

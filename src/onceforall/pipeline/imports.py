@@ -117,7 +117,7 @@ def _check(options: ImportOptions, *, own: bool) -> None:
             raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
     _require_free(Path(options.out))
     if options.data is not None:
-        require_place(options.data)
+        require_place(options.data, options.reading)
 
 
 def _made(

@@ -120,10 +120,14 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
     if start is not None and not begun.random:
         known = info.origin.classifier if info.origin is not None else brought is not None and brought.classifier
         run = Run(options.out, info)
-        start = first_networks(
+        start, fitted = first_networks(
             run, splits, run.fresh_supernet(), start,
-            ranked=origin is not None, fit=schedule.steps == 0 and not known, compute=compute, progress=progress,
+            ranked=origin is not None, fit=schedule.steps == 0 and (origin is None or not known), given=known,
+            compute=compute, progress=progress,
         )  # fmt: skip
+        if brought is not None and fitted and origin is None:
+            brought = replace(brought, classifier=False)
+            info = replace(info, brought=brought)
     run = Run.create(options.out, info, schedule=schedule, splits=splits, start=start, origin=origin, unseen=begun.unseen)
     if begun.own is not None:
         progress.note(f"starts from {brought}")
@@ -147,6 +151,8 @@ def _schedule(
             own = going_on(own)
         return own if teacher is None else taught_by_another(own)
 
+    if options.epochs == 0:  # of which no batch is made
+        return nothing_trained(schedule(MANY_STEPS))
     batches, epochs = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size), options.epochs
     if options.budget_s is not None:
         supernet = run.fresh_supernet().to(compute.device)
@@ -163,14 +169,14 @@ def _schedule(
             )
     epochs = chosen.epochs if epochs is None else epochs
     steps = round(epochs * batches.batches_per_epoch)
-    if steps < 1 and epochs > 0:
+    if steps < 1:
         raise TrainingError(
             f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch}): give more epochs"
         )
-    if 0 < epochs < 1:
+    if epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
         progress.note(f"{text}; allow more, or use fewer images or a smaller space")
-    return schedule(steps) if steps else nothing_trained(schedule(MANY_STEPS))
+    return schedule(steps)
 
 
 def _follow(run: Run, splits: Splits, world: World, settings: Settings, compute: Compute, progress: Progress) -> None:

@@ -4,6 +4,7 @@ import copy
 import io
 import logging
 import operator
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -21,6 +22,7 @@ from ..resolutions import Resolution, height_width, of_sides
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # they return their argument in eval mode
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quantized")
+DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependentOutputException")
 ADVICE = "; give a module that takes one batch"
 TOLD = ("img_size", "image_size")  # names of a module's fixed image size
 
@@ -186,10 +188,16 @@ def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> E
             )
     except Exception as error:  # torch.export has many error classes, and the model may raise anything
         where = _module_of(error)
+        cannot = f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}"
+        if type(error).__name__ in DATA_DEPENDENT:
+            raise ModelError(
+                f"{cannot}: its control flow depends on the values of pixels, as an if or a loop over a tensor does: decide "
+                "by shapes, or compute both and choose by torch.where"
+            ) from error
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
-            f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}{counted}{ADVICE} of images (n, {channels}, {height}, {width}), whatever they show"
+            f"{cannot}: {type(error).__name__}: {_first_line(error)}{counted}{ADVICE} "
+            f"of images (n, {channels}, {height}, {width}), whatever they show"
         ) from error
 
 
@@ -227,12 +235,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _module_of(error: BaseException) -> str:
-    """The innermost function of the model's code in an error's traceback."""
+    """The innermost line of the model's own code in an error's traceback."""
     found, at = "", error.__traceback__
     while at is not None:
         frame = at.tb_frame
-        own = frame.f_locals.get("self")
-        if isinstance(own, nn.Module) and not type(own).__module__.startswith(("torch.nn", "torch.export", "torch._", "torch.fx")):
-            found = f" ({type(own).__name__}, line {at.tb_lineno} of {frame.f_code.co_name})"
+        code, file = frame.f_code, os.path.basename(frame.f_code.co_filename)
+        own = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # most people call it self
+        torchs = str(frame.f_globals.get("__name__")).partition(".")[0] == "torch"  # such as Module.__call__, of any model
+        if isinstance(own, nn.Module) and not torchs:
+            found = f" ({type(own).__name__}, line {at.tb_lineno} of {code.co_name} in {file})"
         at = at.tb_next
     return found

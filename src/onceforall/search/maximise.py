@@ -82,8 +82,9 @@ def maximise(
         limits: by name, a pair of an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
         seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
-        evaluations: approximate maximum of networks scored; the default takes about a second with a fast score. A space with
-            fewer networks is searched exhaustively, up to 20,000.
+        evaluations: about as many networks are scored. The local search at the end tries all changes of one choice together, and
+            the proof adds some, so that a number below a few hundred is exceeded. The default takes about a second with a fast
+            score. A space with fewer networks is searched exhaustively, up to 20,000.
         time_s: stop after this many seconds with the best found by then.
         start: networks to start from, such as the result for another limit.
         finalists: maximum number of networks that `SearchResult.top` can return.

@@ -34,6 +34,10 @@ class NothingFeasibleError(InfeasibleError):
         self.smallest = smallest
 
 
+class _ShapeError(ValueError):
+    """A function gave something else than one number per network."""
+
+
 @dataclass(frozen=True)
 class FoundNetwork:
     """A network found by a search: the maximized score (the first objective) and all other values by name."""
@@ -71,7 +75,7 @@ class Measure:
         given = self.space.archs(genes) if self.takes_archs else genes
         values = np.asarray([self.function(arch) for arch in given] if self.one_by_one else self.function(given), np.float64)
         if values.shape != (len(genes),):
-            raise ValueError(
+            raise _ShapeError(
                 f"{self.name} gave an array of shape {values.shape} for {len(genes)} networks: "
                 f"it must give one number per network, shape ({len(genes)},)"
             )
@@ -132,8 +136,8 @@ def measure_of(space: Space, name: str, function: Function) -> Measure:
     """Find out by calling it whether the function takes a gene matrix, a list of architectures or one architecture.
 
     Raises:
-        ValueError: it is not callable, takes none of them (the cause is chained), or was made for another space.
-        OnceForAllError: raised by the function itself, such as a latency table with a missing entry.
+        ValueError: it is not callable, takes none of them (the cause is chained), gave NaN, or was made for another space.
+        Exception: whatever the function itself raises, such as an error of a latency table with a missing entry.
     """
     if not callable(function):
         raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix, a sequence of Arch or one Arch")
@@ -150,15 +154,19 @@ def measure_of(space: Space, name: str, function: Function) -> Measure:
         if measure is by_genes:
             _require_same_space(by_archs, probe, values)
         return measure
-    first, second, third = failures
     unfit = (AttributeError, TypeError, ArchError)  # as of a function that expects something else
+    own = [error for error in failures if not isinstance(error, (*unfit, _ShapeError))]  # NaN, or what the function itself raises
+    if own:
+        raise own[0]
+    first, second, third = failures
     last = third if isinstance(third, ArchError) else second if isinstance(first, AttributeError | TypeError) else first
-    wrong = next((error for error in failures if not isinstance(error, unfit)), last)
+    wrong = next((error for error in failures if isinstance(error, _ShapeError)), last)
     if isinstance(wrong, ArchError):
         raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
-    if isinstance(wrong, OnceForAllError):
-        raise wrong from None
-    raise ValueError(f"{name} fails on a gene matrix, a list of Arch and one Arch: {wrong}") from wrong
+    told = [f"{type(error).__name__}: {error}" if isinstance(error, unfit) else str(error) for error in failures]
+    raise ValueError(
+        f"{name} fails on a gene matrix ({told[0]}), a list of Arch ({told[1]}) and one Arch ({told[2]}): it must take one of them"
+    ) from wrong
 
 
 def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...common.advice import did_you_mean
 from ...common.files import reading_or_writing
 from ...common.places import expanded
 from ...errors import DataError
@@ -66,7 +67,8 @@ def open_torchvision(source: str) -> Source:
         hint = f", did you mean {' or '.join(close[:6])}?" if close else ""
         raise DataError(f"torchvision has no data set '{name}'{hint}: see torchvision.datasets for the names")
     if not expanded(root).is_dir():
-        raise DataError(f"{root}: no such folder: give the folder that torchvision downloaded {name} to")
+        near = did_you_mean(expanded(root))
+        raise DataError(f"{root}: no such folder: {near or f'give the folder that torchvision downloaded {name} to'}")
     maker = datasets.__dict__[name]
     remarks: tuple[str, ...] = ()
     parameters = inspect.signature(maker).parameters

@@ -448,6 +448,9 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     image = table.column([name for name in IMAGES if name not in map(_plain, labels)])
     have = f"the columns are {listed(table.columns, MOST_COLUMNS)}" if table.columns else "it has no columns"
     if image is None:
+        if labels and labels[0] == table.column(IMAGES):
+            others = listed((name for name in table.columns if name != labels[0]), MOST_COLUMNS)
+            raise DataError(f"{table.path}: {labels[0]} is the column of paths: --label names another column; there are {others}")
         if any(name.lower().endswith(SUFFIXES) for name in table.columns):
             have += ": the first line is to have their names"
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")

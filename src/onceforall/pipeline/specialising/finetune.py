@@ -109,7 +109,8 @@ class _Course:
             rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
             return cls(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
         schedule = Schedule.from_json(read_text(path))
-        return cls(schedule.recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
+        recipe = replace(schedule.recipe, batch_size=min(schedule.recipe.batch_size, images))  # larger where nothing was trained
+        return cls(recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,7 +126,7 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
         channels = {} if options.channels is None else {"channels": options.channels}
         return Beginning(name, preset, preset.space({**(options.space or {}), **channels}))
     Run.require_free(options.out)  # reading a network takes a while, and fetching it longer
-    require_place(options.data)
+    require_place(options.data, options.reading)
     try:
         own = bring_own(
             str(start),

@@ -7,12 +7,15 @@ import numpy as np
 from torch import Tensor
 
 from ...common.progress import QUIET, Progress
+from ...common.readable import percent
 from ...data import Splits
+from ...scores import METRICS
 from ...supernets.head import fit_classifier
 from ...supernets.importance import rank_units
 from ...supernets.supernet import Supernet
 from ...train import Phase, Schedule
 from ...train.state import load_weights
+from ..evaluate import accuracy_of
 from ..run_directory.run import Run
 from .compute import Compute
 
@@ -30,15 +33,17 @@ def first_networks(
     *,
     ranked: bool,
     fit: bool,
+    given: bool = False,
     compute: Compute,
     progress: Progress = QUIET,
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], bool]:
     """The initial weights, prepared so that sub-networks are useful before any training.
 
     Channels, hidden units and heads of the user's own network are ranked by their contribution on training images. If no training
-    follows and the weights have no classifier for these classes, one is fitted on the largest network's features of at most
-    2,000 training images. Training starts better from a random classifier: one fitted to the largest network's features is far
-    too confident on those of smaller ones, and their gradients spoil the weights (docs/results/pretrained.md).
+    follows, a classifier is fitted on the largest network's features of at most 2,000 training images; the network's own, for as
+    many classes, may be untrained or have the classes in another order. Training starts better from a random classifier: one fitted
+    to the largest network's features is far too confident on those of smaller ones, and their gradients spoil the weights
+    (docs/results/pretrained.md).
 
     Args:
         run: for preprocessing and seed.
@@ -46,6 +51,10 @@ def first_networks(
         weights: trained weights, with a random classifier if there is none for these classes.
         ranked: whether the units are already ranked.
         fit: whether to fit a classifier.
+        given: whether the weights have a classifier for as many classes; it is kept if it is no worse on held-out images.
+
+    Returns:
+        The weights, and whether their classifier was fitted here.
     """
     supernet = supernet.to(compute.device)
     load_weights(supernet, weights)
@@ -57,13 +66,28 @@ def first_networks(
         batches = run.eval_batches(images.subset(np.arange(min(RANKED, len(images)))), resolution)
         rank_units(supernet, None, [batch.to(compute.device) for batch, _ in batches])
         progress.note(f"channels ranked by their contribution on {min(RANKED, len(images)):,} training images")
+    fitted = False
     if fit:
+        before = None
+        if given:
+            before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+            own = accuracy_of(run, supernet, run.space.largest(), splits, splits.held_out).score(run.metric)
         progress.note(f"fitting a classifier on the features of {len(images):,} training images")
-        given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
+        pairs = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
-        if not fit_classifier(supernet, given, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ())):
-            progress.note("the network does not end in a single linear layer: its classifier starts with random weights")
-    return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
+        fitted = fit_classifier(supernet, pairs, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ()))
+        if not fitted:
+            its = "is kept" if given else "starts with random weights"
+            progress.note(f"the network does not end in a single linear layer: its classifier {its}")
+        elif before is not None:
+            new = accuracy_of(run, supernet, run.space.largest(), splits, splits.held_out).score(run.metric)
+            fitted = new > own
+            if not fitted:
+                load_weights(supernet, before)
+            kept = "the fitted classifier" if fitted else "the network's own classifier"
+            told = f"{METRICS[run.metric]} {percent(own)} with the network's own, {percent(new)} with the fitted one"
+            progress.note(f"{kept} is kept: on {len(splits.held_out):,} held-out images, {told}")
+    return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}, fitted
 
 
 def nothing_trained(schedule: Schedule) -> Schedule:
