@@ -204,7 +204,7 @@ def test_closed_output(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    sys.stdout.close()
+    sys.stdout.buffer.close()
     assert ended.value.code == 0
     assert capsys.readouterr().err == ""
 

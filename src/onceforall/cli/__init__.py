@@ -47,6 +47,11 @@ class _Patient(io.TextIOWrapper):
         with suppress(BrokenPipeError):
             super().flush()
 
+    def close(self) -> None:
+        """Leave the buffer open, which belongs to the stream before."""
+        with suppress(ValueError):
+            self.flush()
+
 
 def main() -> None:
     """Entry point of `ofa`. Under torchrun only the first process prints results."""
