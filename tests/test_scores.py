@@ -70,6 +70,8 @@ def test_chance_is_told_from_skill() -> None:
     always = Confusion.of(labels, np.zeros(308, int), np.ones(308), 2)
     assert always.top1 == always.majority == pytest.approx(0.974, abs=1e-3)
     assert always.balanced == 0.5
+    half = Confusion.of(labels, 1 - labels, np.ones(308), 2)
+    assert [half.baseline(name) for name in MULTICLASS.metrics] == pytest.approx([always.score(n) for n in MULTICLASS.metrics])
     assert [always.score(metric) for metric in MULTICLASS.metrics] == [always.top1, always.balanced, always.macro_f1]
     assert always.mistaken(["ok", "broken"]) == [("broken", "ok", 8)]
     assert (imbalance(labels), default_metric(labels), default_metric(np.repeat([0, 1], [3, 1]))) == (37.5, "balanced", "top1")

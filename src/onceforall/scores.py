@@ -134,6 +134,12 @@ class Confusion:
         """The score by the metric's name."""
         return {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
 
+    def baseline(self, metric: str) -> float:
+        """The score of always predicting the largest class: the chance level."""
+        images = self.counts.sum(1)
+        here = int((images > 0).sum())
+        return {"top1": self.majority, "balanced": 1 / here, "macro_f1": 2 * self.majority / (1 + self.majority) / here}[metric]
+
     def standard_error(self, metric: str) -> float:
         """Standard error of a score due to the sample of images: binomial for top-1, from the per-class recalls for others.
 

@@ -1,6 +1,7 @@
 """`ofa specialise --fleet`: a network for each device, one table, and what changed since."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from importlib import import_module
@@ -104,7 +105,8 @@ def test_precision_and_metric_of_a_device(
     record = read_json(run_copy / "specialised/board.json")
     assert record["metric"] == "macro_f1"
     assert board["test"] == record["test"]["macro_f1"] != record["test"]["top1"]
-    assert board["missed"].startswith("test macro F1 is ")
+    assert board["missed"].startswith("misses its floor: test macro F1 is ")
+    assert board["interval"][0] < board["test"] < board["interval"][1]
     opened = Run.open(run_copy)
     rows = {row.arch: row for row in read_rows(opened.folder / "accuracy", opened.space)}
     own = read_rows(opened.folder / "accuracy-macro_f1", opened.space, weights_hash=opened.weights_hash())
@@ -131,6 +133,42 @@ def test_precision_and_metric_of_a_device(
     file.write_text(UNLIKE.replace("macro_f1", "map"))
     assert run(options) == 1
     assert f"ofa: board: metric: map: networks of {run_copy} are judged by top1, balanced, macro_f1" in capfd.readouterr().err
+
+
+def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    info = read_json(run_copy / "run.json")
+    (run_copy / "run.json").write_text(json.dumps({**info, "metric": "balanced"}))
+    file = tmp_path / "devices.yaml"
+    file.write_text(GOOD.replace("params: 1M", "macs: 100M").replace("5%", "99.9 %").replace("onnx, pytorch", "onnx"))
+    options = ["specialise", str(run_copy), "--fleet", str(file), "--finalists", "1"]
+    assert run(options) == 1
+    out, err = capfd.readouterr()
+    board, phone = out.splitlines()
+    assert board.startswith("board: test balanced accuracy ")
+    assert "; misses its floor: test balanced accuracy is " in board
+    assert phone.startswith("phone: test balanced accuracy ")
+    assert "phone: same network as board" in err
+    assert run([*options, "--json"]) == 1
+    for row in json.loads(capfd.readouterr().out):
+        assert row["interval"][0] < row["test"] < row["interval"][1]
+    card = (run_copy / "specialised" / "board" / "README.md").read_text()
+    assert "- type: balanced_accuracy\n      name: test balanced accuracy" in card
+    assert re.search(r"\| test top-1 +\| test top-5 +\| test balanced accuracy +\| latency", card)
+    assert "balanced accuracy of always predicting the largest class: chance" in card
+    assert run(["status", str(run_copy)]) == 0
+    assert "; misses its floor: test balanced accuracy is " in capfd.readouterr().out
+    assert run(["report", str(run_copy)]) == 0
+    page = (run_copy / "report.html").read_text()
+    assert "board: misses its floor: test balanced accuracy is " in page
+    assert "test balanced accuracy through it" in page
+    assert "balanced accuracy of the majority class <b>10.0 %</b>" in page
+    assert run(["evaluate", str(run_copy), "--arch", "largest"]) == 0
+    out = capfd.readouterr().out
+    assert "always naming the largest class: top-1 1" in out
+    assert "; balanced accuracy " in out
+    (run_copy / "fleet.json").write_text("{}")
+    assert run(["status", str(run_copy)]) == 0
+    assert "fleet.json" in capfd.readouterr().out
 
 
 WRONG: dict[str, tuple[Callable[[str], str], str]] = {
@@ -247,5 +285,7 @@ def test_what_is_missing_is_measured_first(
     assert f"no predictor of accuracy yet: measuring 16 sub-networks comes first and is kept (ofa predict {copy})" in err
     assert list(copy.glob("latency/*/table.json"))
     assert (copy / "accuracy" / "predictor.safetensors").exists()
-    assert run(command) == 0
-    assert "not measured yet" not in capfd.readouterr().err
+    assert run([*command, "--latency", "1s,2s"]) == 0
+    err = capfd.readouterr().err
+    assert "not measured yet" not in err
+    assert "onnxruntime-2000ms: same network as onnxruntime-1000ms" in err

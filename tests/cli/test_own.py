@@ -64,6 +64,7 @@ def test_all_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert "started from own.py:Net, weights w.pth" in printed
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "own.py:Net(resolutions=16/24, widths=0.25/0.5/0.75/1" in page
+    assert "heads=" not in page  # of which it has none
     assert "Call(" not in page
     assert "graph is not one of the original's families" in fails(capsys, ["export-original", out], 1)
 

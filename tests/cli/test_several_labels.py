@@ -232,6 +232,7 @@ def test_status_and_report(taken: Path, several: Path, capfd: pytest.CaptureFixt
     assert "top-1" not in page
     assert f"Labels of {taken.name}" in page
     assert "mAP on held-out images" in page
+    assert "ofa compare" not in page  # which refuses such runs
 
 
 @pytest.mark.parametrize(

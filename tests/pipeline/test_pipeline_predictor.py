@@ -36,6 +36,30 @@ def test_fit_uses_what_was_measured_and_keeps_what_was_set_aside(run_copy: Path)
         fit_predictor(run_copy, kinds=["forest"])
 
 
+@pytest.mark.parametrize(
+    ("tau", "ceiling", "text"),
+    [
+        (
+            -0.91,
+            0.9,
+            "the predictor orders networks not measurably better than chance (Kendall tau -0.91 on 20 others)",
+        ),
+        (0.26, 0.9, "the predictor orders networks not measurably better than chance (Kendall tau 0.26 on 20"),
+        (0.29, 0.29, "the held-out images can hardly tell these sub-networks apart"),
+        (0.6, 0.9, None),
+    ],
+)
+def test_a_predictor_that_knows_nothing_is_told(
+    run_copy: Path, capfd: pytest.CaptureFixture[str], tau: float, ceiling: float, text: str | None
+) -> None:
+    path = run_copy / "accuracy" / "errors.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kendall_tau": tau, "ceiling": ceiling, "n": 20}))
+    assert ofa(["search", str(run_copy), "--macs", "100M", "--finalists", "1"]) == 0
+    _, err = capfd.readouterr()
+    assert err.count("for a better choice train with more images") == (text is not None)
+    assert (text or "") in err
+
+
 def test_fit_sets_a_quarter_aside_where_none_is(run_copy: Path) -> None:
     (run_copy / "accuracy" / "errors.json").unlink()
     found = fit_predictor(run_copy)

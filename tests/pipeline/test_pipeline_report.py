@@ -17,9 +17,10 @@ from onceforall.cli import run as ofa
 from onceforall.common.files import append_line, read_json, read_lines
 from onceforall.common.readable import milliseconds
 from onceforall.costs import macs_table, segment_table
+from onceforall.data import Problem
 from onceforall.errors import FileError, OnceForAllError
 from onceforall.latency import LatencyTable, checked_networks
-from onceforall.pipeline import Run, report
+from onceforall.pipeline import Run, report, status
 from onceforall.pipeline.accuracies.predictor import load_predictor
 from onceforall.pipeline.run_directory.metrics import Metric, Metrics
 from onceforall.published import KNOWN_NETWORKS, OFA_NETWORKS
@@ -182,6 +183,24 @@ def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_cop
     made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())
     made.save(imported_copy / "accuracy" / "predictor.safetensors")
     assert predictor_doubts(run, load_predictor(run), 0) == []
+
+
+def test_problems_are_counted_by_kind(run_copy: Path) -> None:
+    kinds = {"image that no row names": 300, "file that cannot be opened": 250, "link to nothing": 1}
+    made = [Problem(f"{reason[:4]}{i}.png", f"left out: {reason}") for reason, count in kinds.items() for i in range(count)]
+    made += [Problem(f"a{i}.png", f"kept: a test image nearly the same as b{i}.png", doubtful=True, alike=True) for i in range(2)]
+    Run.open(run_copy).save_info(made)
+    page = report(run_copy).read_text()
+    shown, _, listed = page.partition('id="problems"')[2].partition("</section>")[0].partition("<details>")
+    assert "250 × left out: file that cannot be opened: file0.png, file1.png, file2.png, …" in shown
+    assert "link0.png: left out: link to nothing" in shown
+    assert "2 × kept, but nearly the same as a training image: a0.png, a1.png" in shown
+    assert shown.count("<li>") == 3
+    assert listed.count("<li>") == 200
+    assert "and 53 more in problems.jsonl" in listed
+    assert "no row names" not in page
+    (part,) = (part for part in status(run_copy).parts if part.name == "run")
+    assert part.facts["left_out"] == 251
 
 
 def test_costs(measured: Path) -> None:

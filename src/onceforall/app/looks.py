@@ -110,7 +110,7 @@ class NetworkLook:
             picture = "" if note else str(confusion_picture(scores, classes, filled))
             pairs = [(i, j, f"{classes[i]} taken for {classes[j]} ({n:,})") for i, j, n in scores.mistakes(PAIRS)]
         own = METRICS[metric]
-        numbers = sorted([*numbers, *numbers_of(scores)], key=lambda pair: pair[0] != own)
+        numbers = sorted([*numbers, *numbers_of(scores, metric)], key=lambda pair: pair[0] != own)
         table = {"header": list(LABEL_HEADER if self.several else CLASS_HEADER), "rows": rows}
         return {**result, "numbers": numbers, "note": note, "picture": picture, "pairs": pairs, "worst": self.worst(), **table}
 

@@ -21,8 +21,6 @@ from ..options.shared import RUN
 from ..scores import METRICS
 from .views import Counter, stderr, tell
 
-DOUBTFUL_TAU = 0.3  # highest tau that measurement noise allows
-
 
 def predict_command(o: PredictOptions, as_json: bool) -> None:
     """Measure some sub-networks, to predict accuracies of all.
@@ -33,7 +31,7 @@ def predict_command(o: PredictOptions, as_json: bool) -> None:
 
     with Counter(stderr(), "measuring") as counter:
         found = predict(o, progress=Progress(count=counter))
-    _tell_prediction(found, as_json)
+    _tell_prediction(found, o.folder, as_json)
 
 
 def measure_accuracy_command(o: MeasureAccuracyOptions, as_json: bool) -> None:
@@ -58,7 +56,7 @@ def fit_command(o: FitPredictorOptions, as_json: bool) -> None:
     """Fit to all sub-networks measured, choosing the kind."""
     from ..pipeline.accuracies.predictor import fit_predictor
 
-    _tell_prediction(fit_predictor(o), as_json)
+    _tell_prediction(fit_predictor(o), o.folder, as_json)
 
 
 def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> None:
@@ -118,8 +116,11 @@ def next_command(
     tell(f"{out}; next: {ofa('accuracy', 'measure', o.folder, '--archs', out)} && {ofa('accuracy', 'fit', o.folder)}")
 
 
-def _tell_prediction(found: Any, as_json: bool) -> None:
+def _tell_prediction(found: Any, folder: Path, as_json: bool) -> None:
     """Print a `pipeline.predictor.Prediction` and its errors."""
+    from ..pipeline import Run
+    from ..pipeline.accuracies.predictor import doubt
+
     e, kind, fitted = found.errors, found.predictor.kind, len(found.fitted)
     if as_json:
         print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))
@@ -127,10 +128,5 @@ def _tell_prediction(found: Any, as_json: bool) -> None:
     tau = kendall_text(e.kendall_tau, found.ceiling)
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {tau}, 90 % error bars hold {percent(e.coverage90, 0)}")
-    if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
-        some = found.checked[0]
-        images = some.images if some.score is None else "the"  # another score counts as fewer images than there are
-        tell(
-            f"{images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
-            "more images, or hold out more of them (ofa train --holdout 0.3)"
-        )
+    if doubtful := doubt(Run.open(folder)):
+        tell(doubtful)

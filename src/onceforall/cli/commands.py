@@ -96,7 +96,7 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
     with showing() as progress:
         rows = specialise_fleet(o, members, progress=replace(progress, result=told))
     if as_json:
-        print(json.dumps([{**asdict(row), "interval": row.interval} for row in rows]))
+        print(json.dumps([{**asdict(replace(row, between=None)), "interval": row.interval} for row in rows]))
     if missed := [row.name for row in rows if row.missed is not None]:
         raise InfeasibleError(f"{len(missed)} of {len(rows)} devices are not served as asked: {', '.join(missed)}")
 
@@ -113,7 +113,7 @@ def _fleet_line(row: Any) -> str:
         change = f"{100 * (row.test - test):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
         limits = "" if row.before_limits is None else f" within {row.before_limits}:"
         told += f"; before{limits} {percent(test)}, {milliseconds(ms)} ({change})"
-    return told if row.missed is None else f"{told}; missed: {row.missed}"
+    return told if row.missed is None else f"{told}; {row.missed}"
 
 
 def report_command(

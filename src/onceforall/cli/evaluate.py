@@ -13,7 +13,7 @@ from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
 from ..resolutions import in_pixels
-from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
+from ..scores import CLASS_HEADER, METRICS, UNEVEN, Confusion, Difference, imbalance_of
 from ..tasks.label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from .views import tell
 
@@ -33,7 +33,8 @@ def evaluate_command(
     if o.is_export:
         _evaluate_export(o, as_json, by_class)
         return
-    classes = Run.open(o.folder).info.classes
+    run = Run.open(o.folder)
+    classes = run.info.classes
     from ..pipeline.evaluate import evaluate
 
     results, split = evaluate(o, progress=Progress(say=tell, result=lambda r: tell(f"{r.name} done"))), o.split or "held-out"
@@ -51,7 +52,8 @@ def evaluate_command(
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
         between = _between(r.labels.interval if r.labels else readable.wilson(value, r.accuracy.images))
         top = f"{metric} {percent(value, 2)}{between}{top5}, loss {r.accuracy.loss:.3f}"
-        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else _chance(r.labels, own)}"
+        more = _uneven(r.confusion, run.metric) if r.confusion else _chance(r.labels, own)
+        told = f"{top} ({r.accuracy.images} {split} images){more}"
         print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {told}")
         if by_class:
             _tell_classes(r, classes)
@@ -204,13 +206,14 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _uneven(confusion: Confusion) -> str:
-    """What top-1 hides about uneven classes; "" for balanced ones."""
-    if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
+def _uneven(confusion: Confusion, metric: str = "top1") -> str:
+    """What top-1 hides about uneven classes; "" for balanced ones, unless the run's metric is another."""
+    if metric == "top1" and imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
     balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{_between(confusion.interval('balanced'))}"
     scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
-    return f"; {scores}; always naming the largest class: top-1 {percent(confusion.majority, 2)}"
+    chance = [f"{METRICS[name]} {percent(confusion.baseline(name), 2)}" for name in dict.fromkeys(("top1", metric))]
+    return f"; {scores}; always naming the largest class: {', '.join(chance)}"
 
 
 def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:

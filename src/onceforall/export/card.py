@@ -12,7 +12,7 @@ from ..looks import layers, look_of
 from ..nn.source import needs_of
 from ..plan import Plan
 from ..resolutions import by_sides
-from ..scores import Confusion, told_of
+from ..scores import METRICS, Confusion, told_of
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .bundle import Interval
 from .card_text import PROOF, card_of, escaped, head_of, latency_text, proof_rows, top1_text
@@ -35,6 +35,7 @@ class FileRow:
         held_out: int8 files only: top-1 (or mAP) on the held-out images before and after quantization.
         top5: on the test images, a fraction.
         map: multi-label only: mean average precision on the test images.
+        score: on the test images by the run's metric, if that is neither of them.
     """
 
     format: str
@@ -43,6 +44,7 @@ class FileRow:
     held_out: tuple[float, float] | None = None
     top5: float | None = None
     map: float | None = None
+    score: float | None = None
 
     @property
     def told(self) -> tuple[str, float]:
@@ -64,6 +66,7 @@ class CardFacts:
         license: Hugging Face's name of the license; None if the user chose none.
         confusion: confusion matrix on the test images.
         labels: multi-label only: scores of the labels on the test images.
+        metric: for which it was chosen.
     """
 
     name: str
@@ -79,11 +82,17 @@ class CardFacts:
     left_out: Mapping[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     labels: LabelScores | None = None
+    metric: str = "top1"
 
     @property
     def told(self) -> tuple[str, float]:
         """Name and value of what results are reported in: top-1, or mAP."""
         return told_of(self.top1, None if self.labels is None else self.labels.map)
+
+    @property
+    def other(self) -> dict[str, float]:
+        """Name and value of the score by the metric, where that is another one."""
+        return {} if self.confusion is None or self.metric == "top1" else {METRICS[self.metric]: self.confusion.score(self.metric)}
 
 
 def write_card(
@@ -105,7 +114,10 @@ def write_card(
     return card_of(
         "card.md",
         facts=facts, arch=arch, config=config, proofs=proofs, readings=readings, onnx=onnx, own=own, formats=FORMATS,
-        head=head_of({facts.name: facts.told[1]}, facts.data, tags, license=facts.license, on_hub=on_hub, metric=facts.told[0]),
+        head=head_of(
+            {facts.name: facts.told[1]}, facts.data, tags,
+            license=facts.license, on_hub=on_hub, metric=facts.told[0], others=facts.other,
+        ),
         origin="; ".join(f"{key}: {value}" for key, value in config.space.arguments["graph"]["about"].items()) if own else "",
         measured=_measured(facts, plan),
         metric=facts.told[0],
@@ -114,6 +126,7 @@ def write_card(
         classes=_classes(facts, config.classes),
         mistakes=[] if facts.confusion is None else facts.confusion.mistaken(config.classes, 5),
         files=_files(facts, sizes),
+        others=[f"test {name}" for name in facts.other],
         needs=needs_of(plan),
         drops=[f"{row.format} {percent(row.held_out[0])} to {percent(row.held_out[1])}" for row in facts.files if row.held_out],
         proven=[[name, *row] for name, proof in proofs.items() for row in proof_rows(proof)],
@@ -142,7 +155,7 @@ def _measured(facts: CardFacts, plan: Plan) -> list[list[str]]:
         ["test top-1", top1_text(facts.top1, facts.test_images), images] if facts.labels is None else _map(facts.labels, images),
         *top5,
         *([] if facts.labels is None else _of_labels(facts.labels, images)),
-        *([] if facts.confusion is None else _scores(facts.confusion, images)),
+        *([] if facts.confusion is None else _scores(facts.confusion, images, facts.metric)),
         *([f"latency, {device}", latency_text(found), method] for device, method, found in facts.latency),
         ["MACs", amount(plan.macs), "multiply-accumulates for one image"],
         ["parameters", amount(plan.params), ""],
@@ -164,13 +177,16 @@ def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
     ]
 
 
-def _scores(confusion: Confusion, images: str) -> list[list[str]]:
+def _scores(confusion: Confusion, images: str, metric: str) -> list[list[str]]:
     """Rows of scores besides top-1."""
     between = " ({:.1f} – {:.1f})".format(*(100 * end for end in confusion.interval("balanced")))
     return [
         ["balanced accuracy", f"{percent(confusion.balanced)}{between}", f"mean of the classes' recalls, {images}"],
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
-        ["majority class", percent(confusion.majority), "top-1 of always predicting the largest class: chance"],
+        *(
+            ["majority class", percent(confusion.baseline(name)), f"{METRICS[name]} of always predicting the largest class: chance"]
+            for name in dict.fromkeys(("top1", metric))
+        ),
         ["calibration error", percent(confusion.calibration_error), "mean difference of confidence and accuracy, 15 bins"],
     ]
 
@@ -178,11 +194,11 @@ def _scores(confusion: Confusion, images: str) -> list[list[str]]:
 def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
     measured, rows = {row.format: row for row in facts.files}, []
     for name, size in sizes.items():
-        texts = ["", "", ""]
-        if row := measured.get(name):
-            texts = [percent(row.told[1]), percent(row.top5), latency_text(row.latency)]
-        if facts.top5 is None:
-            del texts[1]
+        row = measured.get(name)
+        scores = [row.told[1], *([] if facts.top5 is None else [row.top5]), *(row.score for _ in facts.other)] if row else []
+        texts = (
+            [*map(percent, scores), latency_text(row.latency)] if row else [""] * (2 + (facts.top5 is not None) + len(facts.other))
+        )
         rows.append([name, ", ".join(FORMATS[name].files), *texts, memory(size)])
     return rows
 

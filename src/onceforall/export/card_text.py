@@ -30,6 +30,7 @@ def head_of(
     license: str | None = None,
     on_hub: bool = False,
     metric: str = METRICS["top1"],
+    others: Mapping[str, float] | None = None,
 ) -> str:
     """The YAML head that Hugging Face reads.
 
@@ -38,17 +39,22 @@ def head_of(
         license: its name on the Hub.
         on_hub: whether the data may have a page of this name on the Hub.
         metric: of the results, top-1 or mAP.
+        others: further scores of a single network, by the metric's name.
     """
     import yaml
 
     kind = "accuracy" if metric == METRICS["top1"] else "mean_average_precision"
+    more = [
+        {"type": name.lower().replace(" ", "_"), "name": f"test {name}", "value": round(value, 6)}
+        for name, value in (others or {}).items()
+    ]
     head = {
         **({} if license is None else {"license": license}),
         **({"datasets": [data]} if on_hub else {}),
         "library_name": "onceforall",
         "pipeline_tag": "image-classification",
         "tags": ["once-for-all", *tags],
-        "metrics": [kind],
+        "metrics": [kind, *(one["type"] for one in more)],
         "model-index": [
             {
                 "name": name,
@@ -56,7 +62,7 @@ def head_of(
                     {
                         "task": {"type": "image-classification"},
                         "dataset": {"name": data, "type": data, "split": "test"},
-                        "metrics": [{"type": kind, "name": f"test {metric}", "value": round(value, 6)}],
+                        "metrics": [{"type": kind, "name": f"test {metric}", "value": round(value, 6)}, *more],
                     }
                 ],
             }

@@ -38,7 +38,7 @@ class FleetDevice:
         budget: limits for the network.
         export: formats.
         accuracy: least test accuracy, a fraction; None for any.
-        metric: of `accuracy`, and for choosing networks; None for the run's metric, and test top-1 or mAP.
+        metric: of `accuracy`, and for choosing networks; None for the run's metric.
         tested: the format whose test accuracy counts: an int8 file if the device runs int8.
     """
 
@@ -53,7 +53,17 @@ class FleetDevice:
     def test(self, found: Specialised) -> tuple[str, float]:
         """Name and value of the test accuracy that counts."""
         tested = found.tests.get(self.tested, found.test)  # formats left out have none
-        return tested.told if self.metric is None else (METRICS[self.metric], tested.score(self.metric))
+        metric = found.metric or "top1"
+        return METRICS[metric], tested.score(metric)
+
+    def interval(self, found: Specialised) -> tuple[float, float] | None:
+        """95 % interval of it; through an int8 file as wide as through the others, but for top-1."""
+        metric, (_, value) = found.metric or "top1", self.test(found)
+        if metric == "top1":
+            return wilson(value, found.test.images)
+        own = found.labels.interval if found.labels else found.confusion.interval(metric) if found.confusion else None
+        by = value - found.test.score(metric)
+        return None if own is None else (max(0.0, own[0] + by), min(1.0, own[1] + by))
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class FleetRow:
     Args:
         folder: of its network; None if it has none.
         missed: one line on why the device has no suitable network; None if it has one.
-        test: top-1, mAP for multi-label images, or the device's metric, on `images` test images; None without a network.
+        test: by the device's metric, or the run's, on `images` test images; None without a network.
         latency_ms: of the network on the device.
         before: `test` and latency of the last time; None if there was none, or with another device, metric or precision.
         metric: name of the metric of `test`; without a network, this and the next three fields are those of `before`.
@@ -71,6 +81,7 @@ class FleetRow:
         device: "" in older files, which do not record it; `limits` likewise.
         limits: as text.
         before_limits: limits of `before`, if they were different.
+        between: see `interval`.
     """
 
     name: str
@@ -85,11 +96,13 @@ class FleetRow:
     device: str = ""
     limits: str = ""
     before_limits: str | None = None
+    between: tuple[float, float] | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the test accuracy; None for metrics other than top-1."""
-        return None if self.test is None or self.metric != METRICS["top1"] else wilson(self.test, self.images)
+        """95 % interval of the test accuracy; older files have that of top-1 only."""
+        own = None if self.test is None or self.metric != METRICS["top1"] else wilson(self.test, self.images)
+        return self.between or own
 
 
 @dataclass(frozen=True)
@@ -236,11 +249,18 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
             own = replace(options, budgets=[member.budget], **given)
             row = _served(own, member, None if old is None else old.row, progress)
         rows.append(row)
+        network = _network_of(row)
+        if network and (same := next((other.name for other in rows[:-1] if _network_of(other) == network), None)):
+            progress.say(f"{member.name}: same network as {same}")
         records[member.name] = _Served(_key(run, member, options), row)  # the search may have added a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
         progress.result(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
     return rows
+
+
+def _network_of(row: FleetRow) -> str | None:
+    return None if row.folder is None else read_text(Path(row.folder) / "arch.json")
 
 
 def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | None, progress: Progress) -> FleetRow:
@@ -257,7 +277,7 @@ def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | No
     precision = PRECISIONS[FORMATS[member.tested].int8 and member.tested in found.tests]
     row = FleetRow(
         member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, None,
-        metric, precision, Device.parse(member.device).spec, str(member.budget),
+        metric, precision, Device.parse(member.device).spec, str(member.budget), between=member.interval(found),
     )  # fmt: skip
     if last is None or before is None:
         return row
@@ -274,7 +294,7 @@ def _missed(member: FleetDevice, found: Specialised) -> str | None:
         return f"{missing[0]}: {found.left_out[missing[0]]}"
     metric, value = member.test(found)
     if member.accuracy is not None and value < member.accuracy:
-        return f"test {metric} is {100 * value:.1f} %, {100 * member.accuracy:g} % are asked for"
+        return f"misses its floor: test {metric} is {100 * value:.1f} %, {100 * member.accuracy:g} % are asked for"
     return None
 
 
@@ -287,9 +307,19 @@ def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
         run.judged_by(member.metric).accuracy / "predictor.safetensors",
     ]
     known = [sha256(path) for path in files if path.exists()]
-    known += [text for text in (member.metric, member.tested) if text not in (None, OWN)]
+    metric = member.metric or (None if run.metric in ("top1", "map") else run.metric)
+    known += [text for text in (metric, member.tested) if text not in (None, OWN)]
     text = repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())])
     return text_sha256(text.replace("FleetDevice(", "Member(", 1))[:16]  # the class's former name, so that older files stay valid
+
+
+def fleet_misses(run: Run) -> dict[str, str]:
+    """The devices of the run's fleet that are not served as asked, and why.
+
+    Raises:
+        FileError: fleet.json is damaged.
+    """
+    return {name: one.row.missed for name, one in _stored(run.folder / RESULT).items() if one.row.missed is not None}
 
 
 def _stored(path: Path) -> dict[str, _Served]:

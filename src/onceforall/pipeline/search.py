@@ -27,7 +27,7 @@ from ..options.shared import Budget
 from ..plan import Plan
 from ..search import maximise
 from .accuracies.measure_accuracy import together
-from .accuracies.predictor import load_predictor
+from .accuracies.predictor import doubt, load_predictor
 from .profile import latency_table, profiled
 from .run_directory.finalists import Finalist
 from .run_directory.run import CALIBRATION_IMAGES, Run
@@ -124,6 +124,8 @@ class Searcher:
         self.run, self.caution = run, caution
         self._turn_to(device, budgets)
         self.predictor = load_predictor(run)
+        if doubtful := doubt(run):
+            progress.say(doubtful)
         segments = segment_table(run.space, run.num_classes)
         self.costs = {
             "macs": macs_table(segments),

@@ -69,6 +69,8 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
             results.append(job.take_home(chosen, timing, ready, tuned))
             if tuning:
                 tuning.forget()
+        if same := next((other for other in results[:-1] if other.arch == results[-1].arch), None):
+            progress.say(f"{job.target.name}: same network as {same.folder.name}")
         progress.result(results[-1])
     for i, repo in enumerate(repos):
         results[i] = replace(results[i], pushed=push(results[i].folder, repo))
@@ -226,6 +228,7 @@ class _Job:
             files=through.rows,
             confusion=through.confusion,
             labels=through.labels,
+            metric=run.metric,
             left_out=through.left_out,
             license=self.options.license,
             notes=[*of_commit(data, commit), *run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],

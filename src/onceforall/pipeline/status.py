@@ -11,7 +11,6 @@ from ..common.advice import not_a_run, ofa
 from ..common.files import busy, read_lines, read_text, reading_or_writing
 from ..common.readable import amount, duration, milliseconds, percent, plural
 from ..common.records import as_record, read_record, read_records
-from ..data import Problem
 from ..data.reading import HUB
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..latency import LatencyTable, Timing, available
@@ -164,7 +163,7 @@ def _run(run: Run) -> Iterator[RunPart]:
     data = run.info.data
     kind = "" if data is None or not data.how.words else f": {data.how.words}"
     source = "no images" if data is None else f"{data.source} ({images} images{kind})"
-    told = read_records(run.folder / "problems.jsonl", Problem)
+    told = run.problems()
     left_out = sum(problem.count for problem in told if not problem.doubtful)
     alike, doubtful = (
         sum(problem.count for problem in told if problem.doubtful and problem.alike == which) for which in (True, False)
@@ -363,6 +362,14 @@ def _searches(run: Run) -> Iterator[RunPart]:
 
 
 def _networks(run: Run) -> Iterator[RunPart]:
+    misses: dict[str, str] = {}
+    if (run.folder / "fleet.json").exists():
+        from .fleet import fleet_misses
+
+        try:
+            misses = fleet_misses(run)
+        except OnceForAllError as error:
+            yield RunPart("network", "damaged", _line(error))
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
             own = read_record(path, _TakenHome)
@@ -372,11 +379,13 @@ def _networks(run: Run) -> Iterator[RunPart]:
         ms = own.latency.ms
         test = scores_in_words(own.metric or run.metric, vars(own.test))
         text = f"{own.folder}: test {test} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
+        text += f"; {misses.pop(path.stem)}" if path.stem in misses else ""
         there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         facts |= {} if own.test.map is None else {"test_map": own.test.map}
         state: State = "done" if there else "missing"
         yield RunPart("network", state, text if there else f"{text}; its folder is missing", facts=facts)
+    yield from (RunPart("network", "missing", f"{name}: none: {why}") for name, why in misses.items())
     if any(run.folder.glob("finetuned/*")):
         from .specialising.finetune import unfinished
 
@@ -415,7 +424,7 @@ def _report(run: Run) -> Iterator[RunPart]:
         yield RunPart("report", "missing", "no page yet", command)
         return
     patterns = "metrics.jsonl supernet.safetensors latency/*/table.json accuracy/predictor.safetensors specialised/*.json"
-    patterns += " compare/result.json"
+    patterns += " compare/result.json fleet.json"
     sources = [path for pattern in patterns.split() for path in run.folder.glob(pattern)]
     newer = [path for path in sources if path.stat().st_mtime > page.stat().st_mtime]
     if newer:

@@ -86,10 +86,16 @@ def _drawn(name: str, one: Chosen) -> Markup:
     picture = Markup(draw(one.plan, made.arch, shares=made.shares or None))
     header = ["part", "kernel", "expand ratio", "channels out", "size out", "MACs", "share of latency"]
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
-    rows = [[file.format, percent(file.told[1]), timed(*file.latency) if file.latency else "–"] for file in made.files]
-    header = ["file", f"test {made.test.told[0]} through it", "latency through it"]
+    more = [f"test {METRICS[one.metric]} through it"] if any(file.score is not None for file in made.files) else []
+    rows = [
+        [file.format, percent(file.told[1]), *(percent(file.score) for _ in more), timed(*file.latency) if file.latency else "–"]
+        for file in made.files
+    ]
+    header = ["file", f"test {made.test.told[0]} through it", *more, "latency through it"]
     files = html.table(f"Files of {name}", header, rows) if rows else ""
-    mistakes = confusion_part(name, made.confusion, one.classes, made.mistakes) if made.confusion is not None else Markup()
+    mistakes = (
+        confusion_part(name, made.confusion, one.classes, made.mistakes, one.metric) if made.confusion is not None else Markup()
+    )
     if made.labels is not None:
         mistakes = labels_part(name, made.labels, one.classes)
     return Markup(html.article(name, pairs, picture, blocks, mistakes + files, str(made.folder)))

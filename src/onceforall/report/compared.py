@@ -19,6 +19,8 @@ def compared(runs: Sequence[Shown]) -> Markup:
     for run in runs:
         if run.compared is not None:
             parts.append(run.named(_one(run, run.compared)))
+        elif run.run.task.several:
+            parts.append(html.empty(run.label("Fixed networks of several labels per image cannot be compared with yet.")))
         elif run.run.info.source is None:
             words = "No fixed network was fine-tuned to compare with yet."
             parts.append(run.empty(words, "compare {run} --with torchvision:mobilenet_v3_small.DEFAULT"))

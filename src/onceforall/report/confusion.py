@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from ..common.readable import percent
 from ..pipeline.specialising.mistakes import Mistake, from_bits
 from ..pipeline.specialising.taken_home import Specialised
-from ..scores import CLASS_HEADER, Confusion, Difference
+from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
@@ -17,10 +17,12 @@ CELL, LETTER = 22, 6.4  # pixels of a cell, and mean width of a letter
 LONGEST = 22  # letters of a name
 
 
-def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], photographs: Sequence[Mistake] = ()) -> Markup:
+def confusion_part(
+    name: str, confusion: Confusion, classes: Sequence[str], photographs: Sequence[Mistake] = (), metric: str = "top1"
+) -> Markup:
     """Numbers, picture, table and photographs; with very many classes only the mistakes."""
     mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 8)]
-    told = html.numbers(numbers_of(confusion)) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
+    told = html.numbers(numbers_of(confusion, metric)) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
     groups: dict[tuple[int, int], list[Mistake]] = {}
     for one in photographs:
         groups.setdefault((one.label, one.said), []).append(one)
@@ -51,14 +53,14 @@ def disagreement(small: tuple[str, Specialised], large: tuple[str, Specialised])
     return Markup(html.soft(f"{told}.") + (html.mistakes(title, shown, percent) if shown else ""))
 
 
-def numbers_of(told: Confusion | LabelScores) -> list[tuple[str, str]]:
-    """Names and values of further scores besides top-1 or mAP."""
+def numbers_of(told: Confusion | LabelScores, metric: str) -> list[tuple[str, str]]:
+    """Names and values of further scores besides top-1 or mAP; chance is by the metric."""
     if isinstance(told, LabelScores):
         return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP by chance", percent(told.chance))]
     return [
         ("balanced accuracy", percent(told.balanced)),
         ("macro F1", percent(told.macro_f1)),
-        ("majority class", percent(told.majority)),
+        (f"{METRICS[metric]} of the majority class", percent(told.baseline(metric))),
         ("calibration error", percent(told.calibration_error)),
     ]
 
@@ -69,7 +71,7 @@ def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Marku
         "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
     )
     table = html.table(f"Labels of {name}", LABEL_HEADER, labels.rows(classes))
-    return Markup(html.numbers(numbers_of(labels)) + html.soft(words) + table)
+    return Markup(html.numbers(numbers_of(labels, "map")) + html.soft(words) + table)
 
 
 def confusion_picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:

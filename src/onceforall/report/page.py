@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from ..common.files import reading_or_writing, write_text
 from ..common.readable import amount, duration, percent
-from ..common.records import read_records
 from ..data import Problem
 from ..errors import FileError
 from ..pipeline.accuracies.predictor import load_predictor
 from ..pipeline.comparison.versus import stored_comparison
+from ..pipeline.fleet import fleet_misses
 from ..pipeline.profile import latency_tables
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
@@ -28,6 +28,10 @@ from .shown import Shown
 from .subnets import read_subnets, subnets
 from .training import last_top1, read_schedule, training_section
 
+MOST_EXAMPLES = 3  # of a kind of problem
+MOST_LISTED = 200  # problems of a run
+SAME = "kept, but nearly the same as a training image"
+DOUBTFUL = "of one class, with the pixels of an image of another"
 MOST_RUNS = 6  # as many as colors and markers can distinguish
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "chosen": ("Chosen networks", chosen),
@@ -81,7 +85,9 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
     found = Shown(run, name, schedule, Metrics.of(run.folder))
     if schedule is not None and run.info.data is not None and not (run.folder / "supernet.safetensors").exists():
         found = replace(found, resume=run.resume_command())
-    problems = [f"{problem.name}: {problem.reason}" for problem in read_records(run.folder / "problems.jsonl", Problem)]
+    listed = run.problems()
+    kinds = _by_kind(listed)
+    problems = [*kinds, *(f"{name}: {why}" for name, why in fleet_misses(run).items())]
     if (run.folder / "accuracy" / "predictor.safetensors").exists():
         predictor = load_predictor(run)
         authors = run.info.imported is not None and predictor.kind == "published"
@@ -100,7 +106,22 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
         compared=stored_comparison(run),
         costs=read_costs(run, found.training, found.images_seen, tables),
         problems=problems,
+        listed=[f"{problem.name}: {problem.reason}" for problem in listed] if len(kinds) < len(listed) else [],
     )
+
+
+def _by_kind(problems: Sequence[Problem]) -> list[str]:
+    """A line for each kind of problem: how many, and some examples."""
+    kinds: dict[str, list[Problem]] = {}
+    for one in problems:
+        kinds.setdefault(SAME if one.alike else DOUBTFUL if one.doubtful else one.reason, []).append(one)
+    return [
+        f"{sum(one.count for one in found):,} × {kind}: {', '.join(one.name for one in found[:MOST_EXAMPLES])}"
+        f"{', …' if len(found) > MOST_EXAMPLES else ''}"
+        if len(found) > 1
+        else f"{found[0].name}: {found[0].reason}"
+        for kind, found in kinds.items()
+    ]
 
 
 def render(runs: Sequence[Shown]) -> str:
@@ -121,6 +142,8 @@ def render(runs: Sequence[Shown]) -> str:
         glance=[[name, *(own.get(name, "–") for own in numbers)] for name in names],
         different=len(data) > 1,
         problems=[run.label(problem) for run in runs for problem in run.problems],
+        listed=[run.label(line) for run in runs for line in run.listed[:MOST_LISTED]],
+        unlisted=sum(max(0, len(run.listed) - MOST_LISTED) for run in runs),
         sections=[(key, heading, section(runs)) for key, (heading, section) in SECTIONS.items()],
     )
 

@@ -94,6 +94,7 @@ class Shown:
         compared: the result of `ofa compare`.
         costs: for each stage, the wall time, if known, and the work done.
         problems: sentences about errors and reasons for doubt.
+        listed: each problem of the data, if `problems` only counts them.
         place: index among the runs on the page.
         alone: whether it is the only run.
     """
@@ -112,14 +113,18 @@ class Shown:
     compared: Comparison | None = None
     costs: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    listed: Sequence[str] = ()
     place: int = 0
     alone: bool = True
 
     @property
     def space(self) -> str:
-        """The space as text, such as "mobilenet_v3(width=0.5)"."""
-        given = self.run.info.space["arguments"].items()
-        return f"{self.run.family}({', '.join(f'{key}={short(value)}' for key, value in given if key != 'graph')})"
+        """The space as text, such as "mobilenet_v3(width=0.5)", with the choices that its networks have."""
+        given, left = self.run.info.space["arguments"], {"graph"}
+        if "graph" in given:
+            left |= {key for key, value in given.items() if value is None}
+            left |= {key for key in ("heads", "kernels") if all(len(getattr(stage, key)) == 1 for stage in self.run.space.stages)}
+        return f"{self.run.family}({', '.join(f'{key}={short(value)}' for key, value in given.items() if key not in left)})"
 
     @property
     def data(self) -> str | None:

@@ -1,5 +1,6 @@
 """`ofa accuracy`: refit the accuracy predictor, compare kinds of models, show it, ask it what to measure next."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from ..run_directory.run import Run
 
 LEAST_FITTED, LEAST_CHECKED = 12, 4
 CHECK_SHARE = 0.25
+DOUBTFUL_TAU = 0.3  # highest tau that measurement noise allows
+CERTAIN = 1.645  # standard deviations of tau without any order, which 5 % exceed by chance
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,28 @@ def fitted_to(
         kinds=kinds,
         weights_hash=run.weights_hash(),
         seed=seed,
+    )
+
+
+def doubt(run: Run) -> str | None:
+    """Why the order in which the run's predictor puts networks is worth little, and what to do; None if it is worth something."""
+    path = run.accuracy / "errors.json"
+    if not path.exists():  # imported
+        return None
+    found: dict[str, Any] = read_json(path)
+    errors, ceiling = as_record(found, _Checked, path), found.get("ceiling")
+    n, tau = errors.n, errors.kendall_tau
+    chance = CERTAIN * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))) if n > 1 else 1.0
+    if not tau > chance:
+        why = f"the predictor orders networks not measurably better than chance (Kendall tau {tau:.2f} on {n} others)"
+    elif ceiling is not None and ceiling < DOUBTFUL_TAU:
+        why = "the held-out images can hardly tell these sub-networks apart"
+    else:
+        return None
+    more = "" if run.by is not None else f", measure more sub-networks ({ofa('accuracy', 'measure', run.folder)})"
+    return (
+        f"{why}: for a better choice train with more images or hold out more of them (ofa train --holdout 0.3){more}, or take the "
+        "largest network within the limits"
     )
 
 

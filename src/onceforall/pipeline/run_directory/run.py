@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from ...common.advice import not_a_run, ofa
 from ...common.files import append_line, busy, make_folder, reading_or_writing, recording, write_text
 from ...common.progress import QUIET, Progress
-from ...common.records import as_record, read_record, write_record
+from ...common.records import as_record, read_record, read_records, write_record
 from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
 from ...resolutions import Resolution, aspect_of
@@ -176,6 +176,12 @@ class Run:
         if data is None or not path.exists():
             return None
         return changes(Listing.load(path), files_of(data.source, data.reading), root_of(data.source))
+
+    def problems(self) -> list[Problem]:
+        """What problems.jsonl lists, but for images that no row of a table names: a table may be of a part of them."""
+        from ...data.formats.scan import UNNAMED
+
+        return [problem for problem in read_records(self.folder / "problems.jsonl", Problem) if UNNAMED not in problem.reason]
 
     def save_info(self, problems: Sequence[Problem]) -> None:
         """Write problems.jsonl and, last of all, run.json."""

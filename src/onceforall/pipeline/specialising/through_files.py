@@ -108,7 +108,17 @@ def measure_files(
         latency = (timings[name].ms, timings[name].low, timings[name].high) if name in timings else None
         held = (before_and_after[OWN].told[1], before_and_after[name].told[1]) if name in int8 else None
         found = accuracies[name]
-        rows.append(FileRow(name, found.top1, latency, held, found.top5, found.map))
+        rows.append(
+            FileRow(
+                name,
+                found.top1,
+                latency,
+                held,
+                found.top5,
+                found.map,
+                found.score(run.metric) if run.metric not in ("top1", "map") else None,
+            )
+        )
     probabilities = judged[OWN][1]
     said = run.task.answers(test.labels, probabilities)
     if isinstance(said, LabelAnswers):
