@@ -166,6 +166,11 @@ def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path,
     out = capfd.readouterr().out
     assert "always naming the largest class: top-1 1" in out
     assert "; balanced accuracy " in out
+    fleet = read_json(run_copy / "fleet.json")
+    del fleet["devices"]["board"]["row"]["between"]  # an older file
+    (run_copy / "fleet.json").write_text(json.dumps(fleet))
+    assert run([*options, "--json"]) == 1
+    assert json.loads(capfd.readouterr().out)[0]["interval"] is not None
     (run_copy / "fleet.json").write_text("{}")
     assert run(["status", str(run_copy)]) == 0
     assert "fleet.json" in capfd.readouterr().out

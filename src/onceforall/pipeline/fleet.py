@@ -242,7 +242,10 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
     for member in members:
         old, key = stored.get(member.name), _key(run, member, options)
         if old is not None and old.key == key and old.row.folder is not None and (Path(old.row.folder) / "arch.json").exists():
-            row = old.row
+            row, record = old.row, run.folder / "specialised" / f"{member.name}.json"
+            if row.between is None and record.exists():  # an older file
+                made = read_record(record, Specialised)
+                row = replace(row, between=member.interval(made), missed=_missed(member, made))
             progress.say(f"{member.name}: as before, {row.folder}")
         else:
             given: dict[str, Any] = {"device": member.device, "export": member.export, "name": member.name, "metric": member.metric}
