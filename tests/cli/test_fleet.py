@@ -230,7 +230,7 @@ def exports(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two networks."""
     folder = tmp_path_factory.mktemp("exports")
     copy = str(shutil.copytree(measured, folder / "run"))
-    for name, limit in (("small", ["--params", "30k"]), ("large", ["--no-limit"])):
+    for name, limit in (("small", ["--params", "21k"]), ("large", ["--no-limit"])):
         assert run(["specialise", copy, *limit, "--finalists", "1", "--out", str(folder / name)]) == 0
     return folder
 
@@ -242,7 +242,7 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     out, _ = capfd.readouterr()
     assert f"{small}: top-1 " in out
     assert out.count("  class ") == 2
-    assert "(McNemar)" in out.splitlines()[-1]
+    assert "(McNemar)" in out
     assert run(["evaluate", small, "digits", "--against", small]) == 0
     assert capfd.readouterr().out.splitlines()[-1] == f"{small} and {small} are the same network"
     assert run(["evaluate", small, "digits", "--json", "--split", "all"]) == 0
