@@ -99,7 +99,7 @@ def test_evaluation_takes_one_resize_of_the_original(every_kind: Images) -> None
 @pytest.mark.parametrize(
     ("usage", "message"),
     [
-        ("import onceforall\nlogits = x", r"of its own: bad: ModuleNotFoundError: import of onceforall halted"),
+        ("import onceforall\nlogits = x", r"in a separate Python process: bad: ModuleNotFoundError: import of onceforall halted"),
         ("from model import load\nlogits = load(x)", "bad: ModuleNotFoundError: No module named 'model'"),
         ("answer = x", "bad: .*photo.png: KeyError: 'logits'"),
         ("logits = x / missing", "bad: .*photo.png: NameError: name 'missing' is not defined"),

@@ -95,7 +95,7 @@ def test_stopped_anywhere(stops: Set[int]) -> None:
         whole = tune(Path(place) / "whole", schedule)
         before = 0
         for stop in sorted(stops):
-            with pytest.raises(StoppedError, match=rf"stopped at step {stop} of 8 of fine-tuning on request; the same command"):
+            with pytest.raises(StoppedError, match=rf"stopped at step {stop} of 8 of fine-tuning on request; run the same command"):
                 tune(Path(place) / "parts", schedule, stop_after=stop - before)
             before = stop
         assert same(tune(Path(place) / "parts", schedule), whole)
