@@ -27,16 +27,16 @@ def ofa(*words: str | Path) -> str:
 
 def not_a_run(path: Path) -> str:
     """Why this is no run directory, what it is, and what to do, in one line."""
-    if not path.exists():
+    if not os.path.exists(path):
         file, _, name = path.name.partition(":")
-        if name and (own := path.with_name(f"{file}.py")).is_file():
+        if name and os.path.isfile(own := path.with_name(f"{file}.py")):
             return f"{path}: no run directory: did you mean {own}:{name}?"
         make = f"make one with {ofa('train', 'DATA', '--out', path)}, or with ofa import"
         return f"{path}: no run directory (it does not exist): check the path, or {make}"
     above, home = _run_above(path), _export_of(path)
     run = None if above is None else _typed(above, path)
     if home is not None:
-        kind = "a bundle of networks" if (home / "bundle.json").is_file() else "an exported network"
+        kind = "a bundle of networks" if os.path.isfile(home / "bundle.json") else "an exported network"
         what = kind if home == path else f"a file of {kind}, {home}"
         if run is None:
             use = "onceforall.load_bundle reads it" if "bundle" in kind else f"{ofa('classify', home, 'PHOTO')} uses it"
@@ -47,14 +47,14 @@ def not_a_run(path: Path) -> str:
         return f"{path}: no run directory, but {what}: give the run that it was made from, {run}{uses}"
     if run is not None:
         return f"{path}: no run directory, but a part of one: give {run}"
-    if not path.is_dir():
-        return f"{path}: no run directory, but {_file(path) if path.is_file() else 'a pipe or device: a folder is needed'}"
-    if runs := [folder for folder in _folders(path) if (folder / "run.json").is_file()]:
+    if not os.path.isdir(path):
+        return f"{path}: no run directory, but {_file(path) if os.path.isfile(path) else 'a pipe or device: a folder is needed'}"
+    if runs := [folder for folder in _folders(path) if os.path.isfile(folder / "run.json")]:
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         return f"{path}: no run directory, but a folder with runs in it: give one of them, such as {runs[0]}{more}"
-    if (path / "schedule.json").is_file() or (path / "supernet.safetensors").is_file():
+    if os.path.isfile(path / "schedule.json") or os.path.isfile(path / "supernet.safetensors"):
         return f"{path}: no run directory yet: stopped too early: give the ofa train or ofa import that made it again"
-    if (path / "manifest.json").is_file() and (path / "models").is_dir():
+    if os.path.isfile(path / "manifest.json") and os.path.isdir(path / "models"):
         use = ofa("profile", "RUN", "--import-results", path / "results.csv", "--device", "imported@NAME")
         return f"{path}: no run directory, but a kit of models to time: {use} reads their times"
     if _photos(path):
@@ -66,7 +66,7 @@ def not_a_run(path: Path) -> str:
 def not_an_export(path: Path) -> str | None:
     """Why this is no exported network, what it is, and what to do, in one line; None if it is one, or a damaged one."""
     home = _export_of(path)
-    if home is not None and (home / "bundle.json").is_file():
+    if home is not None and os.path.isfile(home / "bundle.json"):
         what = "a bundle of several networks" if home == path else f"a file of a bundle of several networks, {home}"
         return f"{path}: not an exported network, but {what}: onceforall.load_bundle({str(home)!r}) reads it"
     if home is not None:
@@ -77,7 +77,7 @@ def not_an_export(path: Path) -> str | None:
 def not_a_bundle(path: Path) -> str | None:
     """Why this is no bundle of networks, what it is, and what to do, in one line; None if it is one."""
     home = _export_of(path)
-    if home is not None and (home / "bundle.json").is_file():
+    if home is not None and os.path.isfile(home / "bundle.json"):
         return None if home == path else f"{path}: not a bundle, but a file of one: give its folder, {home}"
     if home is not None:
         return f"{path}: not a bundle, but one exported network: onceforall.load({str(home)!r}) reads it"
@@ -85,19 +85,19 @@ def not_a_bundle(path: Path) -> str | None:
 
 
 def _no_network(path: Path, wanted: str, command: str, place: str, index: str) -> str | None:
-    if not path.exists():
+    if not os.path.exists(path):
         return f"{path}: no such file or folder: check the path"
-    if path.is_file():
+    if os.path.isfile(path):
         return f"{path}: not {wanted}, but {_file(path)}"
-    if any((path / name).exists() for name in ("weights.safetensors", "model.py", "model.onnx")):
+    if any(os.path.exists(path / name) for name in ("weights.safetensors", "model.py", "model.onnx")):
         return None
-    run = path if (path / "run.json").is_file() else _run_above(path)
+    run = path if os.path.isfile(path / "run.json") else _run_above(path)
     if run is None:
         what = ", but a folder of images" if _photos(path) else ""
         return f"{path}: not {wanted}{what}: give a folder that ofa {command} has made"
     what = "a run directory" if run == path else "a part of a run directory"
     run = run if run == path else _typed(run, path)
-    if made := [folder for folder in _folders(run / place) if (folder / index).is_file()]:
+    if made := [folder for folder in _folders(run / place) if os.path.isfile(folder / index)]:
         names = ", ".join(map(str, made[:3])) + (" and others" if len(made) > 3 else "")
         return f"{path}: not {wanted}, but {what}: give one that is in it: {names}"
     return f"{path}: not {wanted}, but {what}, with none in it: make one with {ofa(command, run, '--macs', 'N')}"
@@ -105,7 +105,7 @@ def _no_network(path: Path, wanted: str, command: str, place: str, index: str) -
 
 def did_you_mean(path: Path) -> str:
     """A question for a path that is not there, with the names alike where it goes wrong; "" without any."""
-    gone = next((part for part in (path, *path.parents) if part.parent.is_dir()), path)
+    gone = next((part for part in (path, *path.parents) if os.path.isdir(part.parent)), path)
     near = get_close_matches(gone.name, [entry.name for entry in _some(gone.parent)], 3, 0.7)
     names = [str(gone.with_name(name) / path.relative_to(gone)) for name in near]
     return f"did you mean {' or '.join(names)}?" if names else ""
@@ -113,7 +113,7 @@ def did_you_mean(path: Path) -> str:
 
 def found_instead(path: Path) -> str:
     """What of onceforall's own a folder is, in words; "" if nothing."""
-    if (path / "run.json").is_file() and (path / "schedule.json").is_file():
+    if os.path.isfile(path / "run.json") and os.path.isfile(path / "schedule.json"):
         return "a run directory"
     return "an exported network" if _export_of(path) == path else ""
 
@@ -121,7 +121,9 @@ def found_instead(path: Path) -> str:
 def _export_of(path: Path) -> Path | None:
     """The folder of the exported network or bundle that the path is, or is a file of; None if there is none."""
     for folder in (path, path.parent) if path.name else (path,):
-        if (folder / "bundle.json").is_file() or ((folder / "config.json").is_file() and (folder / "arch.json").is_file()):
+        if os.path.isfile(folder / "bundle.json") or (
+            os.path.isfile(folder / "config.json") and os.path.isfile(folder / "arch.json")
+        ):
             return folder
     return None
 
@@ -146,11 +148,11 @@ def _typed(run: Path, path: Path) -> Path:
 
 def _run_above(path: Path) -> Path | None:
     """The run directory that contains the path, if any."""
-    return next((folder for folder in path.absolute().parents if (folder / "run.json").is_file()), None)
+    return next((folder for folder in path.absolute().parents if os.path.isfile(folder / "run.json")), None)
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in _some(path) if entry.is_dir())
+    return sorted(entry for entry in _some(path) if os.path.isdir(entry))
 
 
 def _photos(path: Path) -> bool:
