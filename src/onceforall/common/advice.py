@@ -1,4 +1,7 @@
-"""Advice in error messages: commands quoted for the shell, and what a wrong path is instead of what was needed."""
+"""Advice in error messages: commands quoted for the shell, and what a wrong path is instead of what was needed.
+
+`os.path` rather than methods of `Path`, which raise where one may not look.
+"""
 
 import os
 import shlex
