@@ -224,6 +224,7 @@ SCENARIOS: dict[str, Callable[[World, Path], Any]] = {
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # as torchrun has it, also in a process that is forked from one with more
     warnings.simplefilter("error")
     here = World.join()
     here.wait()  # until both are connected to each other
