@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .common.readable import paired_difference, percent, wilson
+from .common.readable import between, paired_difference, percent, wilson
 from .errors import DataError
 
 Counts = NDArray[np.int64]
@@ -32,8 +32,8 @@ def scores_in_words(metric: str, scores: Mapping[str, Any], interval: tuple[floa
     """
     names = dict.fromkeys((metric, "top1" if scores.get("map") is None else "map"))
     told = [f"{METRICS[name]} {percent(scores[name])}" for name in names if scores.get(name) is not None]
-    if told and interval is not None:
-        told[0] += " ({} to {})".format(*map(percent, interval))
+    if told:
+        told[0] += between(interval)
     return ", ".join(told)
 
 

@@ -18,6 +18,17 @@ from onceforall.spaces.graph import graph_of
 from own_networks import Residual, conv
 
 
+def checked(model: nn.Module) -> nn.Module:
+    """The smallest network of a model in float64, after the largest was found to be the model, and this one what it is inside."""
+    supernet = onceforall.elastic(model, (16,))
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
+        smallest = supernet.extract(supernet.space.smallest())
+        torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
+    return smallest
+
+
 class Made(nn.Module):
     """Convolutions, and what a function makes of their result."""
 
@@ -132,13 +143,7 @@ class Partial(nn.Module):
 
 def test_a_part_that_is_written_to() -> None:
     """As torchvision's Swin v2 takes the biases of its keys away."""
-    model = Partial().double().eval()
-    supernet = onceforall.elastic(model, (16,))
-    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
-        smallest = supernet.extract(supernet.space.smallest())
-        torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
+    checked(Partial().double().eval())
 
 
 def test_what_torch_export_gives() -> None:
@@ -271,13 +276,7 @@ class Selective(nn.Module):
 
 def test_a_softmax_over_branches_leaves_their_channels_elastic() -> None:
     """As in selective kernels and split attention."""
-    model = Selective().double().eval()
-    supernet = onceforall.elastic(model, (16,))
-    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
-        smallest = supernet.extract(supernet.space.smallest())
-        torch.testing.assert_close(smallest(x), supernet(x, supernet.space.smallest()), rtol=1e-9, atol=1e-9)
+    smallest = checked(Selective().double().eval())
     assert smallest.get_submodule("one.0").out_channels == 8
     assert smallest.get_submodule("shares").out_features == 16
 

@@ -228,9 +228,9 @@ class Looks:
         found = {}
         for path in sorted((self.run.folder / "specialised").glob("*.json")):
             with suppress(OnceForAllError):
-                own = read_record(path, Specialised)
-                found[path.stem] = own.arch.to_json()
-        return {name: arch for name, arch in found.items() if written_at(self.run, name) != "0"}
+                if written_at(self.run, path.stem) != "0":
+                    found[path.stem] = read_record(path, Specialised).arch.to_json()
+        return found
 
     def get(self, id: str) -> NetworkLook:
         """One look by id.

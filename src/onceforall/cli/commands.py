@@ -5,10 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..common import readable
 from ..common.advice import ofa
 from ..common.progress import Progress
-from ..common.readable import amount, duration, milliseconds, percent, wilson
+from ..common.readable import amount, between, duration, memory, milliseconds, percent, wilson
 from ..errors import DataError, ValueTextError
 from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
@@ -104,9 +103,8 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
 def _fleet_line(row: Any) -> str:
     if row.test is None:
         return f"{row.name}: none: {row.missed}"
-    between = "" if row.interval is None else " ({} to {})".format(*map(percent, row.interval))
     through = "" if row.precision == "float32" else f" in {row.precision}"
-    accuracy = f"test {row.metric} {percent(row.test)}{between}{through}"
+    accuracy = f"test {row.metric} {percent(row.test)}{between(row.interval)}{through}"
     told = f"{row.name}: {accuracy}, {milliseconds(row.latency_ms)}, {row.folder}"
     if row.before is not None:
         test, ms = row.before
@@ -169,8 +167,7 @@ def _line(r: Any, metric: str) -> str:
         share += " (over it: if that matters, lower the limit, or try again on an idle machine)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     metric = r.metric or metric
-    interval = r.labels.interval if r.labels is not None else r.confusion.interval(metric) if r.confusion is not None else None
-    test = scores_in_words(metric, vars(r.test), interval)
+    test = scores_in_words(metric, vars(r.test), r.interval(metric))
     return f"{r.folder}: test {test} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
@@ -233,14 +230,14 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     for name, member in members.items():
         switch = done.facts.switches[name]
         accuracy = f"test {member.told} ({member.test_images} images)"
-        first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
-        latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
+        first, again, anew = map(milliseconds, (switch.first, switch.again, switch.anew))
+        latency = f"{milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")
         print(f"    after another one: first time {first}, later {again}; its own export, loaded from disk: {anew}")
 
 
 def _share(own: int, separate: int) -> str:
-    return f"{readable.memory(own)}, {readable.percent(own / separate, 0)} of {readable.memory(separate)} one by one"
+    return f"{memory(own)}, {percent(own / separate, 0)} of {memory(separate)} one by one"
 
 
 def classify_command(o: ClassifyOptions, as_json: bool) -> None:

@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..common import readable
 from ..common.progress import Progress
-from ..common.readable import percent
+from ..common.readable import between, percent, plural, wilson
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
 from ..resolutions import in_pixels
@@ -50,8 +49,8 @@ def evaluate_command(
     for r in results:
         metric, value = r.accuracy.told
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
-        between = _between(r.labels.interval if r.labels else readable.wilson(value, r.accuracy.images))
-        top = f"{metric} {percent(value, 2)}{between}{top5}, loss {r.accuracy.loss:.3f}"
+        interval = r.labels.interval if r.labels else wilson(value, r.accuracy.images)
+        top = f"{metric} {percent(value, 2)}{between(interval)}{top5}, loss {r.accuracy.loss:.3f}"
         more = _uneven(r.confusion, run.metric) if r.confusion else _chance(r.labels, own)
         told = f"{top} ({r.accuracy.images} {split} images){more}"
         print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {told}")
@@ -92,12 +91,12 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         return
     for r in found:
         if r.labels is not None:
-            top = f"mAP {percent(r.labels.map, 2)}{_between(r.labels.interval)}"
+            top = f"mAP {percent(r.labels.map, 2)}{between(r.labels.interval)}"
         elif r.confusion is not None:
-            top = f"top-1 {percent(r.confusion.top1, 2)}{_between(r.confusion.interval('top1'))}"
+            top = f"top-1 {percent(r.confusion.top1, 2)}{between(r.confusion.interval('top1'))}"
         more = _uneven(r.confusion) if r.confusion else _chance(r.labels)
         image = "image" if r.part == "all" else f"{r.part} image"
-        print(f"{r.export}: {top} on {readable.plural(r.images, image)}{more}")
+        print(f"{r.export}: {top} on {plural(r.images, image)}{more}")
         if r.trained_on.known:
             what = f"{r.trained_on} of these images are among those that the network was trained on"
             tell(f"{r.export}: {what}: accuracy on new ones may be lower")
@@ -111,10 +110,9 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
 def _same_export(one: Path, other: Path) -> bool:
     """Whether two folders hold the same network with the same weights; of a bundle they would be the same only if the folder is."""
-    if one.resolve() == other.resolve():
-        return True
     files = [[folder / name for folder in (one, other)] for name in ("arch.json", "weights.safetensors")]
-    return all(a.is_file() and b.is_file() and a.read_bytes() == b.read_bytes() for a, b in files)
+    alike = (a.is_file() and b.is_file() and a.read_bytes() == b.read_bytes() for a, b in files)
+    return one.resolve() == other.resolve() or all(alike)
 
 
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
@@ -177,11 +175,6 @@ def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _between(interval: tuple[float, float] | None) -> str:
-    """A 95 % interval, where there is one."""
-    return "" if interval is None else " ({} to {})".format(*map(percent, interval))
-
-
 def _chance(labels: LabelScores | None, own: bool = False) -> str:
     """What mAP hides about several labels per image; `own`: the thresholds were chosen on the same images."""
     if labels is None:
@@ -210,7 +203,7 @@ def _uneven(confusion: Confusion, metric: str = "top1") -> str:
     """What top-1 hides about uneven classes; "" for balanced ones, unless the run's metric is another."""
     if metric == "top1" and imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
-    balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{_between(confusion.interval('balanced'))}"
+    balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{between(confusion.interval('balanced'))}"
     scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
     chance = [f"{METRICS[name]} {percent(confusion.baseline(name), 2)}" for name in dict.fromkeys(("top1", metric))]
     return f"; {scores}; always naming the largest class: {', '.join(chance)}"

@@ -8,6 +8,11 @@ MISSING = "–"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def between(interval: tuple[float, float] | None) -> str:
+    """An interval of shares for behind a score: " (83.1 % to 90.0 %)"; "" without one."""
+    return "" if interval is None else " ({} to {})".format(*map(percent, interval))
+
+
 def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's score interval (95 % for z = 1.96) of a share in [0, 1] counted on n images (Wilson 1927).
 

@@ -61,8 +61,7 @@ class FleetDevice:
         metric, (_, value) = found.metric or "top1", self.test(found)
         if metric == "top1":
             return wilson(value, found.test.images)
-        own = found.labels.interval if found.labels else found.confusion.interval(metric) if found.confusion else None
-        by = value - found.test.score(metric)
+        own, by = found.interval(metric), value - found.test.score(metric)
         return None if own is None else (max(0.0, own[0] + by), min(1.0, own[1] + by))
 
 

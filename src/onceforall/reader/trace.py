@@ -88,10 +88,12 @@ def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None =
     """
     pixels = resolutions[-1]  # an unreadable model may loop over the images, for minutes if there are many
     copy = _copied(model, torch.device("meta"), fit, pixels)
-    counts = [operations(copy, pixels, few, channels) for few in (*FEW, *FEW)][2:]  # some things are made in the first run only
+    for _ in range(2):  # again where they differ: some things are made in the first run only
+        if len(counts := {operations(copy, pixels, few, channels) for few in FEW}) == 1:
+            break
     if None in counts:
         _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
-    elif len(set(counts)) > 1:
+    elif len(counts) > 1:
         raise ModelError(OTHER_OPERATIONS)
     return _on_either(lambda device: _trace(model, resolutions, device, fit, channels))
 

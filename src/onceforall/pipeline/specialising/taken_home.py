@@ -71,6 +71,10 @@ class Specialised:
     tests: dict[str, Accuracy] = field(default_factory=dict)
     pushed: str | None = None
 
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """95 % interval of the test score by this metric; None in older files without what it follows from."""
+        return self.labels.interval if self.labels else self.confusion.interval(metric) if self.confusion else None
+
 
 def specialised_in(run: Run) -> dict[str, Specialised]:
     """The networks in specialised/, by name.
