@@ -48,3 +48,11 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
     with TrainView(Console(file=lasting_stream(Gone()), force_terminal=True)) as view:
         view({"event": "note", "text": "nobody reads this"})
         view({"event": "phase", "phase": "one", "step": 0, "steps": 700, "rate": 0.1})
+
+
+def test_a_stream_that_was_closed_first() -> None:
+    """Python closes the wrapper when it collects it, and from 3.13 on says what that raised."""
+    stream = io.StringIO()
+    lasting = lasting_stream(stream)
+    stream.close()
+    lasting.close()

@@ -46,7 +46,7 @@ class _Lasting(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # the latter if it was closed first
             self.stream.flush()
 
     def isatty(self) -> bool:
