@@ -6,9 +6,9 @@ same pixels. Python 3.8, numpy 1.20 and Pillow 9.4 suffice.
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
     x = prepare("photo.jpg", config["preprocessing"])  # (1, channels, height, width) float32
 
-Every photograph (of an animation, the first frame) becomes 8-bit RGB, upright (EXIF), with transparent parts over white. Colors are
-used as stored: like torchvision, it does not apply ICC profiles. Gray images of more than 8 bits are scaled to 8, from 16 bits or
-from a given range of values. If `mean` and `std` have one number, the image becomes its luminance (ITU-R 601-2; gray images are
+Every photograph (of several frames, the first) becomes 8-bit RGB, upright (EXIF), with transparent parts over white. Colors
+are used as stored: like torchvision, it does not apply ICC profiles. Gray images of more than 8 bits are scaled to 8, from 16 bits
+or from a given range of values. If `mean` and `std` have one number, the image becomes its luminance (ITU-R 601-2; gray images are
 unchanged); if they have four, it becomes red, green, blue and alpha, which is 255 if the file has none. Then the whole image is
 resized once to a short side of ceil(resolution / crop_share), bilinear or as the weights expect it, with antialias, followed by the
 center crop and (pixel / 255 - mean) / std. A resolution is the side of a square, or text such as HEIGHTxWIDTH.
@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+OF_FRAMES = ("PNG", "GIF", "WEBP", "TIFF", "AVIF")  # other pictures in a JPEG (MPO) are previews, depth or brightness
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
@@ -237,7 +238,10 @@ def _load(
             raise
         except Exception:  # broken EXIF in a readable image: keep its orientation
             pass
-        return to_channels(image, channels, range)
+        result = to_channels(image, channels, range)
+        if image.format in OF_FRAMES and image.is_animated:  # type: ignore[attr-defined]  # only these have it
+            result.info[FOUND]["frames"] = True
+        return result
 
 
 def _open(file: BinaryIO) -> Image.Image:

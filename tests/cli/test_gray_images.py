@@ -99,14 +99,15 @@ def test_photographs_unlike_those_of_the_training_are_told(
     taken: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A network for gray images of 12 bits, given colours and 8 bits."""
-    shown = "1 of 3 photographs show colours: the network takes gray images, and their luminance is what it was given"
+    shown = "1 of 3 photographs show colors: the network takes gray images, and their luminance is what it was given"
+    pages = "1 of 3 photographs have several frames or pages: the first of each is used, the others are not"
     few = "2 of 3 photographs are no gray images of more than 8 bits: the network's --range 0,4095 changes nothing in them"
     for name, image in (("across", Image.new("RGB", (20, 20), "red")), ("down", Image.new("L", (20, 20), 9))):
         (tmp_path / name).mkdir()
-        image.save(tmp_path / name / "1.png")
+        image.save(tmp_path / name / "1.png", save_all=True, append_images=[Image.new("L", (20, 20), 1)] * (name == "down"))
     shutil.copy(data / "down/00.png", tmp_path / "down")
     out, err = said(capfd, "classify", taken, tmp_path)
-    assert (out.count("\n"), err.splitlines()) == (3, [shown, few])
+    assert (out.count("\n"), err.splitlines()) == (3, [pages, shown, few])
     _, err = said(capfd, "evaluate", taken, tmp_path)
     assert {f"{taken}: {shown}", f"{taken}: {few}"} <= set(err.splitlines())
     _, err = said(capfd, "classify", taken, data / "down/00.png")

@@ -146,6 +146,12 @@ def test_what_the_originals_are_like_is_said(tmp_path: Path) -> None:
     assert said["colours"] == ("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out",)
     again = opened(tmp_path / "12 bits", Read(channels=1))
     assert again.remarks == said["12 bits"], "from the cache"
+    pages = folder(tmp_path / "pages", "gray")
+    first = next(pages.rglob("*.png"))
+    Image.open(first).save(first.with_suffix(".tif"), save_all=True, append_images=[Image.new("L", (30, 20))])
+    assert opened(pages, Read()).remarks == (
+        "1 of 25 images have several frames or pages: the first of each is used, the others are not",
+    )
     assert opened(tmp_path / "12 bits", Read(channels=1, range=(0, 4095))).remarks == ()
 
 

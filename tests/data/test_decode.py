@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from onceforall.data.originals import Load, Original, quiet, shrink
 from onceforall.errors import DataError
+from onceforall.preprocess import FOUND
 
 WIDTH, HEIGHT = 40, 24
 
@@ -118,6 +119,16 @@ def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert np.asarray(decode(data, "x"))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG", "MPO"])
+def test_frames_that_are_not_used_are_counted(kind: str) -> None:
+    """Other pictures in a JPEG are previews of it."""
+    single = decode(encoded(smooth(), "JPEG" if kind == "MPO" else kind), "x")
+    several = decode(encoded(smooth(), kind, save_all=True, append_images=[smooth().rotate(180)]), "x")
+    assert "frames" not in single.info[FOUND]
+    assert several.info[FOUND].get("frames", False) == (kind != "MPO")
+    assert difference(single, several) < 5, "of WEBP, which loses something; those of the other frame are far off"
 
 
 def test_large_jpegs_are_decoded_at_a_fraction_of_their_size() -> None:

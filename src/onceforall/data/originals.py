@@ -22,6 +22,7 @@ from ..preprocess import CHANNELS, LARGE, channels_in_words, load, pixels_of, to
 from .labels import Labels
 
 DIM = 2**14  # 16-bit images whose highest value is below this (of 65,535) look dark
+FRAMES = "frames or pages: the first of each is used, the others are not"
 Indices = NDArray[np.int64]
 Taken = Path | bytes | Image.Image  # a file, its content, or a decoded image
 Original = Path | bytes | Callable[[], Taken]
@@ -253,6 +254,7 @@ class Seen:
         opaque: number of images without an alpha channel where one is wanted.
         deep: number of gray images of more than 8 bits.
         most: the highest value in these.
+        frames: number of images with several frames or pages.
     """
 
     gray: bool = True
@@ -260,6 +262,7 @@ class Seen:
     opaque: int = 0
     deep: int = 0
     most: float = 0.0
+    frames: int = 0
 
     def and_of(self, pixels: NDArray[np.uint8], found: Mapping[str, Any]) -> "Seen":
         """Add one image: its pixels (height, width, channels), and what `onceforall.preprocess.to_channels` found."""
@@ -271,21 +274,18 @@ class Seen:
             opaque=self.opaque + found.get("opaque", False),
             deep=self.deep + ("most" in found),
             most=max(self.most, found.get("most", 0.0)),
+            frames=self.frames + found.get("frames", False),
         )
 
 
 def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
-    """Lines for the user on what was seen in the originals.
-
-    Args:
-        parts: for each part, what was seen (None if unknown) and its number of images.
-        how: how they were read.
-    """
+    """Lines for the user on what was seen (None if unknown) in the images of each part, which were read as `how`."""
     known = [(seen, images) for seen, images in parts if seen is not None]
     images = sum(n for _, n in known)
-    colour, opaque, deep = (sum(getattr(seen, name) for seen, _ in known) for name in ("colour", "opaque", "deep"))
+    names = ("colour", "opaque", "deep", "frames")
+    colour, opaque, deep, frames = (sum(getattr(seen, name) for seen, _ in known) for name in names)
     most = max((seen.most for seen, _ in known), default=0.0)
-    lines = []
+    lines = [f"{frames:,} of {plural(images, 'image')} have several {FRAMES}"] if frames else []
     if colour:
         lines.append(f"{colour:,} of {plural(images, 'image')} show colors: with --channels 1 their luminance is used")
     if opaque and opaque == images:

@@ -16,7 +16,7 @@ from ..common.files import read_json, read_text, reading_or_writing
 from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data.formats.scan import LeftOut, left_out_line, marks_above, printable, walk
-from ..data.originals import DIM
+from ..data.originals import DIM, FRAMES
 from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
 from ..export.place import errors_name
@@ -99,19 +99,14 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
 
 
 def unlike_training(found: Sequence[Mapping[str, Any]], steps: InputSteps) -> list[str]:
-    """What a user should know of photographs that a network of other channels or values was given, a line each.
-
-    Args:
-        found: of each photograph, as `onceforall.preprocess.to_channels` leaves it.
-        steps: of the network.
-    """
+    """What to say of photographs of which `onceforall.preprocess` noted `found`, to a user of a network with these steps."""
     images, lines = plural(len(found), "photograph"), []
-    colour, opaque = (sum(one.get(name, False) for one in found) for name in ("colour", "opaque"))
+    colour, opaque, frames = (sum(one.get(name, False) for one in found) for name in ("colour", "opaque", "frames"))
     deep = [one["most"] for one in found if "most" in one]
+    if frames:
+        lines.append(f"{frames:,} of {images} have several {FRAMES}")
     if colour:
-        lines.append(
-            f"{colour:,} of {images} show colours: the network takes gray images, and their luminance is what it was given"
-        )
+        lines.append(f"{colour:,} of {images} show colors: the network takes gray images, and their luminance is what it was given")
     if opaque:
         lines.append(f"{opaque:,} of {images} have no alpha channel, which the network takes: it is 255 everywhere there")
     if steps.range is None and deep and max(deep) < DIM:

@@ -25,7 +25,7 @@ def input_channels(channels: int) -> dict[str, int]:
         SpaceError: not a whole number from 1 to 1,024.
     """
     if type(channels) is not int or not 1 <= channels <= 1024:
-        raise SpaceError(f"channels is {channels!r}: it must be a whole number from 1 to 1024, such as 3 for colours or 1 for gray")
+        raise SpaceError(f"channels is {channels!r}: it must be a whole number from 1 to 1024, such as 3 for colors or 1 for gray")
     return {} if channels == 3 else {"channels": channels}
 
 
