@@ -206,3 +206,26 @@ def test_sorting_between_phases_keeps_what_is_trained(name: str, trained: int, s
     scores = unit_scores(supernet, None, [images] if seen else None)
     descending = [bool((own[:-1] >= own[1:] * (1 - 1e-9)).all()) for own in scores.values()]
     assert all(descending) if trained <= 1 else not all(descending)
+
+
+class Buffered(nn.Module):
+    """What reads the hidden channels is no parameter."""
+
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.head = nn.Conv2d(3, 32, 3), nn.Linear(8, 4)
+        self.register_buffer("weight", torch.randn(8, 32, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(nn.functional.conv2d(self.wide(x).relu(), self.weight).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("importance", ["activation", "taylor"])
+def test_images_that_are_no_squares_and_weights_that_are_no_parameters(importance: str) -> None:
+    torch.manual_seed(0)
+    model, images = Buffered().eval(), torch.randn(2, 3, 16, 24)
+    supernet = elastic(model, ("16x24",), importance=importance, images=images)
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(images, supernet.space.largest()), model(images))

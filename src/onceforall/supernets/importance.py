@@ -213,7 +213,7 @@ def _activations(
                 if not any(part.group in groups for part in parts):
                     continue
                 squares = x.square().mean([d for d in range(x.ndim) if d != dim]).double()
-                own = supernet.get_parameter(weight.name)
+                own = supernet._own[weight.name]
                 line = squares * own.double().square().sum([d for d in range(own.ndim) if d != 1])
                 for group, score in _by_unit(len(batch) * line, parts, groups):
                     scores[group] = scores[group] + score if group in scores else score
@@ -249,7 +249,7 @@ def _taylor(
     try:
         for batch in batches:
             with torch.enable_grad():
-                loss = _own_prediction(supernet(batch, supernet.space.largest(batch.shape[-1])))
+                loss = _own_prediction(supernet(batch, supernet.space.largest(of_sides(*batch.shape[2:]))))
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
                 if gradient is not None:
