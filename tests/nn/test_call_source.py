@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from exported_networks import MODELS, PIXELS, Windows, model_of, supernet_of
 from onceforall.errors import CheckpointError
@@ -127,3 +127,14 @@ def test_shared_tensors_are_checked() -> None:
         own_weights(plan, {key: value for key, value in tensors.items() if key != "head.weight"})
     with pytest.raises(CheckpointError, match=r"blocks\.0\.project\.weight has shape"):
         own_weights(plan, {**tensors, "blocks.0.project.weight": torch.zeros(16, 2, 1, 1)})
+
+
+def test_norms_without_scales_and_norms_over_pixels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    norms = nn.BatchNorm2d(16, affine=False), nn.LayerNorm([16, 8, 8]), nn.LayerNorm(8, elementwise_affine=False)
+    net = elastic(nn.Sequential(nn.Conv2d(3, 16, 1), *norms, nn.Conv2d(16, 4, 1)).eval(), (8,))
+    network, images = net.extract(net.space.smallest()), torch.randn(2, 3, 8, 8)
+    write_weights(tmp_path / "own.safetensors", network)
+    text = to_source(net.space.lower(net.space.smallest(), net.num_classes), about="a test")
+    with torch.no_grad():
+        assert_equal(executed(tmp_path, text, "load('own.safetensors')(images)", images), network(images))

@@ -153,11 +153,12 @@ def _layer(layer: nn.Module) -> str:
             return f"nn.Conv2d({', '.join([f'{layer.in_channels}, {layer.out_channels}, {_few(layer.kernel_size)}', *given])})"
         case nn.Linear():
             return f"nn.Linear({layer.in_features}, {layer.out_features}{'' if layer.bias is not None else ', bias=False'})"
-        case nn.BatchNorm1d() | nn.BatchNorm2d():
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
             momentum = "" if layer.momentum == 0.1 else f", momentum={layer.momentum!r}"
-            return f"nn.{type(layer).__name__}({layer.num_features}, eps={layer.eps!r}{momentum})"
-        case nn.LayerNorm():
-            return f"nn.LayerNorm({_few(layer.normalized_shape)}, eps={layer.eps!r})"
+            affine = "" if layer.affine else ", affine=False"
+            return f"nn.{type(layer).__name__}({layer.num_features}, eps={layer.eps!r}{momentum}{affine})"
+        case nn.LayerNorm(normalized_shape=shape):
+            return f"nn.LayerNorm({shape[0] if len(shape) == 1 else shape}, eps={layer.eps!r})"
     raise TypeError(layer)  # `modules_of` makes no others
 
 
