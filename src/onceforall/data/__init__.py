@@ -17,24 +17,8 @@ if TYPE_CHECKING:
     from .stores import CACHE_GB
 
 __all__ = [
-    "CACHE_GB",
-    "PREPROCESSING",
-    "Augment",
-    "Decoding",
-    "DeviceBatches",
-    "Images",
-    "Preprocessing",
-    "Problem",
-    "Read",
-    "Reading",
-    "Source",
-    "Splits",
-    "TrainBatches",
-    "calibration_batches",
-    "classes_of_text",
-    "eval_batches",
-    "open_data",
-    "open_source",
-]
+    "CACHE_GB", "PREPROCESSING", "Augment", "Decoding", "DeviceBatches", "Images", "Preprocessing", "Problem", "Read", "Reading",
+    "Source", "Splits", "TrainBatches", "calibration_batches", "classes_of_text", "eval_batches", "open_data", "open_source",
+]  # fmt: skip
 
 load_on_use(__name__)

@@ -16,26 +16,9 @@ if TYPE_CHECKING:
     from .table import LatencyErrors, LatencyTable, Measured
 
 __all__ = [
-    "QUICK",
-    "Available",
-    "Device",
-    "Effort",
-    "LatencyErrors",
-    "LatencyTable",
-    "Measured",
-    "Timing",
-    "available",
-    "checked_networks",
-    "export_kit",
-    "import_results",
-    "list_devices",
-    "load_onnx",
-    "measure_functions",
-    "measure_networks",
-    "measure_onnx",
-    "profile_space",
-    "stand_in",
-    "time_calls",
-]
+    "QUICK", "Available", "Device", "Effort", "LatencyErrors", "LatencyTable", "Measured", "Timing", "available",
+    "checked_networks", "export_kit", "import_results", "list_devices", "load_onnx", "measure_functions", "measure_networks",
+    "measure_onnx", "profile_space", "stand_in", "time_calls",
+]  # fmt: skip
 
 load_on_use(__name__)

@@ -37,38 +37,10 @@ if TYPE_CHECKING:
     from .train import train
 
 __all__ = [
-    "PRESETS",
-    "Budget",
-    "Classified",
-    "Preset",
-    "Progress",
-    "Run",
-    "bundle",
-    "classify",
-    "compare",
-    "compare_predictors",
-    "demo",
-    "devices",
-    "elastic",
-    "evaluate",
-    "export_original",
-    "fit_predictor",
-    "front",
-    "import_original",
-    "import_own",
-    "imported",
-    "kit",
-    "measure",
-    "measure_accuracy",
-    "next_subnets",
-    "predict",
-    "profile",
-    "report",
-    "search",
-    "show_predictor",
-    "specialise",
-    "status",
-    "train",
-]
+    "PRESETS", "Budget", "Classified", "Preset", "Progress", "Run", "bundle", "classify", "compare", "compare_predictors", "demo",
+    "devices", "elastic", "evaluate", "export_original", "fit_predictor", "front", "import_original", "import_own", "imported",
+    "kit", "measure", "measure_accuracy", "next_subnets", "predict", "profile", "report", "search", "show_predictor", "specialise",
+    "status", "train",
+]  # fmt: skip
 
 load_on_use(__name__)

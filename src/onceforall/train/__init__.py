@@ -16,21 +16,8 @@ if TYPE_CHECKING:
     from .world import World
 
 __all__ = [
-    "DIVERGENCES",
-    "SCHEMES",
-    "STRATEGIES",
-    "Phase",
-    "Recipe",
-    "Remaining",
-    "Schedule",
-    "Settings",
-    "Trainer",
-    "World",
-    "finetune",
-    "finetuning",
-    "progressive_shrinking",
-    "train_step",
-    "work_per_step",
-]
+    "DIVERGENCES", "SCHEMES", "STRATEGIES", "Phase", "Recipe", "Remaining", "Schedule", "Settings", "Trainer", "World", "finetune",
+    "finetuning", "progressive_shrinking", "train_step", "work_per_step",
+]  # fmt: skip
 
 load_on_use(__name__)
