@@ -202,23 +202,6 @@ def test_overwritten_views() -> None:
         torch.testing.assert_close(supernet(images, supernet.space.largest()), model(images), rtol=1e-9, atol=1e-9)
 
 
-class Autocast(nn.Module):
-    """As training scripts have it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(3, 4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu"):
-            return self.layer(x)  # type: ignore[no-any-return]
-
-
-def test_autocast_is_named() -> None:
-    with pytest.raises(ModelError, match=r"torch\.autocast.* remove that from forward"):
-        onceforall.elastic(Autocast().eval(), (32,))
-
-
 def test_torch_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     for model in (Undecided(), Fixed()):
         with pytest.raises(ModelError):
@@ -237,6 +220,7 @@ def test_computed_weights_are_said() -> None:
     text = onceforall.elastic(model.eval(), (32,), widths=(), depths=()).space.summary()
     assert text.startswith("1 network of 388.9 k MACs, 532 parameters: ")
     assert "0: its weight is computed by _weight_norm in" in text
+    assert text.endswith("take it off first (torch.nn.utils.parametrize.remove_parametrizations)")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ NAMED: dict[str, Callable[..., Any]] = {
     "_unsafe_view": torch.reshape,
     "view": torch.reshape,  # memory formats may differ from the one it was read with
     **{name: getattr(torch.Tensor, name) for name in ("expand", "type_as", "repeat", "contiguous")},
+    # called as torch.ops, torch's ONNX exporter would take the number of images for a constant
+    **{name: getattr(torch.Tensor, name) for name in ("new_zeros", "new_ones", "new_full", "new_empty")},
 }
 
 

@@ -80,7 +80,9 @@ def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: i
     if isinstance(last, str):
         output = PROBABILITIES if ending else OUTPUT
         graph.end(last, output, ending)
-        outputs = [tensor(output, onnx.TensorProto.FLOAT, [first, *plan.output_shape])]
+        end, shape = plan.ops[-1], plan.output_shape
+        whole = isinstance(end, Call) and end.whole  # several rows per image, or a single number
+        outputs = [tensor(output, onnx.TensorProto.FLOAT, ["rows", *shape[1:]][: len(shape)] if whole else [first, *shape])]
     else:
         outputs = [tensor(name, *about) for name, about in graph.end_several(last, ending).items()]
     opsets = [onnx.helper.make_opsetid("", opset)]

@@ -5,6 +5,7 @@ that can be skipped: the network is still valid without it.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -51,6 +52,7 @@ class Chain:
         self.names = list(self.steps)
         self.position = {name: i for i, name in enumerate(self.names)} | {"x": -1}
         last = dict.fromkeys(self.position, -2)
+        self.readers = Counter(read for step in trace.steps for read in step.reads)
         for i, name in enumerate(self.names):
             for read in self.steps[name].reads:
                 if read in last:
@@ -78,11 +80,23 @@ class Chain:
             operands = [arg for arg in step.args[:2] if isinstance(arg, Value) and arg.name in self.position and arg.name != "x"]
             if len(operands) < 2 or operands[0] == operands[1]:
                 continue
-            starts = [p for p in (self.position[arg.name] for arg in operands) if p in self.is_cut]
+            terms = self._terms(step)
+            starts = [p for p in terms if p in self.is_cut and terms.count(p) == 1]
             starts = [p for p in starts if self.steps[self.names[p]].sizes == step.sizes]
             if starts:
                 blocks.append((min(starts), i))
         return blocks
+
+    def _terms(self, step: Step) -> list[int]:
+        """Positions of the values that a sum adds, also those of sums in it that nothing else reads; -1 for anything else."""
+        found = []
+        for arg in step.args[:2]:
+            position = self.position.get(arg.name, -1) if isinstance(arg, Value) else -1
+            inner = self.steps[self.names[position]] if position >= 0 and position not in self.is_cut else None
+            plain = inner is not None and inner.kind == "add" and inner.kwargs.get("alpha", 1) == 1 and len(inner.args) > 1
+            within = self._terms(inner) if inner is not None and plain and self.readers[inner.name] == 1 else [-1]
+            found += within if min(within) >= 0 else [position]
+        return found
 
 
 def find_blocks(trace: Trace, units: Units) -> tuple[list[Stretch], Chain, dict[int, tuple[int, int]]]:

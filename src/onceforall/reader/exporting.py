@@ -6,7 +6,7 @@ import logging
 import operator
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx import config
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..common.packages import quiet_packages
@@ -85,20 +86,30 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
 
 
+def limits(dtype: torch.dtype) -> tuple[float, ...]:
+    """Numbers that a model may read from its own type."""
+    found = torch.finfo(dtype)
+    return found.max, found.eps, found.tiny, found.smallest_normal
+
+
 def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn.Module:
     """Copy a model in eval mode; on the meta device, without its values. The model itself is not changed."""
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
     for name, module in model.named_modules():
-        if type(module).__module__.startswith(QUANTISED):
+        which = f"the model's {name}" if name else "the model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"{which} is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
+        if type(module).__module__.startswith(QUANTISED) and type(module).__name__ != "FloatFunctional":  # plain sums
             raise ModelError(
-                f"the model's {name} is a quantized {type(module).__name__}, which cannot be read: give the network as it was "
-                "before (what is specialised can be exported in int8)"
+                f"{which} is a quantized {type(module).__name__}, which cannot be read: give the network as it was before (what is "
+                "specialised can be exported in int8)"
             )
+        if any(map(nn.parameter.is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            raise ModelError(f"{which} is a {type(module).__name__} that has never run: run the model once on a batch of images")
     memo: dict[int, Any] = {}
     try:
         for module in model.modules():
-            for value in vars(module).values():
+            kept = {name: value for name, value in vars(module).items() if name not in ("_parameters", "_buffers")}
+            for value in pytree.tree_leaves(kept):  # such as features that a hook collects
                 if isinstance(value, Tensor):
                     memo[id(value)] = value.detach().to(device, copy=True)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -167,6 +178,25 @@ def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) 
     except Exception:  # the model may raise anything
         return None
     return count
+
+
+def own_gradients(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> list[str]:
+    """Classes of the model's own whose backward is written by hand, which torch.export does not see."""
+    try:
+        with _silence(), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+            warnings.simplefilter("ignore")
+            results = model(_images(model, pixels, batch, channels).requires_grad_())
+    except Exception:  # the model may raise anything
+        return []
+    waiting = [tensor.grad_fn for tensor in pytree.tree_leaves(results) if isinstance(tensor, Tensor)]
+    seen, found = set(waiting), list[Any]()
+    for function in waiting:
+        if isinstance(function, torch.autograd.function.BackwardCFunction):
+            found.append(type(function)._forward_cls)
+        more = {other for other, _ in function.next_functions} - seen if function else set()
+        seen |= more
+        waiting += more
+    return sorted({own.__name__ for own in found if own.__module__.partition(".")[0] != "torch"})
 
 
 def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:
@@ -246,3 +276,36 @@ def _module_of(error: BaseException) -> str:
             found = f" ({type(own).__name__}, line {at.tb_lineno} of {code.co_name} in {file})"
         at = at.tb_next
     return found
+
+
+def value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Tensor | None:
+    """A constant with its values, from the model if the copy on the meta device has none; None if nothing has them."""
+    tensor = constants[target]
+    if tensor.is_meta:
+        path, _, leaf = target.rpartition(".")
+        owner = dict(model.named_modules()).get(path)
+        tensor = None if owner is None else vars(owner).get(leaf)
+    return tensor.detach() if isinstance(tensor, Tensor) else None
+
+
+def memory_of(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells where in memory a tensor is, and how."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def spelled(text: str, ranks: Sequence[int]) -> str:
+    """The equation of an einsum with letters for dots, and with its result."""
+    terms, arrow, result = text.replace(" ", "").partition("->")
+    names = terms.split(",")
+    free = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in text]
+    most = max(rank - len(name.replace("...", "")) if "." in name else 0 for name, rank in zip(names, ranks, strict=True))
+    dots = "".join(free[:most])
+    full = [name.replace("...", dots[len(name) - 3 + most - rank :]) for name, rank in zip(names, ranks, strict=True)]
+    once = [letter for letter in sorted(set(terms) - set(",.")) if terms.count(letter) == 1]
+    return f"{','.join(full)}->{result.replace('...', dots) if arrow else dots + ''.join(once)}"
+
+
+def module_of(node: fx.Node) -> str:
+    """Path of the innermost module whose code calls the operation."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""

@@ -178,6 +178,17 @@ def split(labels: Labels, step: Step) -> list[Factors]:
     return results
 
 
+@rule("glu")
+def glu(labels: Labels, step: Step) -> list[Factors]:
+    """One half, times the sigmoid of the other."""
+    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", -1)) % len(step.shapes[0])
+    halves: list[Factors] = [[], []]
+    for factor in factors_of(labels, step.args[0]):
+        for own, part in zip(halves, np.split(factor, 2, dim) if factor.shape[dim] > 1 else (factor, factor), strict=True):
+            own.append(part)
+    return [merge(labels, step, [(own, step.shapes[0]) for own in halves])]
+
+
 @rule("unbind")
 def unbind(labels: Labels, step: Step) -> list[Factors]:
     ndim = len(shape_of(labels, step.args[0]))
@@ -265,6 +276,15 @@ def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
     kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
     labels.fix(lost, because(step, "pixels that are moved"))
     return [[labels.tie_along(factor.reshape(-1, scale**2), [1]).reshape(1, -1, 1, 1) for factor in kept]]
+
+
+@rule("pixel_unshuffle")
+def pixel_unshuffle(labels: Labels, step: Step) -> list[Factors]:
+    """Pixels become adjacent channels."""
+    x, scale = step.args
+    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
+    labels.fix(lost, because(step, "pixels that are moved"))
+    return [[np.repeat(factor, scale**2, 1) for factor in kept]]
 
 
 @rule("index", "embedding")

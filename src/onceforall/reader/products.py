@@ -71,29 +71,34 @@ def attention(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("einsum")
 def einsum(labels: Labels, step: Step) -> list[Factors]:
-    """Einsum of two operands, each with distinct letters, as a matrix product."""
-    text = step.args[0].replace(" ", "")
-    operands = step.args[1]
-    if "->" not in text or "." in text or len(operands) != 2:
-        return opaque(labels, step)
-    terms, result = text.split("->")
+    """Einsum of operands that have distinct letters each: as a matrix product, or else as a product of entries and a sum."""
+    operands, (terms, result) = step.args[1], step.args[0].split("->")
     names = terms.split(",")
     if any(len(set(name)) < len(name) for name in (*names, result)):
         return opaque(labels, step)
-    a, b = names
-    batch = [c for c in result if c in a and c in b]
-    summed = [c for c in a if c in b and c not in result]
-    own = [[c for c in name if c in result and c not in other] for name, other in ((a, b), (b, a))]
-    if any(c not in result and c not in other for name, other in ((a, b), (b, a)) for c in name) or len(summed) > 1:
-        return opaque(labels, step)
-    if len(own[0]) != 1 or len(own[1]) != 1 or len(summed) != 1:
-        return opaque(labels, step)
-    orders = ("".join((*batch, own[0][0], summed[0])), "".join((*batch, summed[0], own[1][0])))
-    moved, shapes = [], []
-    for name, order, operand in zip(names, orders, operands, strict=True):
-        axes = [name.index(c) for c in order]
-        moved.append([f.transpose(axes) for f in factors_of(labels, operand)])
-        shapes.append(tuple(shape_of(labels, operand)[i] for i in axes))
-    made = product(labels, step, moved[0], shapes[0], moved[1], shapes[1])
-    order = "".join((*batch, own[0][0], own[1][0]))
-    return [[f.transpose([order.index(c) for c in result]) for f in made]]
+    summed = [c for c in dict.fromkeys("".join(names)) if c not in result]
+
+    def laid(order: str, i: int) -> tuple[Factors, tuple[int, ...]]:
+        """An operand with its dimensions in this order, with 1 for those that it lacks."""
+        own = [names[i].index(c) for c in order if c in names[i]]
+        spread = [slice(None) if c in names[i] else None for c in order]
+        shape = shape_of(labels, operands[i])
+        factors = [f.transpose(own)[tuple(spread)] for f in factors_of(labels, operands[i])]
+        return factors, tuple(shape[names[i].index(c)] if c in names[i] else 1 for c in order)
+
+    if len(names) == 2:
+        batch = [c for c in result if c in names[0] and c in names[1]]
+        rows, columns = ([c for c in name if c in result and c not in batch] for name in names)
+        if len(rows) == len(columns) == len(summed) == 1 and summed[0] in names[0] and summed[0] in names[1]:
+            made = product(
+                labels, step, *laid("".join((*batch, *rows, *summed)), 0), *laid("".join((*batch, *summed, *columns)), 1)
+            )
+            order = "".join((*batch, *rows, *columns))
+            return [[f.transpose([order.index(c) for c in result]) for f in made]]
+    whole = merge(labels, step, [laid("".join((*result, *summed)), i) for i in range(len(names))])
+    made, over = [], set(range(len(result), len(result) + len(summed)))
+    for factor in whole:
+        mixed = long_dims(factor) & over
+        if not mixed or long_dims(factor) - over:
+            made.append(labels.tie_along(factor, sorted(mixed)).reshape(factor.shape[: len(result)]))
+    return [made]

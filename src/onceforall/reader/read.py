@@ -16,6 +16,7 @@ from .blocks import Chain, Stretch, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
 from .positions import fitted
+from .rules import factors_of
 from .sizes import sized
 from .trace import Step, Trace
 from .units import OrderError, Units, resolve
@@ -258,9 +259,12 @@ def _with_free(steps: list[str], chain: Chain) -> set[str]:
 
 def _computed(step: Step, traced: Trace) -> str:
     """Why a layer with a computed weight cannot be cut."""
-    made = next((other for other in traced.steps if isinstance(step.args[1], Value) and other.name == step.args[1].name), None)
-    by = f"by {made.kind} in {made.module or 'the model'}" if made else "from others"
-    return f"its weight is computed {by}; take weight_norm, spectral_norm and the like off first (remove_parametrizations)"
+    made = next(other for other in traced.steps if other.name == step.args[1].name)
+    text = f"its weight is computed by {made.kind} in {made.module or 'the model'}"
+    if ".parametrizations" not in made.module and made.kind != "_weight_norm":
+        return text
+    remover = "remove_parametrizations" if ".parametrizations" in made.module else "remove_weight_norm"
+    return f"{text}; take it off first (torch.nn.utils.parametrize.{remover})"
 
 
 def _reasons(units: Units, found: list[Stretch], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
@@ -269,8 +273,7 @@ def _reasons(units: Units, found: list[Stretch], elastic: set[int], traced: Trac
     why: dict[int, Reason] = {}
     for array, reason in labels.fixed:
         for component in np.unique(units.components[array]).tolist():
-            if component not in why or not why[component].text:
-                why[component] = reason
+            why.setdefault(component, reason)
     stream: set[int] = set()
     for part in found:
         if part.skippable:
@@ -279,10 +282,9 @@ def _reasons(units: Units, found: list[Stretch], elastic: set[int], traced: Trac
     for step in traced.steps:
         if step.kind not in ("conv2d", "linear", "conv1d", "conv_transpose2d"):
             continue
-        if not isinstance(step.args[1], Own):
+        factors = [f for f in factors_of(labels, step.args[1]) if f.shape[0] > 1]
+        if not factors and isinstance(step.args[1], Value):
             lines[f"{step.module or 'the model'}: {_computed(step, traced)}"] += 1
-            continue
-        factors = [f for f in labels.weights[step.args[1].name] if f.shape[0] > 1]
         if not factors or step.kind == "conv_transpose2d":
             continue
         line = factors[0].ravel()

@@ -81,14 +81,14 @@ def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int
     for i, (own, shape) in enumerate(tensors):
         for other, other_shape in tensors[i + 1 :]:
             stay += _tie_pair(labels, step, own, other, shape, other_shape)
-    found: Factors = []
-    for own, _ in tensors:
+    found: list[tuple[int, Array]] = []  # each with the tensor that it comes from: two of the same one are not tied
+    for i, (own, _) in enumerate(tensors):
         for factor in own:
             dims = long_dims(factor)
-            if any(dims <= long_dims(kept) for kept in found) or any(factor is fixed for fixed in stay):
+            if any(dims <= long_dims(kept) and j != i for j, kept in found) or any(factor is fixed for fixed in stay):
                 continue
-            found = [kept for kept in found if not long_dims(kept) <= dims] + [factor]
-    return found
+            found = [(j, kept) for j, kept in found if j == i or not long_dims(kept) <= dims] + [(i, factor)]
+    return [factor for _, factor in found]
 
 
 def long_dims(factor: Array) -> set[int]:
@@ -151,78 +151,13 @@ def pointwise(labels: Labels, step: Step) -> list[Factors]:
 
 
 ELEMENTWISE = [
-    "dropout",
-    "alpha_dropout",
-    "feature_dropout",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "relu",
-    "relu6",
-    "gelu",
-    "silu",
-    "mish",
-    "sigmoid",
-    "tanh",
-    "elu",
-    "selu",
-    "celu",
-    "leaky_relu",
-    "softplus",
-    "prelu_",
-    "threshold",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "detach",
-    "to",
-    "_to_copy",
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "zero",
-    "fill",
-    "softsign",
-    "log_sigmoid",
-    "hardshrink",
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "pow",
-    "sqrt",
-    "rsqrt",
-    "exp",
-    "log",
-    "neg",
-    "abs",
-    "square",
-    "where",
-    "maximum",
-    "minimum",
-    "float",
-    "rsub",
-    "true_divide",
-    "reciprocal",
-    "cos",
-    "sin",
-    "erf",
-    "round",
-    "floor",
-    "ceil",
-    "sign",
-    "masked_fill",
-    "logical_not",
-    "eq",
-    "ne",
-    "lt",
-    "gt",
-    "le",
-    "ge",
-    "bitwise_and",
-    "bitwise_not",
-    "remainder",
-]
+    "dropout", "alpha_dropout", "feature_dropout", "hardsigmoid", "hardswish", "hardtanh", "relu", "relu6", "gelu", "silu", "mish",
+    "sigmoid", "tanh", "elu", "selu", "celu", "leaky_relu", "softplus", "prelu_", "threshold", "clamp", "clamp_min", "clamp_max",
+    "detach", "to", "_to_copy", "zeros_like", "ones_like", "full_like", "zero", "fill", "softsign", "log_sigmoid", "hardshrink",
+    "add", "sub", "mul", "div", "pow", "sqrt", "rsqrt", "exp", "log", "neg", "abs", "square", "where", "maximum", "minimum",
+    "float", "rsub", "true_divide", "reciprocal", "cos", "sin", "erf", "round", "floor", "ceil", "sign", "masked_fill",
+    "logical_not", "eq", "ne", "lt", "gt", "le", "ge", "bitwise_and", "bitwise_not", "remainder", "feature_alpha_dropout",
+]  # fmt: skip
 RULES.update(dict.fromkeys(ELEMENTWISE, pointwise))
 
 
@@ -368,6 +303,12 @@ def _channelwise(labels: Labels, step: Step, factors: Factors, vectors: Sequence
     return factors
 
 
+@rule("prelu")
+def prelu(labels: Labels, step: Step) -> list[Factors]:
+    factors = factors_of(labels, step.args[0])
+    return [_channelwise(labels, step, factors, step.args[1:])]
+
+
 @rule("group_norm")
 def group_norm(labels: Labels, step: Step) -> list[Factors]:
     x, groups, *vectors = step.args
@@ -415,22 +356,9 @@ def pad(labels: Labels, step: Step) -> list[Factors]:
 
 
 @rule(
-    "mean",
-    "sum",
-    "amax",
-    "amin",
-    "var",
-    "std",
-    "var_mean",
-    "linalg_vector_norm",
-    "norm",
-    "logsumexp",
-    "max",
-    "min",
-    "argmax",
-    "prod",
-    "argmin",
-)
+    "mean", "sum", "amax", "amin", "var", "std", "var_mean", "linalg_vector_norm", "norm", "logsumexp", "max", "min", "argmax",
+    "prod", "argmin",
+)  # fmt: skip
 def reduced(labels: Labels, step: Step) -> list[Factors]:
     if step.op in ("max.other", "min.other"):
         return pointwise(labels, step)

@@ -19,7 +19,21 @@ from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
 from ..resolutions import Resolution
-from .exporting import ExportedModel, Fit, copied, dtype_of, export, mixed_types, operations
+from .exporting import (
+    ExportedModel,
+    Fit,
+    copied,
+    dtype_of,
+    export,
+    limits,
+    memory_of,
+    mixed_types,
+    module_of,
+    operations,
+    own_gradients,
+    spelled,
+    value_of,
+)
 
 Found = TypeVar("Found")
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
@@ -30,7 +44,15 @@ REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
 COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # arguments of these are completed with their defaults
-TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # index of the mode among the arguments
+CONTEXTS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # index of the graph that is run inside
+AUTOCAST = "the model: torch.autocast in its forward is left out: call the supernet inside of torch.autocast instead"
+TRAINING = {
+    "batch_norm": 5,
+    "dropout": 2,
+    "feature_dropout": 2,
+    "alpha_dropout": 2,
+    "feature_alpha_dropout": 2,
+}  # index of the mode among the arguments
 
 
 @dataclass
@@ -95,7 +117,10 @@ def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None =
         _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
     elif len(counts) > 1:
         raise ModelError(OTHER_OPERATIONS)
-    return _on_either(lambda device: _trace(model, resolutions, device, fit, channels))
+    traced = _on_either(lambda device: _trace(model, resolutions, device, fit, channels))
+    for name in own_gradients(copy, pixels, FEW[0], channels):
+        traced.notes += (f"{name}: its own backward is lost, gradients are those of its forward",)
+    return traced
 
 
 def _on_either(read: Callable[[torch.device], Found]) -> Found:
@@ -141,11 +166,14 @@ def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.de
     alive = _alive(steps, last.output)
     used = {leaf.name for step in alive for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own)}
     used |= {leaf.name for leaf in leaves(last.output) if isinstance(leaf, Own)}
+    if changed := next((name for name in last.written if name in used), None):
+        raise ModelError(f"the model modifies its own {changed} when it runs: it cannot be read")
+    notes = last.notes + tuple(f"{name}: not updated, since nothing that the model returns depends on it" for name in last.written)
     tensors = {name: tensor for name, tensor in last.tensors.items() if name in used}
     for name, tensor in tensors.items():
         if tensor.is_complex():
             raise ModelError(f"{name} holds complex numbers, which cannot be made elastic")
-    return Trace(alive, tensors, last.output, tuple(resolutions), last.notes, channels=channels)
+    return Trace(alive, tensors, last.output, tuple(resolutions), notes, channels=channels)
 
 
 def _read(
@@ -155,11 +183,13 @@ def _read(
     channels: int,
     pixels: Resolution,
     batch: int = BATCH,
-    double: bool = False,
+    other_type: bool = False,
 ) -> "_Reading":
     """Read a copy of the model at one resolution."""
     copy = _copied(model, device, fit, pixels)
-    return _Reading(model, export(copy.double() if double else copy, pixels, batch, channels))
+    if other_type:
+        copy = copy.float() if dtype_of(copy) == torch.float64 else copy.double()
+    return _Reading(model, export(copy, pixels, batch, channels))
 
 
 def _copied(model: nn.Module, device: torch.device, fit: Fit | None, pixels: Resolution) -> nn.Module:
@@ -170,9 +200,9 @@ def _copied(model: nn.Module, device: torch.device, fit: Fit | None, pixels: Res
 
 
 def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
-    """Read again for another batch size and, if possible, in double precision: whatever differs is not a constant."""
+    """Read again for another batch size and, if possible, in another precision: whatever differs is not a constant."""
     try:
-        reading = read(OTHER_BATCH, double=True)
+        reading = read(OTHER_BATCH, other_type=True)
         if reading.outline() == first.outline():
             return reading
     except ModelError:
@@ -222,7 +252,7 @@ class _Merging:
             if (first, check) == (own, other):
                 return "<dtype>"
             rounded = isinstance(first, float) and isinstance(check, float) and math.isclose(first, check, rel_tol=1e-6)
-            limit = isinstance(first, float) and self.dtypes[0] != self.dtypes[1] and abs(first) in _limits(self.dtypes[0])
+            limit = isinstance(first, float) and self.dtypes[0] != self.dtypes[1] and abs(first) in limits(self.dtypes[0])
             if not (rounded or limit):
                 raise self.error("the number of images")
         return first
@@ -233,12 +263,6 @@ class _Merging:
             f"a number in {where} depends on {what} in a way that cannot be followed: give one resolution, or have the model "
             "compute it from whole dimensions of a shape"
         )
-
-
-def _limits(dtype: torch.dtype) -> tuple[float, ...]:
-    """Numbers that a model may read from its own type."""
-    found = torch.finfo(dtype)
-    return found.max, found.eps, found.tiny, found.smallest_normal
 
 
 class _NoNumbersError(Exception):
@@ -255,8 +279,15 @@ class _Reading:
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
         self.fresh: set[Any] = set()  # nodes of constants that each run recreates, as by torch.tensor
-        owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+        self.written: dict[str, None] = {}  # tensors of the model that it changes
+        self.inside = ""  # what distinguishes the names of a nested graph
+        owned, of_copy = (
+            {**dict(each.named_parameters(remove_duplicate=False)), **dict(each.named_buffers(remove_duplicate=False))}
+            for each in (model, found.model)
+        )
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
+        both = [*reversed(owned.items()), *reversed(of_copy.items())]
+        stored = {memory_of(tensor): name for name, tensor in both if not tensor.is_meta}
         targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
         constants = exported.constants
         for node in exported.graph.nodes:
@@ -268,19 +299,46 @@ class _Reading:
                 target = str(spec.target)
                 tensor = owned.get(target)
                 if tensor is None:
-                    tensor = _value_of(model, target, constants)
+                    tensor = value_of(model, target, constants)
+                    if tensor is None:
+                        raise _NoNumbersError(target)
+                    target = stored.get(memory_of(tensor), target)  # the model's own, which it also has elsewhere
+                    tensor = owned.get(target, tensor)
                 name = first_name.get(id(tensor), target)
                 self.tensors[name] = tensor
                 self.names[node] = Own(name)
-            elif node.op == "call_function":
-                self._call(node)
             elif node.op == "output":
                 self._output(node, exported)
             else:
-                raise ModelError(
-                    f"the model's graph contains a nested graph ({node.target}), as torch.autocast, torch.no_grad and "
-                    "torch.cond make them in forward: remove that from forward and put it around the call of the model"
-                )
+                self._step(node)
+
+    def _step(self, node: fx.Node) -> None:
+        if node.op == "call_function" and str(node.target) in CONTEXTS:
+            self._context(node)
+        elif node.op == "call_function":
+            self._call(node)
+        elif not all(str(user.target) in CONTEXTS for user in node.users):
+            raise ModelError(
+                f"the model's graph contains a nested graph ({node.target}), as torch.cond makes it in forward: compute both and "
+                "choose by torch.where"
+            )
+
+    def _context(self, node: fx.Node) -> None:
+        """Read what the model runs inside of a context, whatever its type of numbers."""
+        at = CONTEXTS[str(node.target)]
+        graph, *given = node.args[at:]
+        assert isinstance(graph, fx.Node)
+        if at > 1 and node.args[2] and AUTOCAST not in self.notes:
+            self.notes += (AUTOCAST,)
+        nodes = list(graph.graph.owning_module.get_submodule(str(graph.target)).graph.nodes)  # type: ignore
+        passed = [(own, arg) for own, arg in zip(nodes, given, strict=False) if isinstance(arg, fx.Node)]
+        self.names |= {own: self._argument(arg) for own, arg in zip(nodes, given, strict=False)}
+        self.fresh |= {own for own, arg in passed if arg in self.fresh}
+        before, self.inside = self.inside, f"_in_{graph.name}{self.inside}"
+        for own in nodes[len(given) : -1]:
+            self._step(own)
+        self.names[node], self.inside = self._argument(nodes[-1].args[0]), before
+        self.names |= {arg: self.names[own] for own, arg in passed}  # what is written to inside is read so later
 
     def outline(self) -> list[tuple[str, str]]:
         """Names and operations of the steps."""
@@ -294,7 +352,8 @@ class _Reading:
             op = f"{'' if space == 'aten' else space + '::'}{name.split('.')[0]}.{node.target._overloadname}"
         else:
             raise ModelError(
-                f"{node.target} in {_module(node) or 'the model'} is control flow that is decided at run time: it cannot be read"
+                f"{str(node.target).partition(' at ')[0]} in {module_of(node) or 'the model'} is control flow that is decided at "
+                "run time, or a transform such as torch.vmap: it cannot be read"
             )
         kind = op.split(".")[0]
         if kind in DROPPED:
@@ -309,7 +368,13 @@ class _Reading:
             if name not in ("memory_format", "pin_memory", "layout") and value is not None
         }
         if kind in REFUSED:
-            raise ModelError(f"{kind} in {_module(node) or 'the model'} depends on the memory layout: it cannot be read")
+            raise ModelError(f"{kind} in {module_of(node) or 'the model'} depends on the memory layout: it cannot be read")
+        if kind in ("channel_shuffle", "native_channel_shuffle"):
+            return self._shuffle(node, args)
+        if kind == "einsum":
+            args[0] = spelled(args[0], [item.meta["val"].ndim for item in node.args[1]])  # type: ignore
+        if kind == "instance_norm" and args[5] is False:  # by running statistics
+            op, kind = "batch_norm.default", "frozen_norm"
         if kind == DECOMPOSED_NORM:  # restore the original operation
             op, kind = "batch_norm.default", "batch_norm"
             args = [*args[:5], "<training>", *args[5:], True]
@@ -318,6 +383,9 @@ class _Reading:
         if op == "getitem" and isinstance(node.args[0], fx.Node) and DECOMPOSED_NORM in str(node.args[0].target):
             self.names[node] = args[0]
             return
+        if op == "getitem" and isinstance(args[0], tuple):  # of a context
+            self.names[node] = args[0][args[1]]
+            return
         if kind in SAME and args:
             self.names[node] = args[0]
             if kind == "lift_fresh_copy" or node.args[0] in self.fresh:
@@ -325,7 +393,7 @@ class _Reading:
             return
         changed = node.args[0] if kind.endswith("_") and not kind.endswith("__") and node.args else None
         if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own) and changed not in self.fresh:
-            raise ModelError(f"the model modifies its own {self.names[changed].name} when it runs: it cannot be read")
+            self.written[self.names[changed].name] = None
         if changed is not None:
             op = op.replace(f"{kind}.", f"{kind[:-1]}.", 1)
             kind = kind[:-1]
@@ -337,20 +405,36 @@ class _Reading:
         several = isinstance(value, tuple | list)
         self._add(node, op, args, kwargs, list(value) if several else [value], several)
         if isinstance(changed, fx.Node):
-            self.names[changed] = Value(node.name)  # later reads get the new value
+            self.names[changed] = self.names[node]  # later reads get the new value
 
-    def _add(self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool) -> None:
+    def _shuffle(self, node: fx.Node, args: list[Any]) -> None:
+        """Write a shuffle of channels as what it does, so that it can have fewer groups."""
+        whole = node.meta["val"]
+        split = whole.view(len(whole), args[1], -1, *whole.shape[2:])
+        for op, own, found in (
+            ("view.default", tuple(split.shape), split),
+            ("transpose.int", (1, 2), split.transpose(1, 2)),
+            ("reshape.default", tuple(whole.shape), whole),
+        ):
+            given = own if op == "transpose.int" else (own,)
+            source = args[0] if found is split else self.names[node]
+            self._add(node, op, [source, *given], {}, [found], False, "" if found is whole else f"_{op.partition('.')[0]}")
+
+    def _add(
+        self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool, part: str = ""
+    ) -> None:
         if any(not isinstance(item, Tensor) for item in found):
-            raise ModelError(f"{op} in {_module(node) or 'the model'} returns no tensor: it cannot be read")
+            raise ModelError(f"{op} in {module_of(node) or 'the model'} returns no tensor: it cannot be read")
         if any(isinstance(size, torch.SymInt) for item in found for size in item.shape):
             raise ModelError(
-                f"{op} in {_module(node) or 'the model'} makes a tensor whose size depends on what the images show: it cannot "
+                f"{op} in {module_of(node) or 'the model'} makes a tensor whose size depends on what the images show: it cannot "
                 "be read"
             )
         shapes = [tuple(map(int, item.shape)) for item in found]
         dtype = str(found[0].dtype).removeprefix("torch.") if found else "float32"
-        self.steps.append(Step(node.name, op, tuple(args), kwargs, shapes, [], dtype, _module(node), several))
-        self.names[node] = Value(node.name)
+        name = f"{node.name}{part}{self.inside}"
+        self.steps.append(Step(name, op, tuple(args), kwargs, shapes, [], dtype, module_of(node), several))
+        self.names[node] = Value(name)
 
     def _mark_mode(self, kind: str, args: list[Any]) -> None:
         at = TRAINING.get(kind)
@@ -379,7 +463,7 @@ class _Reading:
         kinds = [spec.kind.name for spec in specs]
         for spec in specs:
             if spec.kind.name == "BUFFER_MUTATION":
-                raise ModelError(f"the model modifies its own {spec.target} when it runs: it cannot be read")
+                self.written[str(spec.target)] = None
         flat = [item for item, kind in zip(flat, kinds, strict=True) if kind == "USER_OUTPUT"]
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))
@@ -390,24 +474,6 @@ class _Reading:
         found = list(leaves(self.output))
         if not any(isinstance(leaf, Value) and leaf.name != "x" for leaf in found):
             raise ModelError("the model returns nothing that it computes from the images: nothing in it could be elastic")
-
-
-def _value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Tensor:
-    """A constant with its values, from the model if the copy on the meta device has none."""
-    tensor = constants[target]
-    if tensor.is_meta:
-        path, _, leaf = target.rpartition(".")
-        owner = dict(model.named_modules()).get(path)
-        tensor = None if owner is None else vars(owner).get(leaf)
-    if not isinstance(tensor, Tensor):
-        raise _NoNumbersError(target)
-    return tensor.detach()
-
-
-def _module(node: fx.Node) -> str:
-    """Path of the innermost module whose code calls the operation."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]) if stack else ""
 
 
 def _plain(value: Any) -> Any:

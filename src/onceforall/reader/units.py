@@ -155,16 +155,15 @@ def _is_read(labels: Labels, group: Array, number: int) -> bool:
 
 def _outputs(trace: Trace, labels: Labels) -> Array | None:
     """Fix what the model returns; if it is a classifier, return the labels of its classes instead."""
-    returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
-    only = returned[0] if len(returned) == 1 else None
+    returned = [leaf for leaf in leaves(trace.output) if isinstance(leaf, Value | Own)]
+    only = returned[0].name if len(returned) == 1 and isinstance(returned[0], Value) else None
     factors = [] if only is None or only == "x" else [factor for factor in labels.values[only][0] if factor.size > 1]
     if only is not None and len(factors) == 1 and len(labels.shapes[only][0]) == 2:
         (factor,) = factors
         if factor.shape[1] > 1 and factor.shape[0] == 1:
             return factor.ravel()
-    for leaf in leaves(trace.output):
-        kept = labels.values[leaf.name] if isinstance(leaf, Value) else [labels.weights[leaf.name]] if isinstance(leaf, Own) else []
-        for factors in kept:
+    for leaf in returned:
+        for factors in labels.values[leaf.name] if isinstance(leaf, Value) else [labels.weights[leaf.name]]:
             labels.fix(factors, Reason("output", "", "the model returns them"))
     return None
 

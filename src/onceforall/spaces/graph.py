@@ -62,12 +62,12 @@ def graph_space(
     allowed = None if depths is None else _values("depths", depths)
     caps = _values("kernels", kernels, odd=True)
     stream_shares = _shares("stage_widths", stage_widths)
-    if len(stream_shares) > 1 and not read.streams:
-        raise SpaceError("stage_widths: the network was read without its residual streams; read it with onceforall.elastic again")
     stages: dict[int, list[Piece]] = {}
     for piece in read.pieces:
         if piece.name.startswith("stages."):
             stages.setdefault(int(piece.name.split(".")[1]), []).append(piece)
+    if len(stream_shares) > 1 and stages and not read.streams:
+        raise SpaceError("stage_widths: the network was read without its residual streams; read it with onceforall.elastic again")
     arguments = {
         "graph": read.to_json(),
         "resolutions": chosen,
@@ -326,7 +326,7 @@ class _Making:
             given = _hashable(each(output, resolved))
             inputs = tuple(leaf.name for leaf in leaves(given) if isinstance(leaf, Input))
             ops.append(Call("output", inputs, shapes[inputs[0]], "output", (given,), fused=True))
-        elif self.rows(piece.result) != 1:
+        elif self.rows(piece.result) != 1 and piece is not self.graph.pieces[-1]:
             shape, last = ops[-1].shape, ops[-1].name
             ops.append(Call("images", (last,), shape, "reshape.default", (Input(last), (Batch(), *shape)), fused=True))
         return Segment(piece.name, in_shape, tuple(ops))
@@ -393,6 +393,7 @@ def _ranges(parts: tuple[DimPart, ...], kept: Sequence[int]) -> tuple[tuple[int,
 
 
 MATRIX = {"matmul", "bmm", "baddbmm", "addmm", "mm", "addmv", "mv"}
+RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 FUSED = {"dropout", "batch_norm", "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "clone", "alias", "contiguous"}
 
 
@@ -417,21 +418,28 @@ def _work(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Sh
         return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
     if kind == "einsum":
         return _einsum(args, dims)
+    if kind in RECURRENT:
+        return prod(dims(args[0])[:-1]) * sum(
+            prod(leaf.shape) for leaf in leaves(args) if isinstance(leaf, Weight) and leaf.shape[1:]
+        )
     return 0
 
 
 def _einsum(args: tuple[Any, ...], dims: Any) -> int:
-    """Multiply-accumulates for two operands: the product of all letters' sizes except the batch's."""
-    letters = args[0].replace(" ", "").split("->")[0].split(",")
-    if len(letters) != 2:
-        return 0
+    """Multiply-accumulates, one operand after the other: the sizes of all letters but the batch's, if any is summed."""
+    terms, result = args[0].split("->")
+    names = terms.split(",")
     sizes: dict[str, int] = {}
-    for names, operand in zip(letters, args[1], strict=True):
+    for own, operand in zip(names, args[1], strict=True):
         shape = dims(operand)
-        if "." in names:
-            return 0
-        sizes |= dict(zip(names[len(names) - len(shape) :], shape, strict=True))
-    return prod(sizes.values())
+        sizes |= dict(zip(own[len(own) - len(shape) :], shape, strict=True))
+    total, known = 0, names[0]
+    for i, own in enumerate(names[1:], 1):
+        later = result + "".join(names[i + 1 :])
+        summed = {c for c in known if c in own and c not in later}
+        total += prod(sizes.get(c, 1) for c in {*known, *own} if c in later or c in summed) if summed else 0
+        known = "".join(c for c in {*known, *own} if c in later)
+    return total
 
 
 def _fused(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Shape) -> bool:
