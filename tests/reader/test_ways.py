@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import onceforall
 from onceforall.errors import ModelError
+from onceforall.nn.calls import with_drop_path
 from onceforall.nn.onnx import to_onnx
 from onceforall.spaces.graph import graph_of
 from own_networks import conv
@@ -47,7 +49,7 @@ def checked(model: nn.Module) -> onceforall.Supernet:
         extracted = supernet.extract(arch)
         with torch.no_grad():
             torch.testing.assert_close(extracted(X), supernet(X, arch), rtol=1e-9, atol=1e-9)
-            with FlopCounterMode(display=False) as counter:
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # others are not counted on CPUs
                 extracted(X[:1])
         assert counter.get_total_flops() == 2 * space.lower(arch).macs
     with torch.no_grad():
@@ -104,6 +106,30 @@ def test_hidden_channels_are_elastic(name: str) -> None:
 
 def test_shuffled_groups_go_as_a_whole() -> None:
     checked(Way(shuffled))
+
+
+class First(nn.Module):
+    """Layers of torch with the tokens first, as they are by default and in CLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.head, self.mean = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 5), nn.Parameter(torch.randn(4, 1, 16))
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(16, 2, 32, norm_first=True) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).permute(2, 0, 1) + self.mean
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(0))  # type: ignore[no-any-return]
+
+
+def test_layers_are_dropped_where_tokens_come_first() -> None:
+    onnx, supernet = pytest.importorskip("onnx"), checked(First())
+    space, arch = supernet.space, supernet.space.smallest()
+    assert [stage.depths for stage in space.stages] == [(1, 2, 3)]
+    assert onnx.load_model_from_string(to_onnx(space.lower(arch), supernet.float().extract(arch))).producer_name == "onceforall"
+    assert with_drop_path(space.lower(arch).segments[1]) == space.lower(arch).segments[1]  # which drops for images
 
 
 def test_two_factors_of_one_tensor_stay() -> None:

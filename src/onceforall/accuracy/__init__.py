@@ -13,19 +13,8 @@ if TYPE_CHECKING:
     from .sampling import spread, tree
 
 __all__ = [
-    "AccuracyPredictor",
-    "AccuracyRow",
-    "PredictorErrors",
-    "append_rows",
-    "assess",
-    "interpolate",
-    "kendall_ceiling",
-    "measured_resolutions",
-    "measurement_noise",
-    "read_rows",
-    "spread",
-    "suggest",
-    "tree",
-]
+    "AccuracyPredictor", "AccuracyRow", "PredictorErrors", "append_rows", "assess", "interpolate", "kendall_ceiling",
+    "measured_resolutions", "measurement_noise", "read_rows", "spread", "suggest", "tree",
+]  # fmt: skip
 
 load_on_use(__name__)

@@ -186,7 +186,7 @@ def with_drop_path(segment: Segment) -> Segment:
     """Add stochastic depth, at the mode's rate, to the segment's residual sums that have none of their own."""
 
     def dropped(op: Op) -> Op:
-        if not isinstance(op, Call) or op.dropped is not None or op.name not in segment.branches:
+        if not isinstance(op, Call) or op.whole or op.dropped is not None or op.name not in segment.branches:
             return op
         return replace(op, dropped=(segment.branches[op.name], None))
 

@@ -57,14 +57,13 @@ class Chain:
             for read in self.steps[name].reads:
                 if read in last:
                     last[read] = i
-        for leaf in leaves(trace.output):
-            if isinstance(leaf, Value):
-                last[leaf.name] = len(self.names)
+        last |= {leaf.name: len(self.names) for leaf in leaves(trace.output) if isinstance(leaf, Value)}
         self.cuts = [-1]
         reach = last["x"]
         for i, name in enumerate(self.names):
             step = self.steps[name]
-            batched = bool(step.sizes) and bool(step.sizes[0]) and step.sizes[0][0].batch
+            sizes = step.sizes[0] if step.sizes else ()
+            batched = bool(sizes) and (sizes[0].batch or Size(((1, -1),), batch=True) in sizes)  # of tokens that come first
             if reach <= i and not step.several and batched and step.dtype.startswith(("float", "bfloat")):
                 self.cuts.append(i)
             reach = max(reach, last[name])

@@ -301,8 +301,12 @@ class _Making:
         if piece.source == "x":
             in_shape: Shape = (self.graph.channels, *height_width(self.graph.resolutions[self.resolution]))
         else:
-            in_shape = self.shape(self.graph.nodes[piece.source])
+            in_shape = self.passed(piece.source)
         shapes = {"in": in_shape}
+        if at := self.images_at(piece.source):  # between segments they are the first dimension
+            shape = shapes["turned"] = self.shape(self.graph.nodes[piece.source])
+            names[piece.source] = "turned"
+            ops.append(Call("turned", ("in",), shape, "transpose.int", (Input("in"), 0, at), fused=True, whole=True))
         if self.rows(piece.source) != 1:  # several rows per image, a separate dimension between segments
             shape = tuple(size.of(self.kept, self.resolution) for size in self.graph.nodes[piece.source].shape)
             names[piece.source] = "rows"
@@ -329,12 +333,27 @@ class _Making:
         elif self.rows(piece.result) != 1 and piece is not self.graph.pieces[-1]:
             shape, last = ops[-1].shape, ops[-1].name
             ops.append(Call("images", (last,), shape, "reshape.default", (Input(last), (Batch(), *shape)), fused=True))
+        elif (at := self.images_at(piece.result)) and piece is not self.graph.pieces[-1]:
+            turned = Input(ops[-1].name), 0, at
+            ops.append(Call("images", (ops[-1].name,), self.passed(piece.result), "transpose.int", turned, fused=True))
         return Segment(piece.name, in_shape, tuple(ops))
 
     def rows(self, name: str) -> int:
         """Rows per image of a value passed between segments."""
         node = self.graph.nodes.get(name)
         return node.shape[0].of(self.kept, self.resolution) if node is not None and node.shape and node.shape[0].batch else 1
+
+    def images_at(self, name: str) -> int:
+        """The dimension of the images, 0 for values without."""
+        node = self.graph.nodes.get(name)
+        return next((dim for dim, size in enumerate(node.shape) if size.batch), 0) if node is not None else 0
+
+    def passed(self, name: str) -> Shape:
+        """Shape for one image between segments."""
+        shape, at = list(self.shape(self.graph.nodes[name])), self.images_at(name)
+        if at:
+            shape[0], shape[at] = shape[at], shape[0]
+        return tuple(shape[1:] if at else shape)
 
     def shape(self, node: Node) -> Shape:
         """Shape for one image, without the batch if that is the first dimension."""
