@@ -17,6 +17,7 @@ import onceforall
 from onceforall.errors import ModelError
 from onceforall.nn.calls import with_drop_path
 from onceforall.nn.onnx import to_onnx
+from onceforall.spaces import from_json
 from onceforall.spaces.graph import graph_of
 from own_networks import conv
 
@@ -151,6 +152,14 @@ def test_a_weight_that_is_returned_is_not_sorted() -> None:
     model = Way(plain)
     model.tail = lambda x: (x, model.head.weight, model.wide.weight)
     checked(model)
+
+
+def test_the_number_of_images_may_be_returned() -> None:
+    model = Way(plain)
+    model.tail = lambda x: (x, len(x), model.head.in_features)
+    supernet = checked(model)
+    again = onceforall.Supernet(from_json(supernet.space.to_json()))
+    assert again(X[:2].float(), again.space.smallest())[1:] == (2, 16)
 
 
 def test_logits_of_all_images_in_one_row() -> None:

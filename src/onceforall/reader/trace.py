@@ -162,10 +162,10 @@ def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.de
         args = merging.merged([one.args for one in several], check.args)
         kwargs = merging.merged([one.kwargs for one in several], check.kwargs)
         steps.append(Step(step.name, step.op, args, kwargs, step.shapes, sizes, step.dtype, step.module, step.several))
-    _Merging("what it returns", "", dtypes).merged([last.output], other.output)
-    alive = _alive(steps, last.output)
+    output = _Merging("what it returns", "", dtypes).merged([reading.output for reading in raw], other.output)
+    alive = _alive(steps, output)
     used = {leaf.name for step in alive for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own)}
-    used |= {leaf.name for leaf in leaves(last.output) if isinstance(leaf, Own)}
+    used |= {leaf.name for leaf in leaves(output) if isinstance(leaf, Own)}
     if changed := next((name for name in last.written if name in used), None):
         raise ModelError(f"the model modifies its own {changed} when it runs: it cannot be read")
     notes = last.notes + tuple(f"{name}: not updated, since nothing that the model returns depends on it" for name in last.written)
@@ -173,7 +173,7 @@ def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.de
     for name, tensor in tensors.items():
         if tensor.is_complex():
             raise ModelError(f"{name} holds complex numbers, which cannot be made elastic")
-    return Trace(alive, tensors, last.output, tuple(resolutions), notes, channels=channels)
+    return Trace(alive, tensors, output, tuple(resolutions), notes, channels=channels)
 
 
 def _read(
