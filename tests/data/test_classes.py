@@ -112,7 +112,7 @@ def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
     ("names", "told"),
     [
         (("cat", "dog", "eel"), []),
-        (("c", "c++", "c#", "1", "10", "-1"), []),
+        (("c", "c++", "c#", "1", "10", "-2"), []),
         (
             ("Cat", "cat", "dog"),
             ["names of classes that hardly differ: Cat, cat: each .*, --classes Cat=Cat\\+cat,… makes them one"],
@@ -124,6 +124,8 @@ def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
         (("cat", "cat", "dog"), ["are there twice or hardly differ: cat, cat: .*: give each its own name"]),
         (("nan", "NaN", "cat"), ["taken as a class: nan, NaN; if that stands for a missing label"]),
         (("Nancy", "None", "x"), ["taken as a class: None; "]),
+        (("-1", "0", "1"), ["taken as a class: -1; "]),
+        (("?", "Unlabeled", "x"), ["taken as a class: \\?, Unlabeled; "]),
     ],
 )
 def test_doubtful_names_are_told(names: tuple[str, ...], told: list[str]) -> None:

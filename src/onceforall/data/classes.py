@@ -16,7 +16,10 @@ from .formats.scan import listed, same_name, shown
 from .originals import Indices, Part, Source
 from .reading import Classes
 
-MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined"})  # as programs write what is missing
+# As programs and people write what is missing.
+MISSING = frozenset(
+    ["nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "-1", "-1.0", "?", "-", "unlabeled", "unlabelled"]
+)
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:

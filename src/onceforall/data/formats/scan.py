@@ -143,7 +143,8 @@ def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
     """What was left out, as text: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; "" if nothing was."""
     parts = []
     for reason, names in sorted(left_out.items(), key=lambda item: (not is_unread_picture(item[0]), -len(item[1]), item[0])):
-        what = reason if len(names) == 1 else re.sub(r"\b(file|folder|image|link|pipe|row|sample|shard)\b", r"\1s", reason, count=1)
+        things = r"\b(file|folder|image|link|pipe|row|sample|shard|table)\b"
+        what = reason if len(names) == 1 else re.sub(things, r"\1s", reason, count=1)
         parts.append(f"{len(names):,} {what}: {min(names)}{', …' if len(names) > 1 else ''}")
     return "; ".join(parts)
 
