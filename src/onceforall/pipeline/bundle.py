@@ -113,11 +113,7 @@ def _named(run: Run, text: str, seed: int) -> list[tuple[BundleMember, Path | No
 
 
 def _require_shared(supernet: Supernet, member: BundleMember, place: Path | None) -> None:
-    """Check that the network's folder has no weights, or the supernet's.
-
-    Raises:
-        CheckpointError: it has other weights, because it was fine-tuned or belongs to another run.
-    """
+    """Check that the network's folder has no weights, or the supernet's; a `CheckpointError` if it has others (fine-tuned ones)."""
     if place is None or not (place / "weights.safetensors").exists():
         return
     own, shared = load(place).state_dict(), supernet.extract(member.arch).state_dict()

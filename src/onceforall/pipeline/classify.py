@@ -131,11 +131,7 @@ def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> lis
 
 
 def _files(path: Path, progress: Progress) -> Iterator[Path]:
-    """The file, or the images in the folder sorted by path.
-
-    Raises:
-        DataError: the folder has no images.
-    """
+    """The file, or the images in the folder sorted by path; a `DataError` if the folder has no images."""
     if not path.is_dir():
         yield path  # even if it does not exist: that is reported when its turn comes
         return
