@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from onceforall import Arch, Space
-from onceforall.accuracy import AccuracyRow, tree
-from onceforall.accuracy.measure import measure_subnets
+from onceforall.accuracy import tree
+from onceforall.accuracy.measure import AT_ONCE, measure_together
+from onceforall.accuracy.prefix_tree import grow, units
 from onceforall.arch import Block, Stage
 from onceforall.common.files import append_line, read_lines
 from onceforall.common.progress import Progress
@@ -76,18 +77,15 @@ def main() -> None:
     known = {str(line["arch"]): float(line["test"]) for line in read_lines(rows)} if rows.exists() else {}
     splits = run.splits()
     test = run.open_test(splits, "benchmarks/found_networks.py")
-
-    def keep(group: list[AccuracyRow]) -> None:
-        for row in group:
+    supernet, new = run.supernet(), [arch for arch in dict.fromkeys(wanted) if arch.to_json() not in known]
+    for group in units(grow({arch: run.space.lower(arch, run.num_classes) for arch in new}), AT_ONCE):
+        for row in measure_together(
+            supernet,
+            group,
+            lambda resolution: run.calibration_batches(splits, resolution),
+            lambda resolution: run.eval_batches(test, resolution),
+        ):
             append_line(rows, {"arch": row.arch.to_json(), "test": row.top1})
-
-    measure_subnets(
-        run.supernet(),
-        [arch for arch in dict.fromkeys(wanted) if arch.to_json() not in known],
-        lambda resolution: run.calibration_batches(splits, resolution),
-        lambda resolution: run.eval_batches(test, resolution),
-        progress=Progress(result=keep),
-    )
     known = {str(line["arch"]): float(line["test"]) for line in read_lines(rows)}
     top1 = [100 * known[arch.to_json()] for arch in wanted]
     ours, theirs, others = top1[: len(found)], top1[len(found) : -len(randoms)], np.array(top1[-len(randoms) :])

@@ -15,10 +15,9 @@ from torch import fx
 
 from onceforall import Arch, Plan, Space, Supernet, space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tree
-from onceforall.accuracy.measure import measure_subnets, measure_together
-from onceforall.accuracy.prefix_tree import grow, networks_below, work
+from onceforall.accuracy.measure import measure_together
+from onceforall.accuracy.prefix_tree import grow, networks_below, units, work
 from onceforall.calibrate import Accuracy, Statistics, evaluate_network, recalibrate
-from onceforall.common.progress import Progress
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, DataError, FileError, StatisticsError
 
@@ -53,9 +52,8 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
     supernet.forget_statistics()
     archs = [small_space.sample(rng), small_space.largest()]
     archs += [small_space.mutate(archs[0], rng, 0.1) for _ in range(3)] + archs[:1]
-    kept: list[AccuracyRow] = []
-    rows = measure_subnets(supernet, archs, images, batches, progress=Progress(result=kept.extend), at_once=at_once)
-    assert rows == kept
+    groups = units(grow({arch: small_space.lower(arch, 5) for arch in archs}), at_once)
+    rows = [row for group in groups for row in measure_together(supernet, group, images, batches)]
     assert sorted(row.arch.to_json() for row in rows) == sorted({arch.to_json() for arch in archs})
     for row in rows:
         found, half = alone(supernet, row.arch)
@@ -91,7 +89,7 @@ def test_networks_that_compute_the_same_end_together() -> None:
     while root.children:
         (root,) = root.children
     assert root.archs == archs
-    rows = measure_subnets(Supernet(same, 5), archs, images, batches)
+    rows = measure_together(Supernet(same, 5), archs, images, batches)
     assert rows[0].loss == rows[1].loss
 
 
@@ -131,25 +129,17 @@ def test_what_is_shared_is_run_once() -> None:
 )
 def test_statistics_that_cannot_be(calibration: Any, evaluation: Any, message: str) -> None:
     with pytest.raises(StatisticsError, match=message):
-        measure_subnets(Supernet(TINY, 5), [TINY.smallest()], calibration, evaluation)
+        measure_together(Supernet(TINY, 5), [TINY.smallest()], calibration, evaluation)
 
 
 def test_no_images() -> None:
     with pytest.raises(DataError, match="no images to evaluate on"):
-        measure_subnets(Supernet(TINY, 5), [TINY.smallest()], images, lambda r: [])
+        measure_together(Supernet(TINY, 5), [TINY.smallest()], images, lambda r: [])
 
 
-def test_an_architecture_of_another_space_is_refused_before_measuring() -> None:
-    rows: list[AccuracyRow] = []
+def test_an_architecture_of_another_space_is_refused() -> None:
     with pytest.raises(ArchError):
-        measure_subnets(
-            Supernet(TINY, 5),
-            [TINY.smallest(), space("mobilenet_v3").smallest()],
-            images,
-            batches,
-            progress=Progress(result=rows.extend),
-        )
-    assert rows == []
+        measure_together(Supernet(TINY, 5), [TINY.smallest(), space("mobilenet_v3").smallest()], images, batches)
 
 
 def some_rows(n: int, seed: int = 0) -> list[AccuracyRow]:

@@ -15,7 +15,10 @@ from onceforall.common.progress import Progress
 from onceforall.common.readable import percent
 from onceforall.data import Reading, classes_of_text
 from onceforall.errors import DataError, TrainingError
+from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, evaluate, measure_accuracy, train
+from onceforall.pipeline.training.beginning import Beginning
+from onceforall.train import Schedule
 from tiny_run import TRAINING
 
 
@@ -47,6 +50,8 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
     )
     assert run.metric == "balanced"
     assert any("networks are chosen by balanced accuracy" in event.get("text", "") for event in events)
+    assert any("trained for it, as if all classes were equally frequent" in event.get("text", "") for event in events)
+    assert Schedule.from_json((run.folder / "schedule.json").read_text()).recipe.logit_adjustment == 1.0
     assert {event["metric"] for event in events if event["event"] == "validation"} == {"balanced"}
     again = Run.open(tmp_path / "run")
     assert again.require_images().reading == reading
@@ -58,6 +63,24 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
     assert rows[0].value == pytest.approx(found.accuracy.balanced, abs=1e-6)
     with pytest.raises(TrainingError, match="was started with other values of --label, --classes, --group, --few or --task"):
         train(str(table), out=tmp_path / "run", reading=Reading(label="kind"), resume=True, **TRAINING | {"limit": None})
+
+
+@pytest.mark.parametrize(
+    ("metric", "given", "adjustment"),
+    [
+        ("balanced", {}, 1.0),
+        ("balanced", {"ema": 0.9}, 1.0),
+        ("balanced", {"logit_adjustment": 0.0}, 0.0),
+        ("balanced", {"balance": 0.5}, 0.0),
+        ("top1", {}, 0.0),
+        ("macro_f1", {}, 0.0),
+    ],
+)
+def test_the_recipe_suits_the_metric(metric: str, given: dict[str, float], adjustment: float) -> None:
+    notes: list[str] = []
+    begun = Beginning("digits", PRESETS["digits"], PRESETS["digits"].space({}))
+    assert begun.for_metric(metric, given, notes.append).preset.recipe.logit_adjustment == adjustment
+    assert len(notes) == bool(adjustment)
 
 
 def _arch(folder: Path, text: str) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from onceforall import Space, Supernet
-from onceforall.accuracy.measure import measure_subnets
+from onceforall.accuracy.measure import measure_together
 from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.common.progress import Progress
 from onceforall.errors import StatisticsError, StoppedError
@@ -171,7 +171,7 @@ def test_statistics_are_forgotten_and_measured(kind: str) -> None:
     assert evaluate_network(measured, [images_and_labels(1)]).images == 16
     if kind == "transformer":  # there is nothing to measure: no image is needed
         assert evaluate_network(recalibrate(supernet.extract(arch), []), [images_and_labels(1)]).images == 16
-    (row,) = measure_subnets(supernet, [arch], lambda r: [images, images[:8]], lambda r: [images_and_labels(1)])
+    (row,) = measure_together(supernet, [arch], lambda r: [images, images[:8]], lambda r: [images_and_labels(1)])
     assert row.loss == pytest.approx(evaluate_network(measured, [images_and_labels(1)]).loss, rel=1e-4)
 
 

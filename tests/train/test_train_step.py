@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import onceforall
 from onceforall import Arch, Supernet
-from onceforall.tasks.task import class_weights
+from onceforall.tasks.task import class_log_odds, class_weights, label_log_odds, label_weights
 from onceforall.train import Phase, Recipe, Settings, train_step
 
 SPACE = onceforall.space(
@@ -325,3 +325,25 @@ def test_classes_weigh_in_the_loss(supernet: Supernet) -> None:
         supernet, [SPACE.largest()], (images, shares), optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
     )
     assert float(blended) == pytest.approx(float(found))
+
+
+def test_the_loss_knows_how_frequent_classes_are(supernet: Supernet) -> None:
+    """The reported loss, against cross-entropy of logits plus the logarithms of the classes' shares."""
+    images, labels = batch()
+    counts = [100, 10, 40, 5, 1]
+    every = np.repeat(np.arange(CLASSES), counts)
+    log_odds = class_log_odds(every, CLASSES)
+    np.testing.assert_allclose(np.exp(log_odds), np.array(counts) / sum(counts))
+    assert np.ptp(class_log_odds(every, CLASSES, class_weights(every, CLASSES, 1.0))) < 1e-12, "all count alike already"
+    recipe, optimizer = replace(RECIPE, distil_weight=0.0), torch.optim.SGD(supernet.parameters(), lr=0.0)
+    logits = supernet.extract(SPACE.largest()).train()(images).detach()
+    wanted = torch.nn.functional.cross_entropy(logits + torch.tensor(log_odds), labels, label_smoothing=recipe.label_smoothing)
+    settings = Settings(adjustment=tuple(log_odds.tolist()))
+    found = train_step(supernet, [SPACE.largest()], (images, labels), optimizer, recipe, ALONE, settings=settings)
+    assert float(found) == pytest.approx(float(wanted))
+
+
+def test_how_frequent_labels_are() -> None:
+    labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+    np.testing.assert_allclose(label_log_odds(labels, 2), np.log([3, 1 / 3]))
+    np.testing.assert_allclose(label_log_odds(labels, 2, label_weights(labels, 2, 1.0)), 0, atol=1e-12)

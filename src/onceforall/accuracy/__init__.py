@@ -1,7 +1,4 @@
-"""Accuracy of many sub-networks: choose which to measure, measure them, store the results, and predict the rest.
-
-`measure_subnets` is in `onceforall.accuracy.measure`.
-"""
+"""Accuracy of many sub-networks: choose which to measure, measure them, store the results, and predict the rest."""
 
 from typing import TYPE_CHECKING
 

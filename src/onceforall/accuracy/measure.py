@@ -15,56 +15,17 @@ from torch import Tensor, nn
 
 from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
-from ..common.progress import QUIET, Progress
 from ..plan import Plan, Segment
 from ..resolutions import Resolution
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
-from .prefix_tree import PrefixNode, grow, units
+from .prefix_tree import PrefixNode, grow
 from .rows import AccuracyRow
 
 AT_ONCE = 32  # networks per group; larger groups share more, but a crash loses more
 
 Calibration = Callable[[Resolution], Iterable[Tensor]]
 Evaluation = Callable[[Resolution], Iterable[tuple[Tensor, Tensor]]]
-
-
-def measure_subnets(
-    supernet: Supernet,
-    archs: Sequence[Arch],
-    calibration: Calibration,
-    evaluation: Evaluation,
-    *,
-    progress: Progress = QUIET,
-    at_once: int = AT_ONCE,
-    metric: str = "top1",
-    task: Task = MULTICLASS,
-) -> list[AccuracyRow]:
-    """Measure the accuracy of each architecture with the supernet's weights and its own BatchNorm statistics.
-
-    Args:
-        archs: architectures to measure; duplicates are measured once.
-        calibration: maps a resolution to preprocessed training images (n, c, height, width); called for every group of networks.
-        evaluation: maps a resolution to held-out images and labels, never test images; called for every group, too.
-        progress: its `result` receives the rows of each group as soon as they are measured, so an interruption loses little.
-        at_once: maximum number of networks per group.
-        metric: metric of the rows' scores.
-        task: whether an image has one class or any number of labels.
-
-    Returns:
-        The rows in the order of measurement.
-
-    Raises:
-        ArchError: an architecture outside the supernet's space; before anything is measured.
-        StatisticsError: as `onceforall.calibrate.recalibrate`.
-        DataError: no images.
-    """
-    rows = []
-    for group in units(grow({arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs}), at_once):
-        found = measure_together(supernet, group, calibration, evaluation, metric=metric, task=task)
-        rows += found
-        progress.result(found)
-    return rows
 
 
 def measure_together(
@@ -77,11 +38,20 @@ def measure_together(
     metric: str = "top1",
     task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
-    """Like `measure_subnets`, with all networks of a resolution in one group.
+    """Measure the accuracy of each architecture with the supernet's weights and its own BatchNorm statistics.
 
     Args:
-        metric: metric of the rows' scores.
+        archs: architectures to measure, all of a resolution at once; see `prefix_tree.units` for smaller groups.
+        calibration: maps a resolution to preprocessed training images (n, c, height, width).
+        evaluation: maps a resolution to held-out images and labels, never test images.
         statistics: receives each network's measured statistics, for `recalibrate` to continue from.
+        metric: metric of the rows' scores.
+        task: whether an image has one class or any number of labels.
+
+    Raises:
+        ArchError: an architecture outside the supernet's space.
+        StatisticsError: as `onceforall.calibrate.recalibrate`.
+        DataError: no images.
     """
     rows = []
     for resolution in dict.fromkeys(arch.resolution for arch in archs):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arch import Arch
 from ..common.advice import ofa
-from ..common.files import busy, read_lines, read_text
+from ..common.files import busy, read_lines
 from ..common.readable import amount
 from ..errors import OnceForAllError
 from ..export import FORMATS
@@ -125,7 +125,7 @@ def _standing(run: Run, standing: Standing) -> str:
         return f"A quick look: accuracies are predicted from {told}. More are measured by {ofa('predict', run.folder)}"
     steps = ""
     with suppress(OnceForAllError):
-        steps = f" of {Schedule.from_json(read_text(run.folder / 'schedule.json')).steps:,}"
+        steps = "" if run.schedule is None else f" of {run.schedule.steps:,}"
     ended = (run.folder / "supernet.safetensors").exists()
     now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
     return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {told}"
@@ -144,7 +144,7 @@ def training(run: Run) -> dict[str, Any]:
     step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
     finished, schedule = (run.folder / "supernet.safetensors").exists(), None
     with suppress(OnceForAllError):  # none yet, or damaged
-        schedule = Schedule.from_json(read_text(run.folder / "schedule.json"))
+        schedule = run.schedule
     return {
         "state": "imported" if run.info.imported else "done" if finished else "going on" if busy(run.folder) else "stopped",
         "step": step,

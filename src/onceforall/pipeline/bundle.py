@@ -176,7 +176,7 @@ def _with_times(
         switches=switches,
         sizes=sizes,
         made_with=[str(run.info.environment["command"])],
-        notes=[*of_commit(data, commit), *run.info.notes],
+        notes=[*of_commit(data, commit), *run.notes],
     )
     return [replace(m, latency_ms=_interval(t) if here else None) for m, t in zip(members, timings, strict=True)], facts
 

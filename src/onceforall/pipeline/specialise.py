@@ -227,7 +227,7 @@ class _Job:
             metric=run.metric,
             left_out=through.left_out,
             license=self.options.license,
-            notes=[*of_commit(data, commit), *run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
+            notes=[*of_commit(data, commit), *run.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
         )
 
 

@@ -23,7 +23,7 @@ from .training.beginning import SCRATCH, Beginning, beginning, check_size, defau
 from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
 from .training.first import first_networks, nothing_trained
-from .training.follow import follow_schedule, validation
+from .training.follow import follow_schedule, for_labels, validation
 from .training.teacher import check_teacher, load_teacher, taught_by_another
 from .training.transfer import going_on, origin_of
 
@@ -94,6 +94,8 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
     told = options.channels is not None or origin is not None or options.data == "digits"  # networks for digits have 3 channels
     opened, splits = open_images(asked, progress=progress, told=told)
+    metric = metric_of(options.metric, options.reading.task, splits, progress.note)
+    begun = begun.for_metric(metric, options.recipe or {}, progress.note)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
         space=json.loads(made.to_json()),
@@ -110,7 +112,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         mean=mean,
         std=std,
         interpolation=begun.interpolation,
-        metric=metric_of(options.metric, options.reading.task, splits, progress.note),
+        metric=metric,
     )
     if info.origin is not None and not info.origin.unseen:
         progress.note(f"it is not known whether {options.from_run} was trained on held-out or test images of this run")
@@ -123,6 +125,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         start, fitted = first_networks(
             run, splits, run.fresh_supernet(), start,
             ranked=origin is not None, fit=schedule.steps == 0 and (origin is None or not known), given=known,
+            loss=Settings(**for_labels(run.task, splits, run.num_classes, schedule.recipe)).loss,
             compute=compute, progress=progress,
         )  # fmt: skip
         if brought is not None and fitted and origin is None:
@@ -158,15 +161,9 @@ def _schedule(
         supernet = run.fresh_supernet().to(compute.device)
         with batch_maker(batches, compute) as make:
             epochs = epochs_within(
-                options.budget_s,
-                supernet,
-                schedule,
-                make,
-                lambda: validation(run, supernet, run.space, splits, world),
-                batches_per_epoch=batches.batches_per_epoch,
-                compute=compute,
-                teacher=teacher,
-            )
+                options.budget_s, supernet, schedule, make, lambda: validation(run, supernet, run.space, splits, world),
+                batches_per_epoch=batches.batches_per_epoch, compute=compute, teacher=teacher,
+            )  # fmt: skip
     epochs = chosen.epochs if epochs is None else epochs
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1:

@@ -26,7 +26,7 @@ from .html import PAGES
 from .predictions import accuracy, latency, latency_points, read_checks
 from .shown import Shown
 from .subnets import read_subnets, subnets
-from .training import last_top1, read_schedule, training_section
+from .training import last_top1, training_section
 
 MOST_EXAMPLES = 3  # of a kind of problem
 MOST_LISTED = 200  # problems of a run
@@ -81,7 +81,7 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
     Raises:
         OnceForAllError: a file is damaged.
     """
-    schedule, tables = read_schedule(run), latency_tables(run)
+    schedule, tables = run.schedule, latency_tables(run)
     found = Shown(run, name, schedule, Metrics.of(run.folder))
     if schedule is not None and run.info.data is not None and not (run.folder / "supernet.safetensors").exists():
         found = replace(found, resume=run.resume_command())

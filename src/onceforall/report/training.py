@@ -5,13 +5,8 @@ from math import isfinite
 
 from markupsafe import Markup
 
-from ..common.advice import ofa
-from ..common.files import read_text
 from ..common.readable import duration, percent
-from ..errors import FileError, TrainingError
 from ..pipeline.run_directory.metrics import Metrics
-from ..pipeline.run_directory.run import Run
-from ..train import Schedule
 from .charts import Mark, line_chart
 from .drawing import Axis, Series, key_line
 from .html import html
@@ -21,15 +16,6 @@ STEP = Axis("training step")
 MOST_ROWS = 40
 GREY = 6  # number of a color
 SMALL = 0.05  # smaller learning rates are shown in thousandths, so that ticks fit
-
-
-def read_schedule(run: Run) -> Schedule | None:
-    """The schedule of the run's training, if it has one."""
-    path = run.folder / "schedule.json"
-    try:
-        return Schedule.from_json(read_text(path)) if path.exists() else None
-    except TrainingError as error:
-        raise FileError(f"{path}: {error}: see {ofa('status', run.folder)}") from None
 
 
 def last_top1(training: Metrics) -> list[float]:

@@ -42,6 +42,8 @@ class Task:
         chance: score of an untrained network, from the labels of training images and the number of classes.
         default_metric: default metric, from the labels of training images.
         weights: class weights, from the labels of training images, the number of classes and `Recipe.balance`.
+        log_odds: for each class the logarithm of how frequent it is in training images, from their labels, the number of classes
+            and the class weights.
         tally: creates a tally of correct predictions.
         answers: combines labels and probabilities of some images into an object that can be added to others.
     """
@@ -57,6 +59,7 @@ class Task:
     chance: Callable[[Labels, int], float]
     default_metric: Callable[[Labels], str]
     weights: Callable[[Labels, int, float], Weights]
+    log_odds: Callable[[Labels, int, Weights], NDArray[np.float64]]
     tally: Callable[[], Tally | LabelTally]
     answers: Callable[[Labels, Labels], Any]
 
@@ -144,6 +147,18 @@ def class_weights(labels: Labels, classes: int, balance: float) -> Weights:
     return tuple((factors * (images.sum() / (images * factors).sum())).tolist())
 
 
+def class_log_odds(labels: Labels, classes: int, weights: Weights = ()) -> NDArray[np.float64]:
+    """Logarithms of the classes' shares of all images, from labels (n,), each image counted by the weight of its class."""
+    images = np.maximum(1, np.bincount(labels, minlength=classes)) * np.array(weights or 1.0)
+    return np.asarray(np.log(images / images.sum()))
+
+
+def label_log_odds(labels: Labels, classes: int, weights: Weights = ()) -> NDArray[np.float64]:
+    """Logarithms of (images with the label, counted by its weight, / images without it), from labels (n, classes)."""
+    having = labels.sum(0)
+    return np.asarray(np.log(np.maximum(1, having) * np.array(weights or 1.0) / np.maximum(1, len(labels) - having)))
+
+
 def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
     """Factors of the loss on images with a label, from labels (n, classes): (images without it / images with it)^balance.
 
@@ -173,6 +188,7 @@ def _multiclass() -> Task:
         chance=lambda labels, classes: 1 / classes,
         default_metric=default_metric,
         weights=class_weights,
+        log_odds=class_log_odds,
         tally=tally,
         answers=lambda labels, probabilities: Confusion.of_probabilities(labels, probabilities)[0],
     )
@@ -196,6 +212,7 @@ def _multilabel() -> Task:
         chance=lambda labels, classes: float(labels.mean()),
         default_metric=lambda labels: "map",
         weights=label_weights,
+        log_odds=label_log_odds,
         tally=tally,
         answers=lambda labels, probabilities: LabelAnswers((labels,), (probabilities.astype(np.float32),)),
     )

@@ -17,7 +17,13 @@ FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")
 LABELS = ("all", "largest")
-LATER = ("layer_decay", "drop_path", "patience", "balance")  # fields of a recipe that the first version of the format did not have
+LATER = (
+    "layer_decay",
+    "drop_path",
+    "patience",
+    "balance",
+    "logit_adjustment",
+)  # fields of a recipe that the first version of the format did not have
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class Recipe:
             0: train to the end of the schedule and keep the last weights. Not for fine-tuning a single network.
         balance: how strongly the loss on labels compensates for uneven classes: an image's weight is proportional to its class's
             number of images to the power of -balance. 0: all images count equally; 1: all classes do.
+        logit_adjustment: factor of the logarithms of the classes' shares that the loss on labels adds to the logits (Menon et al.,
+            ICLR 2021). 0: networks learn that some classes are rarer; 1: they predict as if all were equally frequent.
     """
 
     batch_size: int = 64
@@ -132,6 +140,7 @@ class Recipe:
     drop_path: float = 0.0
     patience: int = 0
     balance: float = 0.0
+    logit_adjustment: float = 0.0
 
     def __post_init__(self) -> None:
         whole("batch size", self.batch_size, 1)
@@ -141,6 +150,7 @@ class Recipe:
         _within("layer_decay", self.layer_decay, 0.0, 1.0, "above 0 and at most 1", not_low=True)
         whole("patience", self.patience, 0)
         _within("balance", self.balance, 0.0, 1.0, "from 0 to 1")
+        _within("logit_adjustment", self.logit_adjustment, 0.0, 2.0, "from 0 to 2")
         for name, value in (
             ("weight_decay", self.weight_decay),
             ("distil_weight", self.distil_weight),

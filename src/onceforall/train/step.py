@@ -32,6 +32,7 @@ class Settings:
         same_archs: all processes train the same sub-networks in a step; otherwise each draws its own, at the same resolution.
         precision: "float32", or "bfloat16" for the networks' passes; see `in_precision`.
         class_weights: factors of the loss on labels, one per class, see `Task.weights`; () for none.
+        adjustment: what the loss on labels adds to the logits, one number per class, see `Recipe.logit_adjustment`; () for none.
         task: whether an image has one class or any number of labels.
         chance: score of an untrained network, see `Task.chance`; None for 1 / classes.
     """
@@ -43,8 +44,14 @@ class Settings:
     same_archs: bool = True
     precision: str = "float32"
     class_weights: tuple[float, ...] = ()
+    adjustment: tuple[float, ...] = ()
     task: Task = MULTICLASS
     chance: float | None = None
+
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        """The task's loss with these weights and adjustment."""
+        adjusted = logits + logits.new_tensor(self.adjustment) if self.adjustment else logits
+        return self.task.loss(adjusted, labels, smoothing, self.class_weights)
 
     def __post_init__(self) -> None:
         whole("the seed", self.seed, 0)
@@ -103,7 +110,7 @@ def train_step(
             logits = wide(network(images) if arch is None else network(images, arch, **options))
         loss = reported = torch.zeros((), device=logits.device)
         if i == 0 or phase.labels == "all":
-            loss = settings.task.loss(logits, labels, recipe.label_smoothing, settings.class_weights)
+            loss = settings.loss(logits, labels, recipe.label_smoothing)
             reported = loss.detach()
         if target is not None:
             distance, value = divergence_of(phase.divergence, settings.task, logits, target)

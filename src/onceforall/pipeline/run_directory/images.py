@@ -112,7 +112,7 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
     if chosen != own.metrics[0]:
         times = imbalance(splits.train.labels)
         what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
-        note(f"{what} (--metric top1: by the share of all images; --recipe balance=1: train all classes alike)")
+        note(f"{what} (--metric top1: by the share of all images)")
     return chosen
 
 

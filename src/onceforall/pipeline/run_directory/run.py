@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.advice import not_a_run, ofa
-from ...common.files import append_line, busy, make_folder, reading_or_writing, recording, write_text
+from ...common.files import append_line, busy, make_folder, read_text, reading_or_writing, recording, write_text
 from ...common.progress import QUIET, Progress
 from ...common.records import as_record, read_record, read_records, write_record
 from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
@@ -65,6 +65,10 @@ BEGINNINGS = frozenset(
 )  # written before run.json
 NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 MOST_FILES = 200_000  # that images.parquet lists; more of them take minutes to look at
+ADJUSTED = (
+    "The training compensated for uneven classes (logit adjustment): rare classes are predicted more often than they occur, and "
+    "probabilities are as if all classes were equally frequent."
+)
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
 EVALUATION_BATCH = 32  # larger ones are not faster on a CPU, and take more memory: benchmarks/specialise.py
@@ -285,6 +289,21 @@ class Run:
         if augment == {}:
             raise ValueError("augment is empty")
         return None if augment is None else as_record(augment, Augment, self.folder / "run.json")
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of the run's training; None where weights were imported."""
+        path = self.folder / "schedule.json"
+        try:
+            return Schedule.from_json(read_text(path)) if path.exists() else None
+        except TrainingError as error:
+            raise FileError(f"{path}: {error}: see {ofa('status', self.folder)}") from None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the weights for cards, see also `RunInfo.notes`."""
+        adjusted = self.schedule is not None and self.schedule.recipe.logit_adjustment > 0
+        return (*self.info.notes, *([ADJUSTED] if adjusted else []))
 
     @property
     def preprocessing(self) -> Preprocessing:

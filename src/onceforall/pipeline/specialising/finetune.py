@@ -15,7 +15,7 @@ from typing import Any
 
 from ...arch import Arch
 from ...calibrate import Accuracy, Calibrated, evaluate_network, recalibrate
-from ...common.files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
+from ...common.files import busy, locked, make_folder, reading_or_writing, text_sha256, write_json
 from ...common.progress import Progress
 from ...common.readable import duration, percent, plural
 from ...common.records import json_of, read_record
@@ -103,12 +103,11 @@ class _Course:
     @classmethod
     def of(cls, run: Run, images: int) -> "_Course":
         """The supernet's training recipe, with `images` training images."""
-        path = run.folder / "schedule.json"
-        if run.augment is None or not path.exists():
+        schedule = run.schedule
+        if run.augment is None or schedule is None:
             batch = min(BATCH, images)
             rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
             return cls(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
-        schedule = Schedule.from_json(read_text(path))
         recipe = replace(schedule.recipe, batch_size=min(schedule.recipe.batch_size, images))  # larger where nothing was trained
         return cls(recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
 
@@ -237,25 +236,17 @@ class Finetuning:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
-        settings = Settings(
-            self.run.info.seed + self.seed,
-            self.batches.batches_per_epoch,
-            precision=compute.precision,
-            **for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe.balance),
-        )
+        told = for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe)
+        seed = self.run.info.seed + self.seed
+        settings = Settings(seed, self.batches.batches_per_epoch, precision=compute.precision, **told)
         try:
             with batch_maker(self.batches, compute, self.progress) as make:
                 finetune(
-                    network,
-                    self.schedule,
-                    lambda step: make(self.course.first_step + step, arch.resolution),
-                    folder=self.folder,
-                    num_classes=self.run.num_classes,
-                    settings=settings,
+                    network, self.schedule, lambda step: make(self.course.first_step + step, arch.resolution),
+                    folder=self.folder, num_classes=self.run.num_classes, settings=settings,
                     teacher=teacher.to(compute.device).requires_grad_(False),
-                    plan=self.run.space.lower(arch, self.run.num_classes),
-                    progress=replace(self.progress, event=self._report),
-                )
+                    plan=self.run.space.lower(arch, self.run.num_classes), progress=replace(self.progress, event=self._report),
+                )  # fmt: skip
         except CheckpointError as error:
             raise CheckpointError(f"{error}; to fine-tune again, remove {self.folder}") from None
         self.progress.say(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")

@@ -1,7 +1,7 @@
 """What training starts from, as far as known before the images are read: space, recipe and weights."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -58,6 +58,13 @@ class Beginning:
     def unseen(self) -> bool:
         """Whether weights that do not come from a run have seen no images."""
         return self.own is None or self.own.brought.weights.random
+
+    def for_metric(self, metric: str, given: Mapping[str, Any], note: Callable[[str], None]) -> "Beginning":
+        """With a recipe for the metric: docs/results/uneven.md. Values of the recipe that were `given` are kept."""
+        if metric != "balanced" or {"logit_adjustment", "balance"} & set(given):
+            return self
+        note("they are trained for it, as if all classes were equally frequent (--recipe logit_adjustment=0: as they are)")
+        return replace(self, preset=replace(self.preset, recipe=replace(self.preset.recipe, logit_adjustment=1.0)))
 
     def weights(self, fresh: Supernet, origin: Origin | None) -> tuple[dict[str, Tensor] | None, BroughtInfo | None]:
         """The initial weights, None for those of `fresh`, and the record of the user's own network.
@@ -129,14 +136,9 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     require_place(options.data, options.reading)
     try:
         own = bring_own(
-            str(start),
-            weights=options.weights,
-            choices=options.space,
-            resolutions=preset.space({}).resolutions,
-            channels=options.channels,
-            seed=options.seed,
-            progress=progress,
-        )
+            str(start), weights=options.weights, choices=options.space, resolutions=preset.space({}).resolutions,
+            channels=options.channels, seed=options.seed, progress=progress,
+        )  # fmt: skip
     except OnceForAllError as error:
         if start == NETWORK:  # perhaps only the default
             raise TrainingError(f"{error}; to train from random weights: --from {SCRATCH}") from None

@@ -10,7 +10,7 @@ from ...common.progress import QUIET, Progress
 from ...common.readable import percent
 from ...data import Splits
 from ...scores import METRICS
-from ...supernets.head import fit_classifier
+from ...supernets.head import Loss, fit_classifier
 from ...supernets.importance import rank_units
 from ...supernets.supernet import Supernet
 from ...train import Phase, Schedule
@@ -34,6 +34,7 @@ def first_networks(
     ranked: bool,
     fit: bool,
     given: bool = False,
+    loss: Loss,
     compute: Compute,
     progress: Progress = QUIET,
 ) -> tuple[dict[str, Tensor], bool]:
@@ -52,6 +53,7 @@ def first_networks(
         ranked: whether the units are already ranked.
         fit: whether to fit a classifier.
         given: whether the weights have a classifier for as many classes; it is kept if it is no worse on held-out images.
+        loss: that the classifier is fitted by.
 
     Returns:
         The weights, and whether their classifier was fitted here.
@@ -75,7 +77,7 @@ def first_networks(
         progress.note(f"fitting a classifier on the features of {len(images):,} training images")
         pairs = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
-        fitted = fit_classifier(supernet, pairs, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ()))
+        fitted = fit_classifier(supernet, pairs, calibration, loss=loss)
         if not fitted:
             its = "is kept" if given else "starts with random weights"
             progress.note(f"the network does not end in a single linear layer: its classifier {its}")

@@ -13,7 +13,7 @@ from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
 from ...tasks.task import Task
-from ...train import Schedule, Settings, Trainer, World
+from ...train import Recipe, Schedule, Settings, Trainer, World
 from ...train.checkpoint import latest
 from ..evaluate import accuracy_of
 from ..run_directory.metrics import forget_after, metrics_writer
@@ -62,7 +62,7 @@ def follow_schedule(
         forget_after(folder / "metrics.jsonl", begun)
         written = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, progress.event)
     world.wait()
-    settings = replace(settings, **for_labels(run.task, splits, run.num_classes, schedule.recipe.balance))
+    settings = replace(settings, **for_labels(run.task, splits, run.num_classes, schedule.recipe))
     every = validate_every(schedule.steps, batches.batches_per_epoch)
     with batch_maker(batches, compute, progress) as make:
         Trainer(
@@ -76,10 +76,13 @@ def follow_schedule(
             written({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
 
 
-def for_labels(task: Task, splits: Splits, classes: int, balance: float) -> dict[str, Any]:
+def for_labels(task: Task, splits: Splits, classes: int, recipe: Recipe) -> dict[str, Any]:
     """Settings that depend on the task and the training images' labels."""
     labels = splits.train.labels
-    return {"task": task, "class_weights": task.weights(labels, classes, balance), "chance": task.chance(labels, classes)}
+    weights, adjustment = task.weights(labels, classes, recipe.balance), ()
+    if recipe.logit_adjustment:
+        adjustment = tuple((recipe.logit_adjustment * task.log_odds(labels, classes, weights)).tolist())
+    return {"task": task, "class_weights": weights, "adjustment": adjustment, "chance": task.chance(labels, classes)}
 
 
 def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008
