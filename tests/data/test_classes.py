@@ -145,6 +145,16 @@ def test_names_that_differ_in_capitals_are_told_before_the_training(make_folder:
     assert not any("hardly" in remark for remark in found.remarks)
 
 
+def test_images_named_as_masks_of_others_are_told(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 12, "dog": 12})
+    assert open_data(str(root), size=8, cache=tmp_path / "cache").remarks == ()
+    for i, suffix in enumerate(("_mask", "_mask_1", "-GT")):
+        (root / "cat" / f"00{i + 6}.png").rename(root / "cat" / f"00{i}{suffix}.png")
+    (root / "dog" / "000.png").rename(root / "dog" / "hockey_mask.png")  # of no other image
+    (remark,) = open_data(str(root), size=8, cache=tmp_path / "cache").remarks
+    assert remark.startswith("3 of 24 images are named like masks of others (cat/00"), remark
+
+
 def test_classes_of_one_name_are_chosen_together(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [0, 1, 2] * 4, names=["cat", "cat", "dog"])
     found = open_source(str(tmp_path), Reading(classes=classes_of_text("dog,cat")))

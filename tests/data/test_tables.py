@@ -336,6 +336,21 @@ def test_a_table_of_any_name_in_the_folder_of_each_split(make_folder: MakeFolder
     assert (source.train.labels.tolist(), source.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
 
 
+def test_images_in_a_folder_that_no_row_names_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2, "b": 2, "other": 2})
+    rows = [row for row in without_split(root) if not row["file_name"].startswith("other")]
+    assert sorted(open_source(str(write_csv(root / "all.csv", rows))).left_out["image that no row names"]) == [
+        os.path.join("other", "000.png"),
+        os.path.join("other", "001.png"),
+    ]
+
+
+def test_a_group_is_the_same_as_5_and_as_5_0(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 3, "b": 3})
+    rows = [{**row, "patient": (5, 5.0, "5")[i % 3]} for i, row in enumerate(without_split(root))]
+    assert open_source(str(write_lines(root / "all.jsonl", rows)), Reading(group="patient")).train.groups == ("5",) * 6
+
+
 def test_cells_in_quotes_after_a_space(make_folder: MakeFolder) -> None:
     root = make_folder({"a": 2, "b": 2})
     (root / "all.csv").write_text('file_name, label\na/000.png, "cat, big"\na/001.png, "eel"\nb/000.png,eel\n')
@@ -392,7 +407,7 @@ def without_split(root: Path) -> list[dict[str, str]]:
     ("column", "values", "told"),
     [
         ("is_train", ["1", "0"], True), ("inTest", ["yes", "no"], True), ("phase", ["train", "val"], True),
-        ("usage", ["Training", "PublicTest"], False), ("test_score", ["0.5", "0.7"], False), ("vehicle", ["train", "bus"], False),
+        ("usage", ["Training", "PublicTest"], True), ("test_score", ["0.5", "0.7"], False), ("vehicle", ["train", "bus"], False),
         ("vehicle", ["train"], False),
     ],
 )  # fmt: skip

@@ -135,11 +135,7 @@ def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, pro
 def _with_accuracy(
     run: Run, made: Bundle, member: BundleMember, ready: Calibrated, held_out: Images, test: Images, found: Accuracy
 ) -> BundleMember:
-    """Add the member's accuracies through the bundle; `found` is that of the card's program on the test images.
-
-    Raises:
-        VerificationError: the extracted network has another test accuracy.
-    """
+    """Add the member's accuracies through the bundle; `found`, by the card's program on the test images, must be the same."""
     resolution = member.arch.resolution
     batches = ((made(x, member.name), labels) for x, labels in run.eval_batches(held_out, resolution))
     before = tally(batches, run.task.tally())

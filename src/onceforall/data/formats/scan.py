@@ -259,9 +259,12 @@ def _made_here(folder: str) -> str:
 
 
 def note_unnamed(root: Path, used: Set[str], without: Set[str], left_out: LeftOut) -> None:
-    """Images in the folders of those that rows name, and that no row names, be it one `without` a label."""
+    """Images that no row names, be it one `without` a label: in the folders of those that rows name, and in those beside these."""
     base, named = root if root.is_dir() else root.parent, used | without
-    for folder in sorted({os.path.dirname(path) for path in used}):
+    folders = {os.path.dirname(path) for path in used}
+    for above in {os.path.dirname(folder) for folder in folders if folder.startswith(f"{base}{os.sep}")}:
+        folders |= {found.entry.path for found in look(above, contents=False) if found.kind == "folder"}
+    for folder in sorted(folders):
         with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:

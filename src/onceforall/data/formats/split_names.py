@@ -58,7 +58,7 @@ def tells_split(column: str, values: Iterable[object] = ()) -> bool:
         different.add(str(value))
         if len(different) > MOST:
             break
-    roles = {role_of(value) for value in different}
+    roles = {mentions_role(value) for value in different}  # PublicTest too
     by_name = mentions_role(column) is not None and set(without_role(column)) <= {"is", "in"}
     return by_name or "".join(_words(column)) in (*COLUMNS, *FOLDS) or (len(roles) > 1 and None not in roles)
 

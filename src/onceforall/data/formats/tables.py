@@ -42,7 +42,7 @@ IMAGES = (
 )  # fmt: skip
 LABELS = (
     "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
-    "labelname",
+    "labelname", "choice",
 )  # fmt: skip
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
 MOST_BESIDE = 1 << 26  # bytes of a table that is only looked at
@@ -315,6 +315,8 @@ def _stem(name: str) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 5.0 and 5 are the same image or group
     return "" if value is None or value != value else str(value).strip()  # a number that is none is not equal to itself
 
 
