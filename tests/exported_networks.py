@@ -188,7 +188,7 @@ class Windows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         windows = F.unfold(self.block(self.stem(x)), 2).unflatten(1, (16, 4))
-        return self.head(windows.amax(2).mean(-1))
+        return self.head(windows.logsumexp(2).mean(-1))
 
 
 class Rooted(Windows):

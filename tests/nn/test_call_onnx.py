@@ -190,6 +190,17 @@ ONE = (
     F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.silu, F.gelu, F.softplus, F.elu, F.leaky_relu, F.mish, F.logsigmoid, F.selu,
     torch.sigmoid, torch.tanh, torch.exp, torch.neg, torch.abs, torch.sin, torch.erf,
 )  # fmt: skip
+
+
+def written(maps: Tensor) -> Tensor:
+    """Parts of a copy are written to."""
+    changed = maps * 1
+    changed[:, 1:3] = maps[:, :2] * 2
+    changed[:, :, 2] = 0.5
+    changed[..., ::3] *= -1
+    return changed
+
+
 FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "elementwise": {
         "each": lambda s, m, t: [function(m) for function in ONE],
@@ -254,6 +265,12 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
             F.pad(m, (2, 1, 1, 1), mode="reflect"),
             F.pad(m, (1,) * 4, mode="replicate"),
         ),
+        "written": lambda s, m, t: (
+            written(m),
+            torch.slice_scatter(t, t[:, 1:3] * 2, 1, -2),
+            torch.select_scatter(m, m[:, 0] * 2, 1, -3),
+            m.slice_scatter(m[:, :2] + 1, 1, 1, 5, 2),
+        ),
         "runs": lambda s, m, t: (m.unfold(2, 3, 2), t.unfold(1, 4, 4)),
         "roll": lambda s, m, t: (torch.roll(m, (-2, 3), (2, 3)), torch.roll(m, 1, 1)),
         "flip": lambda s, m, t: m.flip((2, 3)),
@@ -261,6 +278,10 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "pixels": lambda s, m, t: (F.pixel_shuffle(m, 2), F.pixel_unshuffle(m, 2), F.channel_shuffle(m, 4)),
     },
     "layers": {
+        "patches": lambda s, m, t: (
+            F.unfold(m, (3, 2), (1, 2), 1, (2, 1)),
+            F.fold(F.unfold(m, 3, 1, 1, 2) * 2, (8, 8), 3, 1, 1, 2),
+        ),
         "conv": lambda s, m, t: (
             F.conv2d(m, s.kernel[:, :, :, :].repeat(1, 2, 1, 1), padding="same"),
             F.conv2d(m, s.kernel, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),

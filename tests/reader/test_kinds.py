@@ -146,6 +146,28 @@ def test_a_part_that_is_written_to() -> None:
     checked(Partial().double().eval())
 
 
+def _written(model: Made, y: Tensor) -> Tensor:
+    changed = y * 2
+    changed[:, :, 1:3, :] += y[:, :, 2:4, :].square()
+    changed[:, :, :, 2] = changed[:, :, :, 1]
+    changed[:, :, 0].copy_(y.mean((2, 3))[..., None])
+    return model.head(changed.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_what_is_written_has_gradients() -> None:
+    """`aten::copy`, which torch.export makes of it, has no derivative (timm's mvitv2_tiny)."""
+    model = Made(_written).double().eval()
+    supernet = onceforall.elastic(model, (16,))
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    for network in (model, supernet.extract(supernet.space.largest())):
+        network(x).square().mean().backward()
+        grads = [p.grad for p in network.parameters()]
+    for theirs, mine in zip(model.parameters(), grads, strict=True):
+        assert theirs.grad is not None
+        assert theirs.grad.norm() == pytest.approx(float(mine.norm()), rel=1e-9)
+    checked(model)
+
+
 def test_what_torch_export_gives() -> None:
     """It says that it is in train mode, and is not."""
     model = Made(lambda s, y: s.head(y.mean((2, 3)))).eval()

@@ -332,6 +332,9 @@ class _Reading:
         if kind == "clone":
             self.names[node] = args[0]
             return
+        source = node.args[1] if kind == "copy" else None
+        if isinstance(source, fx.Node) and source.meta["val"].dtype == node.meta["val"].dtype:  # a copy has no derivative
+            op, args, kwargs = "expand_as.default", [args[1], args[0]], {}
         self._mark_mode(kind, args)
         value = node.meta["val"]
         several = isinstance(value, tuple | list)

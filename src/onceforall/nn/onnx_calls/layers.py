@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import sqrt
+from operator import floordiv, mod
 from typing import Any
 
 import torch
@@ -58,6 +59,35 @@ def _conv_transpose(
     inputs = [x, weight, *([] if bias is None else [bias])]
     window = _window(kernel, _each(stride, n), _each(padding, n) * 2, _each(dilation, n))
     return w.node("ConvTranspose", inputs, **window, **more)
+
+
+def _patches(w: Writing, x: Array, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> str:
+    """Each window's pixels as channels (F.unfold): a convolution that copies."""
+    kernel, pads = _each(kernel_size, 2), _each(padding, 2) * 2
+    if x.rank != 4:
+        raise NotWrittenError("images without a batch")
+    window = _window(kernel, _each(stride, 2), pads, _each(dilation, 2))
+    found = w.node("Conv", [x, _copying(x.size(1), kernel)], "windows", **window, group=x.size(1))
+    return w.reshaped(found, [*w.out[0].dims, 1], w.out[0].dims)  # whatever its height and width
+
+
+def _from_patches(w: Writing, x: Array, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> str:
+    """The sum of overlapping windows (F.fold): a transposed convolution that copies."""
+    kernel, step, apart, pads = (_each(value, 2) for value in (kernel_size, stride, dilation, padding))
+    if x.rank != 3:
+        raise NotWrittenError("images without a batch")
+    spans = [w.out[0].size(i + 2) + 2 * pads[i] - apart[i] * (kernel[i] - 1) - 1 for i in range(2)]
+    places, rest = ([part(span, s) for span, s in zip(spans, step, strict=True)] for part in (floordiv, mod))
+    lead = w.reshaped(w.name(x), x.dims, [*x.dims[:2], *(place + 1 for place in places)], "windows")
+    more: dict[str, Any] = {"output_padding": rest} if any(rest) else {}
+    more |= {"group": w.out[0].size(1), **_window(kernel, step, pads * 2, apart)}
+    return w.node("ConvTranspose", [lead, _copying(w.out[0].size(1), kernel)], **more)
+
+
+def _copying(channels: int, kernel: Sequence[int]) -> torch.Tensor:
+    """Weights of a convolution in groups of one channel, with an output for each pixel of the window."""
+    pixels = kernel[0] * kernel[1]
+    return torch.eye(pixels).reshape(pixels, 1, *kernel).repeat(channels, 1, 1, 1)
 
 
 def _linear(w: Writing, x: Array, weight: Array, bias: Any) -> str:
@@ -338,7 +368,7 @@ def _einsum(w: Writing, equation: str, tensors: Sequence[Array], path: Any = Non
 
 LAYERS: dict[str, Write] = {
     "conv1d": _conv, "conv2d": _conv, "conv3d": _conv,
-    "conv_transpose1d": _conv_transpose, "conv_transpose2d": _conv_transpose,
+    "im2col": _patches, "col2im": _from_patches, "conv_transpose1d": _conv_transpose, "conv_transpose2d": _conv_transpose,
     "linear": _linear, "batch_norm": _batch_norm, "layer_norm": _layer_norm, "group_norm": _group_norm, "rms_norm": _rms_norm,
     "mean": _reduce("ReduceMean"), "sum": _reduce("ReduceSum"), "amax": _reduce("ReduceMax"), "amin": _reduce("ReduceMin"),
     "var": _variance(False), "std": _variance(True),

@@ -67,6 +67,27 @@ def _narrow(w: Writing, x: Array, dim: int, start: int, length: int) -> str:
     return _cut(w, x, axis, first, first + length, 1, "")
 
 
+def _slice_scatter(w: Writing, x: Array, src: Array, dim: int, start: Any, end: Any, step: int) -> str:
+    axis, size = x.dim(dim), x.size(dim)
+    written = range(size)[slice(start, end, step)]
+    return _scattered(w, x, w.operand(src, x, "source"), axis, written)
+
+
+def _select_scatter(w: Writing, x: Array, src: Array, dim: int, index: int) -> str:
+    axis, size = x.dim(dim), x.size(dim)
+    source = w.reshaped(w.operand(src, x, "source"), src.dims, [*x.dims[:axis], 1, *x.dims[axis + 1 :]], "entry")
+    return _scattered(w, x, source, axis, [index % size])
+
+
+def _scattered(w: Writing, x: Array, source: str, axis: int, written: Sequence[int]) -> str:
+    """The entries of `source` in place of those at `written` along a dimension."""
+    at = list(range(x.size(axis)))
+    for number, place in enumerate(written):
+        at[place] = len(at) + number
+    both = w.node("Concat", [x, source], "both", axis=axis)
+    return w.node("Gather", [both, _ints(*at)], **({"axis": axis} if axis else {}))
+
+
 def _select(w: Writing, x: Array, dim: int, index: int) -> str:
     return _item(w, x, x.dim(dim), index, "")
 
@@ -239,7 +260,7 @@ SHAPES: dict[str, Write] = {
     "expand": _expand, "expand_as": _expand, "copy": _copied, "broadcast_to": _expand, "repeat": _repeat,
     "repeat_interleave": _repeat_interleave,
     "slice": _slice, "narrow": _narrow, "select": _select, "unbind": _unbind, "index": _index, "index_select": _index_select,
-    "unfold": _windows,
+    "unfold": _windows, "slice_scatter": _slice_scatter, "select_scatter": _select_scatter,
     "split": _split, "split_with_sizes": _split, "chunk": _split, "tensor_split": _split,
     "cat": _cat, "concat": _cat, "stack": _stack,
     "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip,
