@@ -331,6 +331,11 @@ def test_a_table_of_any_name_in_the_folder_of_each_split(make_folder: MakeFolder
             rows = [{"filename": name, "class": ("cat", "dog")[i % 2]} for i, name in enumerate(names)]
             write_csv(root / split / "_annotations.csv", rows)
     source = open_source(str(root))
+    if kind == "csv":
+        for path in root.rglob("*.csv"):
+            path.write_text("filename, cat, dog\n000.png, 1, 0\n001.png, 0, 1\n")
+        with pytest.raises(DataError, match="--task multilabel --label cat,dog takes its columns of 0 and 1"):
+            open_source(str(root))
     assert source.classes == ("cat", "dog")
     assert source.test is not None
     assert (source.train.labels.tolist(), source.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])

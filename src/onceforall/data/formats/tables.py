@@ -78,6 +78,10 @@ def tables_in(root: Path, reading: Reading, left_out: LeftOut) -> list[Table]:
             others = [os.path.relpath(table.path, root) for table in found if table.rows and table not in named]
             left_out |= {OTHER_TABLE: others} if others else {}
             return named
+        for table in found if reading.label is None else ():
+            first = _text(table.rows[0].get(table.column(IMAGES) or "")) if table.rows else ""
+            if first and (table.path.parent / first).is_file() and len(_truths(table)) > 1:
+                _require_columns(table, reading)  # tells how columns of 0 and 1 are read
     return []
 
 
@@ -342,6 +346,10 @@ def _names_images(table: Table, reading: Reading) -> bool:
     return image is not None and bool(labels) and image not in labels and any(labels[0] in row for row in table.rows)
 
 
+def _truths(table: Table) -> list[str]:
+    return [name for name in table.columns if is_column_of_truths([row.get(name, "") for row in table.rows])]
+
+
 def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     """The columns of images and labels."""
     labels = _label_columns(table, reading)
@@ -356,7 +364,7 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
     if not labels:
         lists = next((name for name in LIST_COLUMNS if table.column([name])), None)
-        truths = [name for name in table.columns if is_column_of_truths([row.get(name, "") for row in table.rows])]
+        truths = _truths(table)
         hint = f" or --label {','.join(truths)}, its columns of 0 and 1" if len(truths) > 1 else ""
         hint = hint if reading.several or not hint else f"; {MULTILABEL} --label {','.join(truths)} takes its columns of 0 and 1"
         if lists and not reading.several:
