@@ -49,11 +49,7 @@ class Arch:
     def to_json(self) -> str:
         """The architecture as JSON text; equal architectures have equal texts."""
         stages = [
-            {
-                "width": _number(stage.width),
-                "blocks": [_block_fields(block) for block in stage.blocks],
-            }
-            for stage in self.stages
+            {"width": _number(stage.width), "blocks": [_block_fields(block) for block in stage.blocks]} for stage in self.stages
         ]
         return json.dumps(
             {

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 import onceforall
 from onceforall.cli import run
 from onceforall.common.files import read_json, read_lines
-from onceforall.data.formats.tables import read_table
+from onceforall.data.formats.table_files import read_table
 from onceforall.errors import DataError, TrainingError
 from onceforall.pipeline import Run, classify, train
 from onceforall.tasks.label_scores import best_thresholds

@@ -158,9 +158,40 @@ def test_samples_without_a_part_are_left_out(tmp_path: Path) -> None:
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "sample of a shard without an image": 1,
         "sample of a shard without a class (.cls)": 1,
-        "second image of a sample of a shard": 1,
+        "file of a second image or class of a sample of a shard": 1,
     }
     assert source.train.names[0].endswith("/0.png")
+
+
+def packed(path: Path, files: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w:") as archive:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_several_classes_for_a_sample(tmp_path: Path) -> None:
+    """KEY.cls is its class whatever stands beside it; a key ends at the first dot, so that what differs behind it is one sample."""
+    samples = [(f"{i}{suffix}", png(i) if suffix == ".png" else b"cat") for i in range(4) for suffix in (".png", ".top.cls")]
+    shard = packed(tmp_path / "a.tar", [*samples, *((f"{i}.cls", b"eel" if i % 2 else b"dog") for i in range(4))])
+    source = open_source(str(shard))
+    assert [source.classes[i] for i in source.train.labels] == ["dog", "eel", "dog", "eel"]
+    assert [*map(len, source.left_out.values())] == [4]
+    shard = packed(tmp_path / "b.tar", [(f"0.{i}{suffix}", png(i)) for i in range(4) for suffix in (".png", ".cls")])
+    with pytest.raises(DataError, match=r"0\.0\.cls and 0\.1\.cls are of one sample, because .* ends at the first dot"):
+        open_source(str(shard))
+
+
+def test_what_is_stored_twice_is_told(tmp_path: Path) -> None:
+    files = [(f"{'ab'[i % 2]}/{i % 6}.png", png(i)) for i in range(8)]
+    samples = [(f"{i % 3}{suffix}", data) for i in range(4) for suffix, data in ((".png", png(i)), (".cls", b"%d" % (i % 2)))]
+    for name, members in (("a.tar", files), ("b.tar", samples)):
+        source = open_source(str(packed(tmp_path / name, members)))
+        assert source.left_out == {
+            "file stored twice in an archive (what was stored last is used)": [one for one, _ in members[:2]]
+        }
 
 
 def test_archives_that_are_read_in_another_way_say_how(tmp_path: Path) -> None:

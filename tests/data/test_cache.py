@@ -214,5 +214,5 @@ def test_no_warning_leaks(make_folder: MakeFolder, tmp_path: Path) -> None:
 def test_meta_is_plain_json(make_folder: MakeFolder, tmp_path: Path) -> None:
     cache_part(part_of(make_folder({"cat": 2, "dog": 2})), size=16, folder=tmp_path / "cache", limit_bytes=LIMIT)
     meta = json.loads(next((tmp_path / "cache").glob("*/meta.json")).read_text())
-    seen = {"gray": False, "colour": 0, "opaque": 0, "deep": 0, "most": 0.0, "frames": 0}
+    seen = {"gray": False, "colour": 0, "opaque": 0, "deep": 0, "dim": 0, "most": 0.0, "frames": 0}
     assert meta == {"version": 2, "size": 16, "images": 4, "bytes": 4 * 360, "problems": [], "channels": 3, "seen": seen}

@@ -144,6 +144,11 @@ def test_what_the_originals_are_like_is_said(tmp_path: Path) -> None:
     assert said["gray, colours"] == ("12 of 24 images show colors: with --channels 1 their luminance is used",)
     assert said["alpha, colours"] == ("12 of 24 images have no alpha channel: it is 255 everywhere there",)
     assert said["colours"] == ("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out",)
+    dead = folder(tmp_path / "dead pixel", "12 bits")
+    pixels = np.asarray(Image.open(first := min(dead.rglob("*.png")))).astype(np.uint16)
+    pixels[0, 0] = 65535
+    Image.fromarray(pixels).save(first)
+    assert opened(dead, Read(channels=1)).remarks[0].startswith("23 of 24 images of 16 bits have no value above 4,09")
     again = opened(tmp_path / "12 bits", Read(channels=1))
     assert again.remarks == said["12 bits"], "from the cache"
     pages = folder(tmp_path / "pages", "gray")

@@ -112,7 +112,7 @@ def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
     ("names", "told"),
     [
         (("cat", "dog", "eel"), []),
-        (("c", "c++", "c#", "1", "10", "-1"), []),
+        (("c", "c++", "c#", "1", "10", "-2"), []),
         (
             ("Cat", "cat", "dog"),
             ["names of classes that hardly differ: Cat, cat: each .*, --classes Cat=Cat\\+cat,… makes them one"],
@@ -124,6 +124,8 @@ def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
         (("cat", "cat", "dog"), ["are there twice or hardly differ: cat, cat: .*: give each its own name"]),
         (("nan", "NaN", "cat"), ["taken as a class: nan, NaN; if that stands for a missing label"]),
         (("Nancy", "None", "x"), ["taken as a class: None; "]),
+        (("-1", "0", "1"), ["taken as a class: -1; "]),
+        (("?", "Unlabeled", "x"), ["taken as a class: \\?, Unlabeled; "]),
     ],
 )
 def test_doubtful_names_are_told(names: tuple[str, ...], told: list[str]) -> None:
@@ -141,6 +143,16 @@ def test_names_that_differ_in_capitals_are_told_before_the_training(make_folder:
     found = open_data(str(root), size=8, cache=tmp_path / "cache", reading=chosen)
     assert found.classes == ("cats", "dog")
     assert not any("hardly" in remark for remark in found.remarks)
+
+
+def test_images_named_as_masks_of_others_are_told(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 12, "dog": 12})
+    assert open_data(str(root), size=8, cache=tmp_path / "cache").remarks == ()
+    for i, suffix in enumerate(("_mask", "_mask_1", "-GT")):
+        (root / "cat" / f"00{i + 6}.png").rename(root / "cat" / f"00{i}{suffix}.png")
+    (root / "dog" / "000.png").rename(root / "dog" / "hockey_mask.png")  # of no other image
+    (remark,) = open_data(str(root), size=8, cache=tmp_path / "cache").remarks
+    assert remark.startswith("3 of 24 images are named like masks of others (cat/00"), remark
 
 
 def test_classes_of_one_name_are_chosen_together(tmp_path: Path) -> None:

@@ -87,6 +87,13 @@ def test_more_than_one_reading_is_asked_about(make_folder: MakeFolder, layout: d
     assert "\n" not in str(caught.value)
 
 
+def test_folders_of_a_class_that_may_be_classes_are_told(make_folder: MakeFolder) -> None:
+    said = "folders in a class's folder are all of that class, as cat, dog in animals: move them up if they are classes"
+    inner = {"animals/cat": 2, "animals/dog": 2, "plants/elm": 2, "plants/oak": 2}
+    assert open_source(str(make_folder(inner, name="flat"))).remarks == (said,)
+    assert open_source(str(make_folder({"train": inner, "test": inner}, name="divided"))).remarks == (said,)
+
+
 def test_what_is_guessed_is_told(make_folder: MakeFolder) -> None:
     source = open_source(str(make_folder({"bus": 2, "train": 2})))
     assert source.remarks == ("taken as a class: train, because there are no class folders in it",)

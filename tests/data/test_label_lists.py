@@ -135,6 +135,38 @@ def test_what_is_not_told_or_wrong(tmp_path: Path) -> None:
         open_source("digits", SEVERAL)
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"[{' '.join(repr(name) for name in row)}]" for row in ROWS],  # numpy: Python would join 'cat' 'dog'
+        [f"({', '.join(repr(name) for name in row)}{',' * (len(row) == 1)})" for row in ROWS],
+        [f"{{{', '.join(repr(name) for name in row)}}}" for row in ROWS],
+    ],
+    ids=["numpy", "tuples", "sets"],
+)
+def test_lists_as_programs_print_them(tmp_path: Path, cells: list[str]) -> None:
+    source = open_source(str(table(tmp_path, [cell.replace("{}", "") for cell in cells])), SEVERAL)
+    assert (source.classes, matrix_of(source)) == (("bird", "cat", "dog"), MATRIX)
+    assert "labels are separated" not in str(source.remarks)
+    with pytest.raises(DataError, match=r"holds lists of labels.*--task multilabel"):
+        open_source(str(table(tmp_path, ["['cat']", "['dog' 'cat']", "['dog']"], "label")))
+
+
+@pytest.mark.parametrize("cells", [MATRIX, [";".join(map(str, row)) for row in MATRIX], [str(row) for row in MATRIX]])
+def test_a_0_or_1_for_each_label_is_no_list_of_two_labels(tmp_path: Path, cells: list[Any]) -> None:
+    with pytest.raises(DataError, match=r"holds 0 or 1 for each of 3 labels, such as .*a column for each label"):
+        open_source(str(table(tmp_path, cells, name="all.jsonl")), SEVERAL)
+    pq.write_table(pa.table({"image": [png(i) for i in range(len(ROWS))], "labels": cells}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="holds 0 or 1 for each of 3 labels"):
+        open_source(str(tmp_path / "train.parquet"), SEVERAL)
+
+
+def test_counts_of_a_label_are_no_list(tmp_path: Path) -> None:
+    for cell in ('{"cat": 1, "dog": 0}', "{cat,dog}"):
+        with pytest.raises(DataError, match="which is no list"):
+            open_source(str(table(tmp_path, [cell] * 4)), SEVERAL)
+
+
 def test_annotations_of_several_categories(tmp_path: Path) -> None:
     names, classes = photos(tmp_path), ["cat", "dog", "bird"]
     annotations = [{"image_id": i, "category_id": classes.index(name)} for i, row in enumerate(ROWS) for name in [*row, *row[:1]]]

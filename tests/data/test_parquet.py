@@ -426,6 +426,10 @@ def test_a_label_of_another_type_and_columns_that_seem_to_divide_are_told(tmp_pa
     assert remark.startswith(
         "the column split seems to divide the images and is not read: Parquet files are divided by their names"
     )
+    for column, values in (("part", ["train", "test"]), ("fold", ["1", "2"])):  # by what is in it, or by its name
+        pq.write_table(table.append_column(column, pa.array(values)), tmp_path / "all.parquet")
+        (remark,) = open_source(str(tmp_path)).remarks
+        assert remark.startswith(f"the column {column} seems to divide the images and is not read")
     pq.write_table(pa.table({"img": table.column("img"), "label": pa.array([0, 1], pa.date32())}), tmp_path / "all.parquet")
     with pytest.raises(DataError, match=r"no label column: .*; label holds date32"):
         open_source(str(tmp_path))

@@ -17,7 +17,7 @@ from pictures import MakeFolder
 
 from onceforall.data import Source, open_data, open_source
 from onceforall.data.formats.label_lists import label_text
-from onceforall.data.formats.tables import read_table
+from onceforall.data.formats.table_files import read_table
 from onceforall.data.originals import Part
 from onceforall.data.reading import Reading
 from onceforall.errors import DataError, FileError
@@ -284,6 +284,93 @@ def test_class_folders_win_over_tables_beside_them(make_folder: MakeFolder) -> N
         open_source(str(root / "12"), Reading(label="taste"))
 
 
+def test_a_table_of_their_images_beside_class_folders_is_told(make_folder: MakeFolder) -> None:
+    """As HAM10000 comes: images in part_1 and part_2, and their labels in a table."""
+    root = make_folder({"part_1": 3, "part_2": 4})
+    for path in root.rglob("*.png"):
+        path.rename(path.with_name(f"{path.parent.name}-{path.name}"))
+    rows = [{"image_id": Path(row["file_name"]).stem, "dx": "mel"} for row in rows_of(root)]
+    write_csv(root / "names.csv", [{"id": "part_1", "name": "cat"}, {"id": "part_2", "name": "dog"}, {"id": "3", "name": "eel"}])
+    assert not open_source(str(root)).remarks
+    write_csv(root / "of_images.csv", rows)
+    told = "labels are the names of the folders, not those of of_images.csv: give that file for its labels"
+    assert open_source(str(root)).remarks == (told,)
+
+
+def test_tables_that_are_not_used_are_told(make_folder: MakeFolder, tmp_path: Path) -> None:
+    make_folder({"": 8}, "loose")
+    root = tmp_path / "loose"
+    rows = [{"file_name": f"{i:03}.png", "label": "ab"[i % 2]} for i in range(8)]
+    write_csv(root / "train.csv", rows[:6])
+    write_csv(root / "test.csv", renamed(rows[6:], label="kind"))
+    (root / "more.csv").write_text("a,b\n1,2,3\n")
+    assert {reason: sorted(names) for reason, names in open_source(str(root)).left_out.items()} == {
+        "damaged table": ["more.csv"],
+        "table without labels of images in columns of known names": ["test.csv"],
+        "image that no row names": ["006.png", "007.png"],
+    }
+    (root / "test.csv").write_text("file_name,label\n006.png,a,b\n")
+    with pytest.raises(DataError, match=r"test\.csv: line 2 has 3 cells"):
+        open_source(str(root))
+
+
+@pytest.mark.parametrize("kind", ["csv", "coco"])
+def test_a_table_of_any_name_in_the_folder_of_each_split(make_folder: MakeFolder, kind: str) -> None:
+    """As Roboflow exports them."""
+    root = make_folder({"train": {"": 6}, "valid": {"": 4}})
+    for split, count in (("train", 6), ("valid", 4)):
+        names = [f"{i:03}.png" for i in range(count)]
+        coco = {
+            "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
+            "annotations": [{"image_id": i, "category_id": i % 2} for i in range(count)],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog"))],
+        }
+        if kind == "coco":
+            (root / split / "_annotations.coco.json").write_text(json.dumps(coco))
+        else:
+            rows = [{"filename": name, "class": ("cat", "dog")[i % 2]} for i, name in enumerate(names)]
+            write_csv(root / split / "_annotations.csv", rows)
+    source = open_source(str(root))
+    if kind == "csv":
+        for path in root.rglob("*.csv"):
+            path.write_text("filename, cat, dog\n000.png, 1, 0\n001.png, 0, 1\n")
+        with pytest.raises(DataError, match="--task multilabel --label cat,dog takes its columns of 0 and 1"):
+            open_source(str(root))
+    assert source.classes == ("cat", "dog")
+    assert source.test is not None
+    assert (source.train.labels.tolist(), source.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
+
+
+def test_images_in_a_folder_that_no_row_names_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2, "b": 2, "other": 2})
+    rows = [row for row in without_split(root) if not row["file_name"].startswith("other")]
+    assert sorted(open_source(str(write_csv(root / "all.csv", rows))).left_out["image that no row names"]) == [
+        os.path.join("other", "000.png"),
+        os.path.join("other", "001.png"),
+    ]
+
+
+def test_a_group_is_the_same_as_5_and_as_5_0(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 3, "b": 3})
+    rows = [{**row, "patient": (5, 5.0, "5")[i % 3]} for i, row in enumerate(without_split(root))]
+    assert open_source(str(write_lines(root / "all.jsonl", rows)), Reading(group="patient")).train.groups == ("5",) * 6
+
+
+def test_cells_in_quotes_after_a_space(make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2, "b": 2})
+    (root / "all.csv").write_text('file_name, label\na/000.png, "cat, big"\na/001.png, "eel"\nb/000.png,eel\n')
+    assert open_source(str(root / "all.csv")).classes == ("cat, big", "eel")
+
+
+def test_a_name_without_suffix_of_two_images(make_folder: MakeFolder) -> None:
+    root = make_folder({"": 3})
+    (root / "001.png").rename(root / "000.jpg")
+    for name in ("000", "./000"):
+        (root / "all.csv").write_text(f"file_name,label\n{name},cat\n002,dog\n")
+        with pytest.raises(DataError, match=f"is {name} 000.jpg or 000.png"):
+            open_source(str(root / "all.csv"))
+
+
 def test_trained_with(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 12, "dog": 12})
     table = write_csv(root / "all.csv", [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)])
@@ -325,7 +412,7 @@ def without_split(root: Path) -> list[dict[str, str]]:
     ("column", "values", "told"),
     [
         ("is_train", ["1", "0"], True), ("inTest", ["yes", "no"], True), ("phase", ["train", "val"], True),
-        ("usage", ["Training", "PublicTest"], False), ("test_score", ["0.5", "0.7"], False), ("vehicle", ["train", "bus"], False),
+        ("usage", ["Training", "PublicTest"], True), ("test_score", ["0.5", "0.7"], False), ("vehicle", ["train", "bus"], False),
         ("vehicle", ["train"], False),
     ],
 )  # fmt: skip
@@ -375,6 +462,32 @@ def test_categories_of_one_name_and_of_none(make_folder: MakeFolder) -> None:
     path.write_text(json.dumps({**coco, "images": [{"id": 0}], "categories": []}))
     with pytest.raises(DataError, match=r"not annotations in COCO's format|which is not among the categories"):
         open_source(str(path))
+
+
+def test_ids_of_coco_that_stand_for_two_or_for_nothing(make_folder: MakeFolder) -> None:
+    """As in files that were joined, or of which images were taken out."""
+    root = make_folder({"cat": 3, "dog": 4})
+    files = [row["file_name"] for row in rows_of(root)]
+    path = root / "all.json"
+
+    def opened(ids: list[int], names: dict[int, str], more: tuple[tuple[int, str], ...] = ()) -> Source:
+        images = [{"id": i, "file_name": file} for i, file in zip(ids, files, strict=False)]
+        categories = [{"id": i, "name": name} for i, name in (*names.items(), *more)]
+        labels = [{"image_id": i, "category_id": i % 2} for i in range(7)]
+        path.write_text(json.dumps({"images": images, "annotations": labels, "categories": categories}))
+        return open_source(str(path))
+
+    with pytest.raises(DataError, match=r"all.json: cat and eel have the id 0, so that nobody knows.*: number them anew"):
+        opened([*range(7)], {0: "cat", 1: "dog"}, ((0, "eel"),))
+    with pytest.raises(DataError, match=r"000.png and .*000.png have the id 0, so that nobody knows"):
+        opened([0, 1, 2, 0, 1, 2, 3], {0: "cat", 1: "dog"})
+    assert not opened([*range(7)], {0: "cat", 1: "dog"}, ((0, "cat"),)).remarks
+    source = opened([*range(5)], {0: "cat", 1: "dog", 2: "animal"})
+    assert source.classes == ("cat", "dog")
+    assert source.remarks == (
+        "not used: 2 annotations of images that are not in the file, such as image 5",
+        "categories without any image, which are no classes: animal",
+    )
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -278,6 +278,7 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "pixels": lambda s, m, t: (F.pixel_shuffle(m, 2), F.pixel_unshuffle(m, 2), F.channel_shuffle(m, 4)),
     },
     "layers": {
+        "extremes": lambda s, m, t: (m.max(1)[0], t.min(-1, keepdim=True).values),
         "patches": lambda s, m, t: (
             F.unfold(m, (3, 2), (1, 2), 1, (2, 1)),
             F.fold(F.unfold(m, 3, 1, 1, 2) * 2, (8, 8), 3, 1, 1, 2),
@@ -370,6 +371,13 @@ def test_what_is_not_written_here_is_left_to_torch() -> None:
     for arch in archs(supernet)[:2]:
         network, plan = supernet.extract(arch), supernet.space.lower(arch, supernet.num_classes)
         assert_same(network, to_onnx(plan, network, metadata={"arch": "a"}), images_of())
+
+
+def test_places_of_maxima_that_are_used_are_left_to_torch() -> None:
+    supernet = elastic(model_of(lambda: Does({"place": lambda s, m, t: m.max(1)[1].float() + m.max(1)[0]})), (PIXELS,))
+    arch = supernet.space.largest()
+    network, plan = supernet.extract(arch), supernet.space.lower(arch, supernet.num_classes)
+    assert_same(network, to_onnx(plan, network), images_of())
 
 
 def test_what_onnx_cannot_hold_is_said_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -183,6 +183,7 @@ def test_front_is_measured(run_copy: Path) -> None:
     written = read_json(run_copy / "front.json")
     assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.arch for p in points]
     assert {"stands", "predicted_std", "held_out", "measured_ms"} <= written["points"][0].keys()
+    assert all(record["predicted_score"] == record["predicted_top1"] for record in written["points"])  # as the metric is top-1
     assert [one.held_out for one in read_record(run_copy / "front.json", MeasuredFront).points] == [
         p.accuracy.value for p in points
     ]

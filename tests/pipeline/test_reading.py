@@ -50,8 +50,8 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
     )
     assert run.metric == "balanced"
     assert any("networks are chosen by balanced accuracy" in event.get("text", "") for event in events)
-    assert any("trained for it, as if all classes were equally frequent" in event.get("text", "") for event in events)
-    assert Schedule.from_json((run.folder / "schedule.json").read_text()).recipe.logit_adjustment == 1.0
+    assert any("trained for it: rare classes are predicted more often" in event.get("text", "") for event in events)
+    assert Schedule.from_json((run.folder / "schedule.json").read_text()).recipe.logit_adjustment == 0.5
     assert {event["metric"] for event in events if event["event"] == "validation"} == {"balanced"}
     again = Run.open(tmp_path / "run")
     assert again.require_images().reading == reading
@@ -68,8 +68,8 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("metric", "given", "adjustment"),
     [
-        ("balanced", {}, 1.0),
-        ("balanced", {"ema": 0.9}, 1.0),
+        ("balanced", {}, 0.5),
+        ("balanced", {"ema": 0.9}, 0.5),
         ("balanced", {"logit_adjustment": 0.0}, 0.0),
         ("balanced", {"balance": 0.5}, 0.0),
         ("top1", {}, 0.0),

@@ -41,6 +41,16 @@ def test_a_measured_run(run_copy: Path) -> None:
     assert found.next[0] == f"ofa evaluate {shlex.quote(str(run_copy))} --arch random:16"
 
 
+def test_a_network_that_was_evaluated_again_is_one(run_copy: Path) -> None:
+    line = {"name": "largest", "split": "held-out", "arch": "one", "top1": 0.5, "images": 20}
+    lines = [line, {**line, "split": "test"}, {**line, "arch": "two"}]
+    (run_copy / "evaluations.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    found = status(run_copy)
+    assert text_of(found, "evaluations").startswith("2 sub-networks in 3 evaluations; the last, largest: ")
+    (facts,) = [part.facts for part in found.parts if part.name == "evaluations"]
+    assert (facts["sub_networks"], facts["evaluations"]) == (2, 3)
+
+
 def test_what_it_proposes_is_possible(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in status(run_copy).next:
         if command.split()[1] in ("evaluate", "report"):

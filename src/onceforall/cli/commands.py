@@ -128,10 +128,7 @@ def report_command(
 
 
 def demo_command(
-    as_json: bool,
-    *,
-    out: Annotated[Path, Flag("Run directory to create or resume.", "RUN")] = DEMO,
-    seed: Annotated[int, SEED] = 0,
+    as_json: bool, *, out: Annotated[Path, Flag("Run directory to create or resume.", "RUN")] = DEMO, seed: Annotated[int, SEED] = 0
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""
     from ..pipeline.demo import demo
@@ -208,7 +205,8 @@ def _candidate_record(c: Any) -> dict[str, Any]:
     return {
         "top1": c.accuracy.top1,
         "score": c.accuracy.value,
-        "predicted_top1": c.predicted_top1,
+        "predicted_top1": c.predicted_top1 if c.accuracy.score is None else None,
+        "predicted_score": c.predicted_top1,
         "latency_ms": c.timing.ms,
         "predicted_ms": c.predicted_ms,
         "arch": json.loads(c.arch.to_json()),

@@ -59,11 +59,7 @@ def _usual_cache() -> tuple[Path | None, str]:
 
 
 def _private() -> Path:
-    """A folder under the temporary directory that only this user can read and write.
-
-    Raises:
-        FileError: it cannot be made, or somebody else has made it.
-    """
+    """A folder under the temporary directory that only this user can read and write; a `FileError` if there is none."""
     try:
         user = str(os.getuid())
     except AttributeError:  # Windows, where the temporary directory is the user's own

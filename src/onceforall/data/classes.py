@@ -1,9 +1,10 @@
 """`--classes`: which classes are used, in which order, and which are merged."""
 
 import difflib
+import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from .formats.scan import listed, same_name, shown
 from .originals import Indices, Part, Source
 from .reading import Classes
 
-MISSING = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined"})  # as programs write what is missing
+# As programs and people write what is missing.
+MISSING = frozenset(
+    ["nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "-1", "-1.0", "?", "-", "unlabeled", "unlabelled"]
+)
+MASK = re.compile(r"[ _.-](mask|seg|segmentation|gt|groundtruth|annotation)s?([ _-]?\d+)?$", re.IGNORECASE)
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
@@ -65,6 +70,15 @@ def doubtful_names(classes: Sequence[str]) -> Iterator[str]:
         yield f"names of classes that {what}: {some}: each is a class of its own; if that is not meant{how}"
     if missing := [shown(name) for name in classes if name.strip().casefold() in MISSING]:
         yield f"taken as a class: {', '.join(missing)}; if that stands for a missing label, --classes with the others leaves it out"
+
+
+def masks_among(parts: Iterable[Part]) -> Iterator[str]:
+    """A line on images that are named as masks of other images, as in sets made for segmentation."""
+    stems = [os.path.splitext(name)[0] for part in parts for name in part.names]
+    there = set(stems)
+    if masks := [stem for stem in stems if (found := MASK.search(stem)) and stem[: found.start()] in there]:
+        what = f"{len(masks):,} of {plural(len(stems), 'image')} are named like masks of others ({masks[0]})"
+        yield f"{what}: they are used as photographs of their class; if they are masks, move them away"
 
 
 def _hardly(name: str) -> object:

@@ -183,11 +183,7 @@ def _append(
 
 
 def _make_room(place: Path, need: int, limit_bytes: int) -> None:
-    """Remove the least recently used folders until `need` more bytes fit within the limit and on the disk.
-
-    Raises:
-        FileError: the disk has no room.
-    """
+    """Remove the least recently used folders until `need` more bytes fit; a `FileError` if the disk has no room."""
 
     def used(folder: Path) -> float:
         try:

@@ -253,7 +253,8 @@ class Seen:
         colour: number of color images converted to luminance.
         opaque: number of images without an alpha channel where one is wanted.
         deep: number of gray images of more than 8 bits.
-        most: the highest value in these.
+        dim: number of these without a value of `DIM` or more.
+        most: the highest value in the dim ones.
         frames: number of images with several frames or pages.
     """
 
@@ -261,6 +262,7 @@ class Seen:
     colour: int = 0
     opaque: int = 0
     deep: int = 0
+    dim: int = 0
     most: float = 0.0
     frames: int = 0
 
@@ -273,7 +275,8 @@ class Seen:
             colour=self.colour + found.get("colour", False),
             opaque=self.opaque + found.get("opaque", False),
             deep=self.deep + ("most" in found),
-            most=max(self.most, found.get("most", 0.0)),
+            dim=self.dim + (found.get("most", inf) < DIM),
+            most=max(self.most, found["most"] if found.get("most", inf) < DIM else 0.0),
             frames=self.frames + found.get("frames", False),
         )
 
@@ -282,8 +285,8 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     """Lines for the user on what was seen (None if unknown) in the images of each part, which were read as `how`."""
     known = [(seen, images) for seen, images in parts if seen is not None]
     images = sum(n for _, n in known)
-    names = ("colour", "opaque", "deep", "frames")
-    colour, opaque, deep, frames = (sum(getattr(seen, name) for seen, _ in known) for name in names)
+    names = ("colour", "opaque", "deep", "dim", "frames")
+    colour, opaque, deep, dim, frames = (sum(getattr(seen, name) for seen, _ in known) for name in names)
     most = max((seen.most for seen, _ in known), default=0.0)
     lines = [f"{frames:,} of {plural(images, 'image')} have several {FRAMES}"] if frames else []
     if colour:
@@ -292,10 +295,11 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
         lines.append("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out")
     elif opaque:
         lines.append(f"{opaque:,} of {plural(images, 'image')} have no alpha channel: it is 255 everywhere there")
-    if how.range is None and deep and most < DIM:
+    if how.range is None and 2 * dim > deep:  # not all: one dead pixel can be as bright as can be
+        share = f"{dim:,} of " if dim < deep else ""
         full = 2 ** max(1, int(most).bit_length()) - 1
         lines.append(
-            f"{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as dark images: if "
+            f"{share}{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as dark images: if "
             f"they use {full.bit_length()} bits, --range 0,{full} shows all of them"
         )
     if how.range is not None and known and not deep:

@@ -15,30 +15,24 @@ from .classes import chosen_classes
 from .formats.archives import ARCHIVES, COMPRESSED, archives_told, files_of_shards, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
-from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
+from .formats.scan import LeftOut
+from .formats.table_files import TABLES, read_table
+from .formats.tables import open_tables, table_beside, tables_in
 from .originals import Part, Source
 from .reading import AS_IT_IS, HUB, Reading
 
 
 def open_source(
-    source: str,
-    reading: Reading = AS_IT_IS,
-    on_note: Callable[[str], None] = lambda text: None,
-    known: Collection[str] = (),
+    source: str, reading: Reading = AS_IT_IS, on_note: Callable[[str], None] = lambda text: None, known: Collection[str] = ()
 ) -> Source:
     """Find the labeled images that `source` names. Nothing is decoded yet.
 
     Args:
-        source: one of
-            a folder with train/ and val/ (or others of the names in `split_names`), each with one folder per class;
-            a folder with one folder per class;
-            a folder with Parquet files as laid out on the Hugging Face Hub (train-*.parquet, train/*.parquet, in a
-                configuration's folder or not), or one such file;
-            a table of images and labels (CSV, TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with
-                metadata.csv or metadata.jsonl beside its images;
-            a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them;
-            `hf:NAME`, `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION`, a data set on the Hugging Face Hub, see `formats.hub_data`;
-            `torchvision:NAME:ROOT`, a torchvision data set that is already in ROOT;
+        source: a folder with one folder per class, or with train/ and val/ (or others of the names in `split_names`) of such;
+            a folder with Parquet files as laid out on the Hugging Face Hub, or one such file; a table of images and labels (CSV,
+            TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with metadata.csv or metadata.jsonl beside its
+            images; a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them; `hf:NAME`,
+            `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION` (see `formats.hub_data`); `torchvision:NAME:ROOT`, already in ROOT; or
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
         reading: which labels and classes to use.
         on_note: called with a line when files are downloaded.
@@ -134,7 +128,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading), by_column=True)
+            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading, {}), by_column=True)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
             return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
         if name.endswith(".parquet"):
@@ -164,12 +158,10 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
             raise DataError(
                 f"{path}: its folders are the classes, and --label names a column: give the table itself, or leave out --label"
             )
-        beside = [name for name in METADATA if (path / name).exists()]
-        remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
-        return _of_classes(path, reading, known, remark)
-    tables = tables_in(path, reading)
-    if tables:
-        return _Way(partial(open_tables, path, tables, reading), by_column=True)
+        return _of_classes(path, reading, known)
+    left_out: LeftOut = {}
+    if tables := tables_in(path, reading, left_out):
+        return _Way(lambda: open_tables(path, tables, reading, {**left_out}), by_column=True)
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
@@ -178,23 +170,22 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
     return _of_classes(path, reading, known)
 
 
-def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: Sequence[str] = ()) -> _Way:
+def _of_classes(path: Path, reading: Reading, known: Collection[str]) -> _Way:
     """Class folders. Listing their files skips the slow search for files with the same image."""
 
     def opened(several: bool) -> Source:
         with archives_told(path):
             found = open_folder(path, few=reading.few, known=known, several=several)
-        return replace(found, remarks=(*found.remarks, *remarks))
+        parts = [part for part in (found.train, found.test, found.held_out) if part is not None]
+        beside = table_beside(path, [name for part in parts for name in part.names], len(found.classes))
+        remark = f"labels are the names of the folders, not those of {beside}: give that file for its labels"
+        return replace(found, remarks=(*found.remarks, *([remark] if beside else [])))
 
     return _Way(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
 
 
 def _grouped(source: Source, pattern: str) -> Source:
-    """The source with groups that a regular expression finds in the images' names.
-
-    Raises:
-        DataError: the text is no regular expression, or does not match all names.
-    """
+    """The source with groups that a regular expression finds in the images' names; an error if it does not match all of them."""
     try:
         expression = re.compile(pattern)
     except re.error as error:

@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, facts_of, place_of
-from .classes import doubtful_names
+from .classes import doubtful_names, masks_among
 from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
@@ -255,7 +255,7 @@ def open_data(
     contradictions, contradiction = _contradictions(all_of, kept, found.classes)
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
-    remarks = [*doubtful_names(found.classes), *([f"left out: {left_out}"] if left_out else [])]
+    remarks = [*doubtful_names(found.classes), *masks_among(parts.values()), *([f"left out: {left_out}"] if left_out else [])]
     remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], options.how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(

@@ -121,11 +121,7 @@ def _write_index(folder: Path, config: ExportConfig, members: Sequence[BundleMem
 
 
 def _prove(bundle: Bundle, folder: Path, networks: Sequence[Together], supernet: Supernet) -> BundleProofs:
-    """Compare each network, through the bundle and through model.py, with the extracted network and inside the supernet.
-
-    Raises:
-        VerificationError: logits or top-1 classes differ.
-    """
+    """Compare each network through bundle, model.py, extraction and supernet; a `VerificationError` if they differ."""
     alone = _run_source(folder)
     proofs: BundleProofs = {}
     for each in networks:

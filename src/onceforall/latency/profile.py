@@ -198,12 +198,7 @@ def _levelled(own: Ints, groups: Ints, logs: Floats) -> Floats:
 
 
 def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) -> float:
-    """The reference kernel's time when a profile was started, which must be of the same space and device.
-
-    Raises:
-        DeviceError: it is another profile.
-        FileError: it is damaged.
-    """
+    """The reference kernel's time when a profile was started; a `DeviceError` if it is of another space or device."""
     before: Any = read_json(path)
     if not isinstance(before, dict) or {key: before.get(key) for key in what} != what:
         raise DeviceError(f"{path.parent}: holds the profile of another space or device: choose another folder or delete it")

@@ -52,12 +52,7 @@ def lasting_weights(weights: Path | str | None) -> str | None:
 
 
 def bring(
-    text: str,
-    weights: Path | str | None = None,
-    *,
-    channels: int | None = None,
-    seed: int = 0,
-    progress: Progress = QUIET,
+    text: str, weights: Path | str | None = None, *, channels: int | None = None, seed: int = 0, progress: Progress = QUIET
 ) -> Brought:
     """Load the network that a text names.
 

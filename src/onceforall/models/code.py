@@ -118,11 +118,7 @@ def _loaded(path: Path) -> ModuleType:
 
 @contextmanager
 def _code_of(path: Path, source: str) -> Iterator[None]:
-    """Context for running the file's code, which may import files next to it; its errors are reported in one line.
-
-    Raises:
-        ModelError: the code raised an error.
-    """
+    """Context for running the file's code, which may import files next to it; a `ModelError` has its errors in one line."""
     sys.path.insert(0, str(path.parent))
     try:
         with redirect_stdout(sys.stderr):  # standard output is for results

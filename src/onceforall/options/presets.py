@@ -240,11 +240,7 @@ def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 
 
 def _like(name: str, value: Any, own: Any) -> Any:
-    """The value, if it is of the same kind as the current one.
-
-    Raises:
-        TrainingError: it is not.
-    """
+    """The value, if it is of the same kind as the current one; a `TrainingError` if it is not."""
     if isinstance(own, bool | str):
         if isinstance(value, type(own)):
             return value

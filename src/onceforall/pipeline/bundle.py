@@ -113,11 +113,7 @@ def _named(run: Run, text: str, seed: int) -> list[tuple[BundleMember, Path | No
 
 
 def _require_shared(supernet: Supernet, member: BundleMember, place: Path | None) -> None:
-    """Check that the network's folder has no weights, or the supernet's.
-
-    Raises:
-        CheckpointError: it has other weights, because it was fine-tuned or belongs to another run.
-    """
+    """Check that the network's folder has no weights, or the supernet's; a `CheckpointError` if it has others (fine-tuned ones)."""
     if place is None or not (place / "weights.safetensors").exists():
         return
     own, shared = load(place).state_dict(), supernet.extract(member.arch).state_dict()
@@ -139,11 +135,7 @@ def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, pro
 def _with_accuracy(
     run: Run, made: Bundle, member: BundleMember, ready: Calibrated, held_out: Images, test: Images, found: Accuracy
 ) -> BundleMember:
-    """Add the member's accuracies through the bundle; `found` is that of the card's program on the test images.
-
-    Raises:
-        VerificationError: the extracted network has another test accuracy.
-    """
+    """Add the member's accuracies through the bundle; `found`, by the card's program on the test images, must be the same."""
     resolution = member.arch.resolution
     batches = ((made(x, member.name), labels) for x, labels in run.eval_batches(held_out, resolution))
     before = tally(batches, run.task.tally())

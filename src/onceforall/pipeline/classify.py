@@ -109,9 +109,10 @@ def unlike_training(found: Sequence[Mapping[str, Any]], steps: InputSteps) -> li
         lines.append(f"{colour:,} of {images} show colors: the network takes gray images, and their luminance is what it was given")
     if opaque:
         lines.append(f"{opaque:,} of {images} have no alpha channel, which the network takes: it is 255 everywhere there")
-    if steps.range is None and deep and max(deep) < DIM:
+    dim = [most for most in deep if most < DIM]
+    if steps.range is None and 2 * len(dim) > len(deep):
         lines.append(
-            f"{len(deep):,} of {images} have 16 bits and no value above {max(deep):,.0f} of 65,535: the network takes them as that "
+            f"{len(dim):,} of {images} have 16 bits and no value above {max(dim):,.0f} of 65,535: the network takes them as that "
             "dark, since it was trained without --range"
         )
     if steps.range is not None and len(deep) < len(found):
@@ -131,11 +132,7 @@ def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> lis
 
 
 def _files(path: Path, progress: Progress) -> Iterator[Path]:
-    """The file, or the images in the folder sorted by path.
-
-    Raises:
-        DataError: the folder has no images.
-    """
+    """The file, or the images in the folder sorted by path; a `DataError` if the folder has no images."""
     if not path.is_dir():
         yield path  # even if it does not exist: that is reported when its turn comes
         return

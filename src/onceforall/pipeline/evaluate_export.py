@@ -148,11 +148,7 @@ def evaluate_exports(
 
 
 def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) -> Reading:
-    """The reading, with the networks' task.
-
-    Raises:
-        DataError: the networks have different tasks, or not the requested one.
-    """
+    """The reading, with the networks' task; a `DataError` if the networks have different tasks, or not the requested one."""
     task = tasks[0]
     if len(set(tasks)) > 1:
         raise DataError(f"{exports[0]} is of --task {task}, {exports[1]} of {tasks[1]}: they cannot be compared")
@@ -231,11 +227,7 @@ def _joined(parts: list[Part]) -> Part:
 
 
 def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> Labels:
-    """Labels in the network's numbering of classes.
-
-    Raises:
-        DataError: the network does not know a class that has images.
-    """
+    """Labels in the network's numbering of classes; a `DataError` if the network does not know a class that has images."""
     own, there = (tuple(map(same_name, names)) for names in (classes, source.classes))  # a Mac writes é as two characters
     known = {name: number for number, name in enumerate(own)}
     several = images.labels.ndim == 2

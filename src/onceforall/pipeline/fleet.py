@@ -175,11 +175,7 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
 
 
 def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
-    """Device, formats and tested format for the precision that an entry requests.
-
-    Raises:
-        OnceForAllError: device or precision are unknown, or the device or the formats do not support the precision.
-    """
+    """Device, formats and tested format for the precision that an entry requests; an `OnceForAllError` if there are none."""
     text, precision = str(entry.get("device", "cpu")), entry.get("precision")
     device, plain = Device.parse(text), formats or ("onnx",)
     if precision is None:

@@ -101,11 +101,7 @@ def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
 
 
 def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
-    """A folder for each device and budget, in the order of `_jobs`.
-
-    Raises:
-        FileError: two networks would share a folder, or something else is there.
-    """
+    """A folder for each device and budget, in the order of `_jobs`; a `FileError` if two would share one, or it is taken."""
     devices = [Device.parse(device) for device in options.devices]
     place = writable(Path(options.out) if options.out else run.folder / "specialised")
     unfinished = run.folder / FOLDER

@@ -266,12 +266,14 @@ def _evaluations(run: Run) -> Iterator[RunPart]:
     test = f"; the test images were opened {plural(opened, 'time')} (test_openings.jsonl)" if opened else ""
     if not records:
         text, command = f"no sub-network evaluated yet{test}", ofa("evaluate", run.folder, "--arch", "random:16")
-        yield RunPart("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
+        yield RunPart("evaluations", "missing", text, command, facts={"sub_networks": 0, "evaluations": 0, "test_openings": opened})
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
     named = f"the last, {last.name}: {scores_in_words(run.metric, vars(last))} on {last.images} {last.split} images"
-    facts = {"sub_networks": len(records), "test_openings": opened}
-    yield RunPart("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
+    networks = len({str(record.get("arch")) for record in records})  # one may be evaluated again, or on other images
+    times = f" in {len(records):,} evaluations" if len(records) > networks else ""
+    facts = {"sub_networks": networks, "evaluations": len(records), "test_openings": opened}
+    yield RunPart("evaluations", "done", f"{plural(networks, 'sub-network')}{times}; {named}{test}", facts=facts)
 
 
 def _profiles(run: Run) -> Iterator[RunPart]:

@@ -178,11 +178,7 @@ def _summed(
 
 
 def _checked(supernet: Supernet, images: Tensor) -> Tensor:
-    """Check that the network accepts the images, and move them to its device.
-
-    Raises:
-        ModelError: it does not.
-    """
+    """Check that the network accepts the images, and move them to its device; a `ModelError` if it does not."""
     sizes = supernet.space.resolutions
     if (
         not isinstance(images, Tensor)

@@ -24,7 +24,7 @@ from .label_lists import label_text, order_of
 from .linked import HEAD, hash_of_head
 from .parquet_names import Place, choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
-from .tables import TABLES
+from .table_files import TABLES
 
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
@@ -32,10 +32,10 @@ LABEL = ".cls"  # WebDataset's suffix for a class
 MOST_LINKS = 40  # in a chain, as in operating systems
 MOST_NAME = 4096  # letters of a link's target
 MOST_BYTES = 1 << 28  # per image file
-LINK = "link in an archive (not followed)"
+LINK, AGAIN = "link in an archive (not followed)", "file stored twice in an archive (what was stored last is used)"
 NO_TABLES = "what is in an archive's tables ({}) is not read: unpack it for them; in shards, KEY.cls beside KEY.jpg is its class"
 ONE_BY_ONE = "of its archives ({}) give one, or shards (.tar) with KEY.cls beside KEY.jpg"
-SECOND = "second image of a sample of a shard"
+SECOND = "file of a second image or class of a sample of a shard"
 NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
 
 
@@ -108,6 +108,7 @@ class _Archive:
         self.path = path
         self.members: dict[str, Member] = {}
         self.inside: dict[str, list[Member]] = {str(path): []}
+        self.left_out: LeftOut = {}
         links: dict[str, str] = {}
         with _opening(path):
             for member in _zipped(path, links) if _is_zip(path) else _tarred(path, links):
@@ -117,7 +118,8 @@ class _Archive:
         for place, target in found.items():
             if target is not None:
                 self._enter(replace(target, path=place))
-        self.links = [printable(place.removeprefix(f"{path}/")) for place, target in found.items() if target is None]
+        for place in (place for place, target in found.items() if target is None):
+            self.left_out.setdefault(LINK, []).append(printable(place.removeprefix(f"{path}/")))
 
     def _target(self, place: str, links: Mapping[str, str]) -> Member | None:
         """The file that a link leads to, perhaps through other links; None if there is none."""
@@ -137,7 +139,8 @@ class _Archive:
             self.inside.setdefault(member.path, [])
         if member.path not in self.members:
             self.inside[above].append(member)
-        elif not member.folder:  # stored twice: the last one counts, as in unpacking
+        elif not member.folder:  # the last one counts, as in unpacking
+            self.left_out.setdefault(AGAIN, []).append(printable(member.path.removeprefix(f"{self.path}/")))
             self.inside[above] = [member if one.path == member.path else one for one in self.inside[above]]
         self.members[member.path] = member
 
@@ -203,7 +206,7 @@ def open_archive(path: Path, reading: Reading, known: Collection[str] = ()) -> S
         return open_shards(path, [path])
     with _hint((member.name for member in archive.members.values()), TABLES, NO_TABLES):
         found = replace(open_folder(path, archive, few=reading.few, known=known, several=reading.several), files=(str(path),))
-    return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
+    return replace(found, left_out={**found.left_out, **archive.left_out})
 
 
 def shard_files(root: Path) -> list[Path]:
@@ -249,19 +252,21 @@ def _shards_by_split(root: Path, files: Sequence[Path], left_out: LeftOut) -> li
 
 
 def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:
-    """Images with their labels, in the archive's order."""
-    images: dict[str, Member] = {}
-    labels: dict[str, Member] = {}
+    """Images with their labels, in the archive's order; an error if a sample has several classes."""
+    images, labels = dict[str, Member](), dict[str, Member]()
+    for reason, names in archive.left_out.items():
+        left_out.setdefault(reason, []).extend(names)
     for member in archive.members.values():
-        if not member.folder:
+        if not member.folder and (member.name.endswith(LABEL) or judge(member, None).kind == "image"):
             key = member.path[: len(member.path) - len(member.name)] + member.name.partition(".")[0]
-            if member.name.endswith(LABEL):
-                labels[key] = member
-            elif judge(member, None).kind == "image":
-                first, *more = sorted((images.get(key, member), member), key=lambda one: one.name.count("."))
-                images[key] = first
-                if first is not more[0]:
-                    left_out.setdefault(SECOND, []).append(printable(more[0].path))
+            found = labels if member.name.endswith(LABEL) else images
+            first, more = sorted((found.get(key, member), member), key=lambda one: one.name.count("."))
+            found[key] = first
+            if first is not more:
+                left_out.setdefault(SECOND, []).append(printable(more.path))
+            if first is not more and found is labels and first.name.count(".") == more.name.count("."):
+                what = f"{first.name} and {more.name} are of one sample, because a sample's name ends at the first dot"
+                raise DataError(f"{archive.path}: {what}: write them without more dots")
     for key in labels:
         if key not in images:
             left_out.setdefault(NO_IMAGE, []).append(printable(key))
@@ -329,11 +334,7 @@ def _tarred(path: Path, links: dict[str, str]) -> Iterator[Member]:
 
 
 def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
-    """A member's bytes; unless `whole`, only the first ones.
-
-    Raises:
-        ValueError: the member is too large, truncated, or corrupt.
-    """
+    """A member's bytes; unless `whole`, only the first ones. A `ValueError` if it is too large, truncated or corrupt."""
     if member.size > MOST_BYTES or (whole and (member.packed or 0) > MOST_BYTES):
         raise ValueError(f"a file of more than {MOST_BYTES >> 20} MiB")
     file.seek(member.offset)

@@ -186,10 +186,7 @@ def open_folder(
         map(printable, classes.values()),
         parts,
         left_out,
-        (
-            *_remarks(root, [chain, *chains], top if flat else None),
-            *(_on_several(parts, files) if several else ()),
-        ),
+        (*_remarks(root, [chain, *chains], top if flat else None), *(_on_several(parts, files) if several else ())),
         files,
         _hint(ends[0], flat) if len(classes) == 1 else "",
     )
@@ -390,11 +387,7 @@ def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut, fi
 
 
 def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut, *, of_classes: bool) -> None:
-    """Note the unused files of a folder.
-
-    Raises:
-        DataError: something unused was clearly meant as a class.
-    """
+    """Note the unused files of a folder; an error if one was clearly meant as a class."""
     for found in folder.entries:
         path = found.entry.path
         if found.kind == "image":
@@ -417,14 +410,12 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
 
 
 def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) -> tuple[str, ...]:
-    """Lines on readings that are probable but not certain.
-
-    `chains` lead to the folders with data; `flat` is the folder of the class folders if there are no splits.
-    """
+    """Lines on what is probable; `chains` lead to the folders with data, `flat` is that of the classes if there are no splits."""
     remarks = []
     wrapped = [folder for chain in chains for folder in chain[1:]]
     if wrapped:
         remarks.append(f"read from {listed([os.path.relpath(folder.path, root) for folder in wrapped])}: nothing else is beside it")
+    several = next((one for chain in chains[1:] for one in chain[-1].folders if one.is_divided and len(one.folders) > 1), None)
     for end in [chain[-1] for chain in chains if len(chain) > len(_chain(chain[0]))]:  # which could be the class
         where, inside = os.path.relpath(end.path, root), listed(folder.name for folder in end.folders)
         remarks.append(f"classes are the folders in {where} ({inside}); if {shown(end.name)} is the class, add a second class")
@@ -436,6 +427,10 @@ def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) 
         if len(inner) > 1 and len(flat.folders) > 1 and all(_inner_names(folder) == inner for folder in flat.folders[1:]):
             names = listed(folder.name for folder in flat.folders)
             remarks.append(f"taken as classes: {names}, though each holds the same folders ({listed(sorted(inner))})")
+            several = None
+    if several:
+        where = f"{listed(sorted(folder.name for folder in several.folders))} in {several.name}"
+        remarks.append(f"folders in a class's folder are all of that class, as {where}: move them up if they are classes")
     return tuple(remarks)
 
 

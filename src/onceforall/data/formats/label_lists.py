@@ -3,7 +3,9 @@
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +61,19 @@ def order_of(name: str) -> tuple[bool, int, str]:
 def require_one_label(values: Sequence[Any], where: str) -> None:
     """Check that a column's texts are not clearly lists of labels.
 
-    They are if most contain a separator, or if all parts also occur alone. A comma also occurs in names ("tench, Tinca tinca"):
-    with commas, they are lists only if there are fewer different labels than different texts.
+    They are if most contain a separator or are written as lists, or if all parts also occur alone. A comma also occurs in names
+    ("tench, Tinca tinca"): with commas, they are lists only if there are fewer different labels than different texts.
 
     Raises:
         DataError: they are lists.
     """
     texts = [value for value in values if isinstance(value, str) and value.strip()]
     distinct = set(texts)
-    for separator in SEPARATORS:
-        several = [text for text in texts if separator in text]
+    for separator in ("", *SEPARATORS):
+        several = [text for text in texts if (separator in text if separator else _is_list(text))]
         if not several:
             continue
-        parts = {part.strip() for text in distinct if separator in text for part in text.split(separator)} - {""}
+        parts = {part.strip() for text in distinct if separator and separator in text for part in text.split(separator)} - {""}
         alone = {text.strip() for text in distinct if separator not in text}
         mostly = len(several) > MOSTLY * len(texts) and (separator != "," or len(parts | alone) < len(distinct))
         if mostly or (parts and parts <= alone):
@@ -117,7 +119,7 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
         where: the file and its column, for messages.
 
     Raises:
-        DataError: the texts contain several separators.
+        DataError: the texts contain several separators, or the lists have a 0 or 1 for each label.
     """
     texts = [value for value in values if isinstance(value, str) and not _is_list(value)]
     found = [separator for separator in SEPARATORS if any(separator in text for text in texts)]
@@ -127,16 +129,19 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
     example = next((text for text in texts if SPACE in text.strip()), None)
     separator = found[0] if found else SPACE if example else ""
 
-    def read(value: Any, row: str) -> tuple[str, ...]:
+    def parts(value: Any, row: str) -> list[Any]:
         if isinstance(value, str):
-            if _is_list(value):
-                value = _list_of(value, row)
-            else:
-                value = value.split(separator) if separator else [value]
-        elif not isinstance(value, list):
-            value = [value]
-        return tuple(dict.fromkeys(filter(None, (label_text(one, row) for one in value))))
+            return _list_of(value, row) if _is_list(value) else value.split(separator) if separator else [value]
+        return value if isinstance(value, list) else [value]
 
+    def read(value: Any, row: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(filter(None, (label_text(one, row) for one in parts(value, row)))))
+
+    if most := _truths(values, parts):
+        raise DataError(
+            f"{where} holds 0 or 1 for each of {most} labels, such as {values[0]!r}: write the names of an image's labels, or a "
+            "column for each label (--label cat,dog,…)"
+        )
     if not separator:
         return read, ""
     shown = next(text for text in texts if separator in text)
@@ -149,7 +154,7 @@ def truth(value: Any, where: str) -> bool:
     Raises:
         DataError: it has another value.
     """
-    text = "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip().lower()
+    text = _plain(value)
     if text not in YES and text not in NO:
         raise DataError(f"{where} has {value!r}: with a column for each label, 0 and 1 are expected")
     return text in YES
@@ -157,7 +162,7 @@ def truth(value: Any, where: str) -> bool:
 
 def is_column_of_truths(values: Sequence[Any]) -> bool:
     """Whether all values are 0 or 1, and both occur."""
-    told = {str(value).strip().lower() for value in values}
+    told = {*map(_plain, values)}
     return bool(told & set(YES)) and told <= {*YES, *NO} and bool(told & set(NO))
 
 
@@ -184,17 +189,35 @@ def matrix_of(labels: Sequence[tuple[str, ...]], numbers: Mapping[str, int]) -> 
     return found
 
 
+def _plain(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip().lower()
+
+
+def _truths(values: Sequence[Any], parts: Callable[[Any, str], list[Any]]) -> int:
+    """How many labels all values have a 0 or 1 for, 0 if they are anything else."""
+    most = 0
+    for value in values:
+        with suppress(DataError):  # of no list: told with its row when that is read
+            own = parts(value, "")
+            if len(own) < 2 or most not in (0, len(own)) or not {*map(_plain, own)} <= {*YES, *NO}:
+                return 0
+            most = len(own)
+    return most
+
+
 def _is_list(text: str) -> bool:
-    return text.startswith("[") and text.endswith("]")
+    ends, inner = text.strip()[:1] + text.strip()[-1:], text.strip()[1:-1]
+    return ends == "[]" or (ends in ("()", "{}") and (not inner or inner[0] in "'\"" or "," in inner))
 
 
 def _list_of(text: str, where: str) -> list[Any]:
-    """Parse a list written as text, in JSON or Python syntax."""
+    """Parse a list written as text, in JSON, Python or numpy syntax, which has no commas: Python would join its texts."""
+    found: Any = None
     try:
         found = json.loads(text)
     except ValueError:
-        try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            raise DataError(f"{where} has {text!r}, which is no list: write names with one separator between them") from None
+        with suppress(ValueError, SyntaxError, TypeError):
+            found = ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text.strip()))
+    if not isinstance(found, list | tuple | set) and found != {}:
+        raise DataError(f"{where} has {text!r}, which is no list: write names with one separator between them")
     return list(found)

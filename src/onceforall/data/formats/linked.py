@@ -12,10 +12,7 @@ HEAD = 4096  # bytes that distinguish most files of equal size
 
 
 def same_files(
-    paths: Sequence[str],
-    sizes: Sequence[int],
-    head: Callable[[str], Hashable],
-    read: Callable[[Iterable[str]], Iterator[Original]],
+    paths: Sequence[str], sizes: Sequence[int], head: Callable[[str], Hashable], read: Callable[[Iterable[str]], Iterator[Original]]
 ) -> list[list[int]]:
     """Group the positions of files with the same content, in the order of each group's first file.
 

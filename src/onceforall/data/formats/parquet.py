@@ -113,13 +113,13 @@ def _by_split(root: Path, files: Files, left_out: LeftOut) -> list[list[Place]]:
 def open_splits(
     name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}", by_path: bool = True
 ) -> Source:
-    """Parquet files by split, training files first.
+    """Parquet files by split, training files first; `left_out` gets unused ones.
 
     Args:
         name: of the data.
         splits: the files of each.
         reading: which labels.
-        left_out: gets unused files.
+        left_out: unused files.
         known: the Hugging Face Hub's metadata, for files without.
         by_path: whether a column may name image files; not in data from elsewhere, which could name any file of this machine.
 
@@ -154,10 +154,22 @@ def open_splits(
     remarks = (
         [f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"] if others else []
     )
-    divides = {one for found in used.values() for one in found.all if len(paths) == 1 and tells_split(one)} - set(label.values())
-    by_names = "is not read: Parquet files are divided by their names, such as train-0.parquet and test-0.parquet"
-    remarks += [f"the column {printable(one)} seems to divide the images and {by_names}" for one in sorted(divides)]
+    remarks += [] if len(paths) > 1 else _not_read(used, set(label.values()))
     return Source.of(name, classes, parts, left_out, [*remarks, *alone], files)
+
+
+def _not_read(columns: Mapping[Path, "_Columns"], labels: Set[str]) -> list[str]:
+    """Lines on columns that seem to divide the images."""
+    texts = {one for found in columns.values() for one in found.texts}
+    others = sorted({one for found in columns.values() for one in found.all} - labels)
+
+    def values(name: str) -> Iterator[str]:
+        for path in columns if name in texts else ():
+            yield from _read(path, [name]).column(0).unique().to_pylist()
+
+    divides = [one for one in others if tells_split(one, values(one))]
+    by_names = "is not read: Parquet files are divided by their names, such as train-0.parquet and test-0.parquet"
+    return [f"the column {printable(one)} seems to divide the images and {by_names}" for one in divides]
 
 
 def _of_lists(
@@ -176,6 +188,7 @@ def _of_lists(
     named = _named(image, columns)
     groups, alone = groups_of(paths, reading.group, {path: column.all for path, column in columns.items()}, _read)
     parts = _parts(paths, image, labels, named, groups)
+    remarks += [] if len(paths) > 1 else _not_read(columns, set(classes))
     return Source.of(name, map(printable, classes), parts, left_out, [*remarks, *alone], _files(splits, named))
 
 
@@ -205,21 +218,14 @@ def _named(image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> dic
     found: dict[Path, list[Path]] = {path: [] for path in image}
     for path in image:
         if image[path] in columns[path].texts:
-            with _opening(path) as file:
-                values = file.read([image[path]]).column(0).unique().to_pylist()
+            values = _read(path, [image[path]]).column(0).unique().to_pylist()
             found[path] = [path.parent / value for value in values if value]
     return found
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows of one split's files.
-
-    Attributes:
-        base: the folder that names of images are relative to.
-        images, labels: the column of images, and the labels, of each file.
-        named: image files that the Parquet files name.
-    """
+    """The rows of one split's files, and the image files that these name; names are relative to `base`."""
 
     base: str
     paths: list[Path]
@@ -379,11 +385,7 @@ def _has_labels(columns: _Columns, reading: Reading) -> bool:
 
 
 def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> dict[Path, str]:
-    """The column of images or labels of each file: the requested one, or preferably one that all files have.
-
-    Raises:
-        DataError: a file has none, or it is not clear which one is meant.
-    """
+    """The column of images or labels of each file: the requested one, or preferably one that all files have; an error if none."""
     if asked is not None:
         for path, found in columns.items():
             if asked not in found.any_label:
@@ -432,8 +434,7 @@ def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indic
 
     With `ask`, an error asks what is meant if the texts are clearly lists.
     """
-    with _opening(path) as file:
-        column = file.read([name]).column(0)
+    column = _read(path, [name]).column(0)
     if ask:
         require_one_label(column.to_pylist(), f"{path}: the column {name}")
     if pa.types.is_floating(column.type):

@@ -143,7 +143,8 @@ def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
     """What was left out, as text: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; "" if nothing was."""
     parts = []
     for reason, names in sorted(left_out.items(), key=lambda item: (not is_unread_picture(item[0]), -len(item[1]), item[0])):
-        what = reason if len(names) == 1 else re.sub(r"\b(file|folder|image|link|pipe|row|sample|shard)\b", r"\1s", reason, count=1)
+        things = r"\b(file|folder|image|link|pipe|row|sample|shard|table)\b"
+        what = reason if len(names) == 1 else re.sub(things, r"\1s", reason, count=1)
         parts.append(f"{len(names):,} {what}: {min(names)}{', …' if len(names) > 1 else ''}")
     return "; ".join(parts)
 
@@ -258,9 +259,12 @@ def _made_here(folder: str) -> str:
 
 
 def note_unnamed(root: Path, used: Set[str], without: Set[str], left_out: LeftOut) -> None:
-    """Images in the folders of those that rows name, and that no row names, be it one `without` a label."""
+    """Images that no row names, be it one `without` a label: in the folders of those that rows name, and in those beside these."""
     base, named = root if root.is_dir() else root.parent, used | without
-    for folder in sorted({os.path.dirname(path) for path in used}):
+    folders = {os.path.dirname(path) for path in used}
+    for above in {os.path.dirname(folder) for folder in folders if folder.startswith(f"{base}{os.sep}")}:
+        folders |= {found.entry.path for found in look(above, contents=False) if found.kind == "folder"}
+    for folder in sorted(folders):
         with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:

@@ -24,6 +24,7 @@ NEUTRAL = frozenset(  # words without meaning for the split: x_train, training_s
     }
 )  # fmt: skip
 COLUMNS = ("split", "set", "subset", "partition", "splitname")  # of tables, that divide the images
+FOLDS = ("fold", "folds", "kfold")  # of cross-validation
 MOST = 6  # words for splits in a column
 ORDER: tuple[Role, ...] = ("test", "evaluation", "validation")
 
@@ -57,9 +58,9 @@ def tells_split(column: str, values: Iterable[object] = ()) -> bool:
         different.add(str(value))
         if len(different) > MOST:
             break
-    roles = {role_of(value) for value in different}
+    roles = {mentions_role(value) for value in different}  # PublicTest too
     by_name = mentions_role(column) is not None and set(without_role(column)) <= {"is", "in"}
-    return by_name or "".join(_words(column)) in COLUMNS or (len(roles) > 1 and None not in roles)
+    return by_name or "".join(_words(column)) in (*COLUMNS, *FOLDS) or (len(roles) > 1 and None not in roles)
 
 
 def arrange(found: Mapping[str, Role], where: str) -> list[str]:

@@ -1,24 +1,21 @@
 """Tables of images and labels: CSV and JSON lines as people write them, metadata files of the Hugging Face Hub, and annotations
 in COCO's format, by the categories of an image."""
 
-import csv
-import io
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...common.files import read_text, reading_or_writing
+from ...common.files import reading_or_writing
 from ...common.readable import plural
 from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
-from .coco import rows_of_coco
 from .label_lists import (
     LIST_COLUMNS,
     MULTILABEL,
@@ -35,8 +32,8 @@ from .label_lists import (
 )
 from .scan import SUFFIXES, LeftOut, listed, mark_of, note_unnamed, other_forms, printable, same_name, walk
 from .split_names import COLUMNS, Role, arrange, role_of, tells_split
+from .table_files import MOST_COLUMNS, TABLES, Row, Table, read_table, without_separators
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face Hub's convention
 # Names of columns, likeliest first, in lowercase without separators between words.
 IMAGES = (
@@ -45,88 +42,82 @@ IMAGES = (
 )  # fmt: skip
 LABELS = (
     "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
-    "labelname",
+    "labelname", "choice",
 )  # fmt: skip
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
-MOST_BYTES = 1 << 31
-MOST_COLUMNS = 6  # listed in messages
-END = "\0"  # a row after the last one
+MOST_BESIDE = 1 << 26  # bytes of a table that is only looked at
 
 NO_LABEL = "row without a label"
 NO_FILE = "image named by a row, but not there"
 TWICE = "row of an image that another row names"
+DAMAGED, OTHER_TABLE = "damaged table", "table without labels of images in columns of known names"
 
-Row = Mapping[str, Any]
 
+def tables_in(root: Path, reading: Reading, left_out: LeftOut) -> list[Table]:
+    """Tables of images and labels in a folder: metadata files in it or in its splits' folders, or else other tables there.
 
-@dataclass(frozen=True)
-class Table:
-    """The rows of a file.
-
-    Args:
-        path: the file.
-        columns: names in the file's order.
-        rows: values by column; empty cells are left out.
-        remarks: what is doubtful about it, a line each.
+    Raises:
+        DataError: one that is alone, or named after a split, is damaged; `FileError`: or cannot be read.
     """
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...] = field(repr=False)
-    remarks: tuple[str, ...] = ()
-
-    def column(self, names: Sequence[str], asked: str | None = None) -> str | None:
-        """The requested column, or else the likeliest one by name; None if none is likely.
-
-        Raises:
-            DataError: the table lacks the requested column.
-        """
-        if asked is not None:
-            if asked not in self.columns:
-                raise DataError(f"{self.path}: no column {asked!r}; there are {listed(self.columns, MOST_COLUMNS)}")
-            return asked
-        plain = {_plain(name): name for name in reversed(self.columns)}
-        return next((plain[name] for name in names if name in plain), None)
-
-
-def tables_in(root: Path, reading: Reading) -> list[Table]:
-    """Tables of images and labels in a folder: metadata files in it or in its splits' folders, or else its other tables."""
     with reading_or_writing(root):
         entries = sorted(root.iterdir())
-        metadata = [path for path in entries if path.name.lower() in METADATA]
-        for folder in entries:
-            if role_of(folder.name) and folder.is_dir():
-                metadata += [path for path in sorted(folder.iterdir()) if path.name.lower() in METADATA]
-        others = [path for path in entries if path.suffix.lower() in TABLES and path.is_file() and path.name[0] != "."]
-    for files in (metadata, others):
+        splits = [folder for folder in entries if role_of(folder.name) and folder.is_dir()]
+        inner = [path for folder in splits for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES]
+    metadata = [path for path in (*entries, *inner) if path.name.lower() in METADATA]
+    for paths in (metadata, entries, inner):
+        files = [path for path in paths if path.suffix.lower() in TABLES and path.is_file() and path.name[0] != "."]
         found = []
         for path in files:
             try:
                 found.append(read_table(path, several=reading.several))
-            except (DataError, FileError):  # a damaged one is skipped here, but refused when it is given by name
-                if len(files) == 1:
+            except (DataError, FileError):
+                if len(files) == 1 or role_of(path.stem) or path.parent != root:
                     raise
+                left_out.setdefault(DAMAGED, []).append(path.name)
         if named := [table for table in found if _names_images(table, reading)]:
+            others = [os.path.relpath(table.path, root) for table in found if table.rows and table not in named]
+            left_out |= {OTHER_TABLE: others} if others else {}
             return named
+        for table in found if reading.label is None else ():
+            first = _text(table.rows[0].get(table.column(IMAGES) or "")) if table.rows else ""
+            if first and (table.path.parent / first).is_file() and len(_truths(table)) > 1:
+                _require_columns(table, reading)  # tells how columns of 0 and 1 are read
     return []
 
 
-def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source:
+def table_beside(root: Path, names: Iterable[str], classes: int) -> str:
+    """The name of a table beside class folders that names their images, given by `names`; "" if there is none."""
+    stems = set[str]()
+    for path in sorted(root.iterdir()):
+        if path.name.lower() in METADATA:
+            return path.name
+        if path.suffix.lower() in TABLES and path.is_file() and path.stat().st_size < MOST_BESIDE:
+            with suppress(DataError, FileError):
+                table = read_table(path, several=True)
+                image = table.column(IMAGES)
+                stems = stems or {_stem(name) for name in names}
+                first = [_stem(_text(row.get(image or ""))) for row in table.rows[: classes + 1]]
+                if image and len(first) > classes and stems.issuperset(first):
+                    return path.name
+    return ""
+
+
+def open_tables(root: Path, tables: Sequence[Table], reading: Reading, left_out: LeftOut) -> Source:
     """Images and labels from a single table (with or without a column of splits), or from one table per split.
 
     Args:
         root: given by the user: a table, or the folder of the tables.
         tables: the tables of images and labels.
         reading: `label` is the column of labels; None for the likeliest name.
+        left_out: gets what is not used.
 
     Raises:
         DataError: there is no column of images or labels, an image has different labels, too many images are missing, or there is
             more than one reading.
     """
-    left_out: LeftOut = {}
     roles: dict[str, Role] = {}
     for table in tables if len(tables) > 1 else []:
-        role = role_of(table.path.parent.name if table.path.name.lower() in METADATA else table.path.stem)
+        role = role_of(table.path.stem) or (role_of(table.path.parent.name) if table.path.parent != root else None)
         if role is None:
             these = listed((os.path.relpath(table.path, root) for table in tables), 6)
             raise DataError(f"{root}: which of its tables, {these}? Give one, or name them after splits (train.csv, test.csv)")
@@ -151,91 +142,6 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
         remarks.append(f"{plural(without, 'image')} without any label")
     files = [*(str(one.table.path) for one in rows), *(entry.path for split in splits for entry in split)]
     return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks), files)
-
-
-def read_table(path: Path, *, several: bool = False) -> Table:
-    """Read a table's rows, whatever their content. `several`: an image may have several labels.
-
-    Raises:
-        DataError: this is not a table of a known kind, or it is damaged.
-        FileError: it cannot be read.
-    """
-    text = read_text(path, MOST_BYTES)
-    kind = path.suffix.lower()
-    if kind not in TABLES:
-        raise DataError(f"{path}: a table of images is one of {', '.join(TABLES)}")
-    if kind == ".json":
-        return _from_json(path, text, several)
-    rows = _lines(path, text) if kind in (".jsonl", ".ndjson") else _cells(path, text)
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    return Table(path, columns, tuple({name: value for name, value in row.items() if value not in (None, "")} for row in rows))
-
-
-def _require_end(path: Path, cells: Sequence[str], begins: int) -> None:
-    if cells and cells[-1].endswith(END):
-        raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
-
-
-def _cells(path: Path, text: str) -> list[dict[str, Any]]:
-    """Rows of a CSV file; its separator is comma, semicolon or tab, whichever gives the first line most columns."""
-    first = text.split("\n", 1)[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator)
-    try:
-        head = [name.strip() for name in next(reader, [])]
-        twice = [name for name in head if name and head.count(name) > 1]
-        if twice:
-            raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
-        _require_end(path, head, 1)
-        rows, begins = [], reader.line_num + 1
-        for cells in reader:
-            if cells == [END]:
-                break
-            _require_end(path, cells, begins)
-            begins = reader.line_num + 1
-            if len(cells) > len(head):
-                raise DataError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around "
-                    "commas, and nothing above the line of the columns' names"
-                )
-            if any(cells):
-                rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num} cannot be read ({error})") from None
-    return rows or [dict.fromkeys(head, "")]
-
-
-def _lines(path: Path, text: str) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}: line {number} is not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise DataError(
-                    f'{path}: line {number} is {type(row).__name__}, expected an object such as {{"file_name": …, "label": …}}'
-                )
-            rows.append(row)
-    return rows
-
-
-def _from_json(path: Path, text: str, several: bool) -> Table:
-    """A list of objects, or COCO's images, annotations and categories."""
-    try:
-        data = json.loads(text)
-        if isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data):
-            found, remarks = rows_of_coco(path, data, several=several)
-            return Table(path, ("file_name", "label"), found, remarks)
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"there is no {error} in it" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path}: not a list of objects and not annotations in COCO's format ({what})") from None
-    if not (isinstance(data, list) and data and all(isinstance(row, dict) for row in data)):
-        return Table(path, (), ())  # something else, such as a configuration
-    return Table(path, tuple(dict.fromkeys(name for row in data for name in row)), tuple(data))
 
 
 @dataclass(frozen=True)
@@ -272,7 +178,7 @@ class _Rows:
         self.by_name = False
         self.without = set[str]()  # images without a label
         self.entries = self._read(left_out)
-        others = [name for name in table.columns if _plain(name) in LABELS and name not in self.labels]
+        others = [name for name in table.columns if without_separators(name) in LABELS and name not in self.labels]
         if others and reading.label is None:
             self.remarks.append(
                 f"labels are those of the column {self.labels[0]}, not of {listed(others, 6)} (--label NAME for another)"
@@ -301,17 +207,16 @@ class _Rows:
     def _find(self, name: str) -> str | None:
         """The file that a row names: by path, by path plus an image's suffix, or the only file below with that name."""
         path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
-        for suffix in ("", *(() if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES)):
-            for form in other_forms(path + suffix):
-                if os.path.isfile(form):
-                    return str(os.path.normpath(form))
-        if os.path.dirname(name):
-            return None
-        found = self.there.get(same_name(name), [])
+        named, found = False, list[str]()
+        for suffixes in ("",), () if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES:
+            forms = (next(filter(os.path.isfile, other_forms(path + suffix)), "") for suffix in suffixes)
+            found = found or [os.path.normpath(form) for form in forms if form]
+        if not found and not os.path.dirname(name):
+            named, found = True, self.there.get(same_name(name), [])
         if len(found) > 1:
             one, other = (os.path.relpath(path, self.base) for path in found[:2])
-            raise DataError(f"{self.table.path}: is {name} {one} or {other}? Write paths")
-        if found and not self.by_name:
+            raise DataError(f"{self.table.path}: is {name} {one} or {other}? Write paths{'' if named else ' with suffixes'}")
+        if named and found and not self.by_name:
             self.by_name = True
             example = f"{os.path.relpath(found[0], self.base)} for {printable(name)}"
             self.remarks.append(f"images are found by name below {self.base}, such as {example}")
@@ -408,20 +313,19 @@ class _Rows:
         return [found[name] for name in arrange(meant, f"{self.table.path}, column {self.splits}")]
 
 
+def _stem(name: str) -> str:
+    name = os.path.basename(name.replace("\\", "/"))
+    return same_name(os.path.splitext(name)[0] if name.lower().endswith(SUFFIXES) else name)
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 5.0 and 5 are the same image or group
     return "" if value is None or value != value else str(value).strip()  # a number that is none is not equal to itself
 
 
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
 def _label_columns(table: Table, reading: Reading) -> list[str]:
-    """The columns of labels: one, or for multi-label images perhaps one for each label; [] if none is likely.
-
-    Raises:
-        DataError: the table lacks the requested column.
-    """
+    """The columns of labels: one, or for multi-label images perhaps one for each label; [] if none is likely, an error if asked."""
     if reading.several:
         if reading.label is not None:
             return columns_of(reading.label, table.columns, table.path)
@@ -442,10 +346,14 @@ def _names_images(table: Table, reading: Reading) -> bool:
     return image is not None and bool(labels) and image not in labels and any(labels[0] in row for row in table.rows)
 
 
+def _truths(table: Table) -> list[str]:
+    return [name for name in table.columns if is_column_of_truths([row.get(name, "") for row in table.rows])]
+
+
 def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     """The columns of images and labels."""
     labels = _label_columns(table, reading)
-    image = table.column([name for name in IMAGES if name not in map(_plain, labels)])
+    image = table.column([name for name in IMAGES if name not in map(without_separators, labels)])
     have = f"the columns are {listed(table.columns, MOST_COLUMNS)}" if table.columns else "it has no columns"
     if image is None:
         if labels and labels[0] == table.column(IMAGES):
@@ -456,7 +364,7 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
     if not labels:
         lists = next((name for name in LIST_COLUMNS if table.column([name])), None)
-        truths = [name for name in table.columns if is_column_of_truths([row.get(name, "") for row in table.rows])]
+        truths = _truths(table)
         hint = f" or --label {','.join(truths)}, its columns of 0 and 1" if len(truths) > 1 else ""
         hint = hint if reading.several or not hint else f"; {MULTILABEL} --label {','.join(truths)} takes its columns of 0 and 1"
         if lists and not reading.several:

@@ -105,11 +105,7 @@ class RemoteMeter:
             self._ssh.shell(f"cat > {temporary} && {has_size(temporary, data)} && mv {temporary} {path}", data)
 
     def _ask(self, *words: str, patience_s: float | None = None) -> dict[str, Any]:
-        """Send a command to the agent and return its answer.
-
-        Raises:
-            DeviceError: the agent reports an error, or its answer is unreadable.
-        """
+        """Send a command to the agent and return its answer; a `DeviceError` if it reports an error, or cannot be understood."""
         python = self.host.python.removeprefix("~/")
         said = self._ssh(python, self._agent, *words, limit_s=LIMIT_S, patience_s=patience_s)
         try:

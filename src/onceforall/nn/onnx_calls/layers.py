@@ -191,6 +191,17 @@ def _reduce(kind: str) -> Write:
     return write
 
 
+def _extreme(kind: str) -> Write:
+    """The largest or smallest entry along a dimension; its place, the second result, only if nothing uses it."""
+
+    def write(w: Writing, x: Array, dim: Any = None, keepdim: bool = False, other: Any = None) -> list[str]:
+        if len(w.out) < 2 or other is not None:
+            raise NotWrittenError("of two tensors, or of all entries")
+        return [_reduce(kind)(Writing(w.writer, w.at, w.target, w.out[:1]), x, dim, keepdim), ""]  # type: ignore[list-item]
+
+    return write
+
+
 def _variance(root: bool) -> Write:
     """The variance, or its square root."""
 
@@ -371,6 +382,7 @@ LAYERS: dict[str, Write] = {
     "im2col": _patches, "col2im": _from_patches, "conv_transpose1d": _conv_transpose, "conv_transpose2d": _conv_transpose,
     "linear": _linear, "batch_norm": _batch_norm, "layer_norm": _layer_norm, "group_norm": _group_norm, "rms_norm": _rms_norm,
     "mean": _reduce("ReduceMean"), "sum": _reduce("ReduceSum"), "amax": _reduce("ReduceMax"), "amin": _reduce("ReduceMin"),
+    "max": _extreme("ReduceMax"), "min": _extreme("ReduceMin"),
     "var": _variance(False), "std": _variance(True),
     "linalg_vector_norm": _vector_norm, "norm": _vector_norm,
     "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": _adaptive_1d,

@@ -252,7 +252,9 @@ class Writer:
             value = _computed(op.target, args, kwargs)
             return [known(item, at) for item in value] if isinstance(value, tuple | list) else known(value, at)
         if op.target == "getitem":
-            return args[0][args[1]]
+            if not (item := args[0][args[1]]).name and item.value is None:
+                raise NotWrittenError("the place of a maximum, which another operation uses")
+            return item
         metas = [self._shaped(op.target, args, kwargs, i) for i in range(len(IMAGES))]
         several = isinstance(metas[0], tuple | list)
         out = [Array(pair) for pair in zip(*metas, strict=True)] if several else [Array((metas[0], metas[1]))]

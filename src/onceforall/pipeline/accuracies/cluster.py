@@ -91,11 +91,7 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
 
 
 def _require_answer(address: str) -> None:
-    """Check quickly that something listens at the address: Ray itself tries for seven minutes.
-
-    Raises:
-        DeviceError: nothing listens there.
-    """
+    """Check quickly that something listens at the address, a `DeviceError` if not: Ray itself tries for seven minutes."""
     if address in ("local", "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -246,11 +246,7 @@ def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
 
 
 def _fixed(asked: AskedRival, brought: Brought, channels: int) -> OwnNetwork:
-    """The network as a space of one architecture.
-
-    Raises:
-        ModelError: it does not take images of this size, or returns no logits.
-    """
+    """The network as a space of one architecture; a `ModelError` if it takes no images of this size, or returns no logits."""
     try:
         supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=(), channels=channels)
     except (ModelError, SpaceError) as error:
@@ -342,11 +338,7 @@ def _written(
 
 
 def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
-    """Load a network that `_written` saved.
-
-    Raises:
-        FileError: it is damaged.
-    """
+    """Load a network that `_written` saved; a `FileError` if it is damaged."""
     path, again = folder / "network.json", f"remove {folder} to train {name} again"
     trained = read_record(path, Trained, FORMAT, otherwise=again)
     if trained.sha256 != sha256(folder / WEIGHTS):

@@ -67,7 +67,7 @@ NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 MOST_FILES = 200_000  # that images.parquet lists; more of them take minutes to look at
 ADJUSTED = (
     "The training compensated for uneven classes (logit adjustment): rare classes are predicted more often than they occur, and "
-    "probabilities are as if all classes were equally frequent."
+    "probabilities are those of classes that are less uneven."
 )
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125

@@ -29,6 +29,7 @@ from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
 from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
 
 NETWORK = "timm:tf_efficientnet_lite0.in1k"  # Apache-2.0, 4.7 M parameters: docs/results/pretrained.md
+ADJUSTMENT = 0.5  # for balanced accuracy: docs/results/uneven.md
 SCRATCH = "scratch"  # value of --from for random weights
 Event = dict[str, Any]
 
@@ -63,8 +64,10 @@ class Beginning:
         """With a recipe for the metric: docs/results/uneven.md. Values of the recipe that were `given` are kept."""
         if metric != "balanced" or {"logit_adjustment", "balance"} & set(given):
             return self
-        note("they are trained for it, as if all classes were equally frequent (--recipe logit_adjustment=0: as they are)")
-        return replace(self, preset=replace(self.preset, recipe=replace(self.preset.recipe, logit_adjustment=1.0)))
+        note(
+            "they are trained for it: rare classes are predicted more often than they occur (--recipe logit_adjustment=0: as often)"
+        )
+        return replace(self, preset=replace(self.preset, recipe=replace(self.preset.recipe, logit_adjustment=ADJUSTMENT)))
 
     def weights(self, fresh: Supernet, origin: Origin | None) -> tuple[dict[str, Tensor] | None, BroughtInfo | None]:
         """The initial weights, None for those of `fresh`, and the record of the user's own network.
