@@ -224,6 +224,7 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
             torch.where((m >= 0) | (m <= -1), m, 0.5),
         ),
         "spread": lambda s, m, t: (m.var((2, 3)), m.std(1, keepdim=True), m.var((2, 3), unbiased=False, keepdim=True)),
+        "bounds": lambda s, m, t: (m.clamp(-1, 0.5), (m > 0).long().cumsum(1).clamp(1, 5), (m > 0).long().cumsum(1).clamp(min=2)),
         "maximum": lambda s, m, t: torch.maximum(m, -m),
         "where": lambda s, m, t: torch.where(m > 0, m, m * 0.1),
         "cast": lambda s, m, t: (m.float() + (m > 0).to(m.dtype), m * s.spots[:8, :8]),

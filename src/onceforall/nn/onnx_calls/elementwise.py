@@ -23,12 +23,13 @@ def _number(value: Number) -> torch.Tensor:
 def _clip(w: Writing, x: Array, low: Any, high: Any) -> str:
     if any(isinstance(bound, Array) for bound in (low, high)):
         raise NotWrittenError("bounds that are tensors")
-    if not x.floating:
+    if not x.floating and w.opset < 12:
         raise NotWrittenError("bounds of integers")
     if w.opset < 11:
         bounds = {name: float(bound) for name, bound in (("min", low), ("max", high)) if bound is not None}
         return w.node("Clip", [x], **bounds)
-    names = [w.name(_number(bound), name) if bound is not None else "" for name, bound in (("min", low), ("max", high))]
+    number = _number if x.floating else lambda bound: torch.tensor(int(bound))
+    names = [w.name(number(bound), name) if bound is not None else "" for name, bound in (("min", low), ("max", high))]
     return w.node("Clip", [x, *names] if names[1] else [x, names[0]])
 
 
