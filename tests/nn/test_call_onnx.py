@@ -225,6 +225,10 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         ),
         "spread": lambda s, m, t: (m.var((2, 3)), m.std(1, keepdim=True), m.var((2, 3), unbiased=False, keepdim=True)),
         "bounds": lambda s, m, t: (m.clamp(-1, 0.5), (m > 0).long().cumsum(1).clamp(1, 5), (m > 0).long().cumsum(1).clamp(min=2)),
+        "bounds that are tensors": lambda s, m, t: (
+            m.clamp(m.mean((2, 3), keepdim=True), torch.ones(1)),
+            torch.clamp(m, max=m[:, :1]),
+        ),
         "maximum": lambda s, m, t: torch.maximum(m, -m),
         "where": lambda s, m, t: torch.where(m > 0, m, m * 0.1),
         "cast": lambda s, m, t: (m.float() + (m > 0).to(m.dtype), m * s.spots[:8, :8]),
@@ -275,6 +279,7 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "runs": lambda s, m, t: (m.unfold(2, 3, 2), t.unfold(1, 4, 4)),
         "roll": lambda s, m, t: (torch.roll(m, (-2, 3), (2, 3)), torch.roll(m, 1, 1)),
         "flip": lambda s, m, t: m.flip((2, 3)),
+        "one hot": lambda s, m, t: F.one_hot((m[:, 0] > 0).long() + (m[:, 1] > 0), 3) * 1.0,
         "index": lambda s, m, t: (m[:, s.order], t[:, s.order], t.index_select(1, s.order.abs())),
         "pixels": lambda s, m, t: (F.pixel_shuffle(m, 2), F.pixel_unshuffle(m, 2), F.channel_shuffle(m, 4)),
     },

@@ -22,7 +22,11 @@ def _number(value: Number) -> torch.Tensor:
 
 def _clip(w: Writing, x: Array, low: Any, high: Any) -> str:
     if any(isinstance(bound, Array) for bound in (low, high)):
-        raise NotWrittenError("bounds that are tensors")
+        given = [(kind, bound) for kind, bound in (("Max", low), ("Min", high)) if bound is not None]
+        last = w.name(x)
+        for i, (kind, bound) in enumerate(given):
+            last = w.node(kind, [last, w.operand(bound, x, f"{kind}.bound")], "" if i == len(given) - 1 else "inner")
+        return last
     if not x.floating and w.opset < 12:
         raise NotWrittenError("bounds of integers")
     if w.opset < 11:

@@ -191,6 +191,10 @@ def _roll(w: Writing, x: Array, shifts: Any, dims: Any) -> str:
     return last
 
 
+def _one_hot(w: Writing, x: Array, num_classes: int) -> str:
+    return w.node("OneHot", [x, _ints(num_classes), _ints(0, 1)])
+
+
 def _flip(w: Writing, x: Array, dims: Sequence[int]) -> str:
     axes = [x.dim(dim) for dim in dims]
     for axis in axes:
@@ -263,7 +267,7 @@ SHAPES: dict[str, Write] = {
     "unfold": _windows, "slice_scatter": _slice_scatter, "select_scatter": _select_scatter,
     "split": _split, "split_with_sizes": _split, "chunk": _split, "tensor_split": _split,
     "cat": _cat, "concat": _cat, "stack": _stack,
-    "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip,
+    "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip, "one_hot": _one_hot,
     "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle, "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
 }  # fmt: skip
