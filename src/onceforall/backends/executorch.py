@@ -7,6 +7,7 @@ program is loaded.
 from __future__ import annotations
 
 import copy
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ def _use_threads(threads: int) -> None:
     have = library._threadpool_get_thread_count()
     if have == threads:
         return
+    if _LOADED:
+        gc.collect()  # some may only be kept by cycles
     if _LOADED:
         raise DeviceError(
             f"threads is {threads}, and ExecuTorch has networks loaded that use {have}: it has one pool of threads per process, so "
