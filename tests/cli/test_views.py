@@ -52,7 +52,7 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
 
 def test_a_stream_that_was_closed_first() -> None:
     """Python closes the wrapper when it collects it, and from 3.13 on says what that raised."""
-    stream = io.StringIO()
+    stream = io.TextIOWrapper(io.BytesIO())
     lasting = lasting_stream(stream)
     stream.close()
     lasting.close()
