@@ -125,7 +125,7 @@ def _standing(run: Run, standing: Standing) -> str:
         return f"A quick look: accuracies are predicted from {told}. More are measured by {ofa('predict', run.folder)}"
     steps = ""
     with suppress(OnceForAllError):
-        steps = "" if run.schedule is None else f" of {run.schedule.steps:,}"
+        steps = "" if (schedule := run.schedule) is None else f" of {schedule.steps:,}"
     ended = (run.folder / "supernet.safetensors").exists()
     now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
     return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {told}"

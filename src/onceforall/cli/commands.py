@@ -205,8 +205,7 @@ def _candidate_record(c: Any) -> dict[str, Any]:
     return {
         "top1": c.accuracy.top1,
         "score": c.accuracy.value,
-        "predicted_top1": c.predicted_top1 if c.accuracy.score is None else None,
-        "predicted_score": c.predicted_top1,
+        **c.predictions,
         "latency_ms": c.timing.ms,
         "predicted_ms": c.predicted_ms,
         "arch": json.loads(c.arch.to_json()),

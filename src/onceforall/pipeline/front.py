@@ -75,8 +75,7 @@ def _point(c: Candidate) -> dict[str, Any]:
     return {
         "stands": c.stands,
         "arch": c.arch.to_json(),
-        "predicted_top1": c.predicted_top1 if c.accuracy.score is None else None,
-        "predicted_score": c.predicted_top1,
+        **c.predictions,
         "predicted_std": c.predicted_std,
         "predicted_ms": c.predicted_ms,
         "held_out": {"top1": c.accuracy.top1, "images": c.accuracy.images, "score": c.accuracy.score},

@@ -56,6 +56,14 @@ class Candidate:
     stands: bool = True  # in a front: no other network is at least as accurate and as fast
 
     @property
+    def predictions(self) -> dict[str, float | None]:
+        """The predicted score for JSON records, and as top-1 if that is the run's metric."""
+        return {
+            "predicted_top1": self.predicted_top1 if self.accuracy.score is None else None,
+            "predicted_score": self.predicted_top1,
+        }
+
+    @property
     def expected_top1(self) -> float:
         """Mean of prediction and measurement, weighted by their variances: the luckiest measurement alone promises too much."""
         top1 = self.accuracy.value

@@ -46,13 +46,8 @@ DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_si
 COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # arguments of these are completed with their defaults
 CONTEXTS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # index of the graph that is run inside
 AUTOCAST = "the model: torch.autocast in its forward is left out: call the supernet inside of torch.autocast instead"
-TRAINING = {
-    "batch_norm": 5,
-    "dropout": 2,
-    "feature_dropout": 2,
-    "alpha_dropout": 2,
-    "feature_alpha_dropout": 2,
-}  # index of the mode among the arguments
+# Index of the mode among the arguments.
+TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2}
 
 
 @dataclass

@@ -17,13 +17,8 @@ FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")
 LABELS = ("all", "largest")
-LATER = (
-    "layer_decay",
-    "drop_path",
-    "patience",
-    "balance",
-    "logit_adjustment",
-)  # fields of a recipe that the first version of the format did not have
+# Fields of a recipe that the first version of the format did not have.
+LATER = ("layer_decay", "drop_path", "patience", "balance", "logit_adjustment")
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,6 @@ class Settings:
     task: Task = MULTICLASS
     chance: float | None = None
 
-    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """The task's loss with these weights and adjustment."""
-        adjusted = logits + logits.new_tensor(self.adjustment) if self.adjustment else logits
-        return self.task.loss(adjusted, labels, smoothing, self.class_weights)
-
     def __post_init__(self) -> None:
         whole("the seed", self.seed, 0)
         whole("validate_every", self.validate_every, 1)
@@ -60,6 +55,11 @@ class Settings:
             raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if self.sync_norm and not self.same_archs:
             raise TrainingError("sync_norm normalizes the same layers in all processes, so it needs same_archs: set one of them")
+
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        """The task's loss with these weights and adjustment."""
+        adjusted = logits + logits.new_tensor(self.adjustment) if self.adjustment else logits
+        return self.task.loss(adjusted, labels, smoothing, self.class_weights)
 
 
 def train_step(

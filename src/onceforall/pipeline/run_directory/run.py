@@ -302,7 +302,8 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the weights for cards, see also `RunInfo.notes`."""
-        adjusted = self.schedule is not None and self.schedule.recipe.logit_adjustment > 0
+        schedule = self.schedule
+        adjusted = schedule is not None and schedule.recipe.logit_adjustment > 0
         return (*self.info.notes, *([ADJUSTED] if adjusted else []))
 
     @property

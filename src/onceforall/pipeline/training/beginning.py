@@ -65,7 +65,8 @@ class Beginning:
         if metric != "balanced" or {"logit_adjustment", "balance"} & set(given):
             return self
         note(
-            "they are trained for it: rare classes are predicted more often than they occur (--recipe logit_adjustment=0: as often)"
+            "where balanced accuracy counts, networks are trained for it: rare classes are predicted more often than they occur "
+            "(--recipe logit_adjustment=0: as often)"
         )
         return replace(self, preset=replace(self.preset, recipe=replace(self.preset.recipe, logit_adjustment=ADJUSTMENT)))
 
