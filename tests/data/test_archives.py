@@ -214,7 +214,7 @@ def test_archives_that_are_read_in_another_way_say_how(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=hint):
         open_source(str(folder / "train-0.tar"))
     source = open_source(str(late / "train-0.tar"), Reading(label="taste"))
-    assert source.remarks == ("--label taste is not used: it names a column, and these labels are in none",)
+    assert source.remarks == ("--label taste is not used: it names a column, and these labels are not in columns",)
 
 
 def test_splits_are_the_folder_s(make_folder: MakeFolder, tmp_path: Path) -> None:

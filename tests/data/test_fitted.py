@@ -153,7 +153,7 @@ def test_larger_photographs_are_left_out_by_the_limit(tmp_path: Path) -> None:
     assert default.fingerprint != limited.fingerprint
     before = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(preprocess.LARGE))
     assert before.fingerprint == default.fingerprint
-    with pytest.raises(DataError, match="the most pixels of an image are 0: use 1 or more"):
+    with pytest.raises(DataError, match="the limit is 0 pixels per image: use 1 or more"):
         open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(0))
 
 

@@ -218,7 +218,7 @@ def test_chosen_and_merged_labels(tmp_path: Path) -> None:
     assert matrix_of(source) == [[max(c, d), b] for b, c, d in MATRIX]
     source = open_source(path, Reading(classes=(("dog", ("dog",)), ("cat", ("cat",))), task="multilabel"))
     assert matrix_of(source) == [[d, c] for b, c, d in MATRIX]
-    assert "--classes leaves labels aside: bird" in source.remarks
+    assert "--classes leaves out bird" in source.remarks
 
 
 def test_splits_keep_every_label_on_each_side(tmp_path: Path) -> None:

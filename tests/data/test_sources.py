@@ -25,7 +25,7 @@ def test_a_label_that_nothing_has_is_told(make_folder: MakeFolder, tmp_path: Pat
     """A column, where there are no columns."""
     shutil.make_archive(str(tmp_path / "photos"), "zip", make_folder({"a": 2, "b": 2}))
     for source in ("digits", str(tmp_path / "photos.zip")):
-        told = "--label x is not used: it names a column, and these labels are in none"
+        told = "--label x is not used: it names a column, and these labels are not in columns"
         assert open_source(source, Reading(label="x")).remarks[-1] == told
 
 

@@ -266,7 +266,7 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 1 has several labels"):
         open_source(str(lines))
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match="a file of a kind that holds no labeled images"):
+    with pytest.raises(DataError, match="files of this kind hold no labeled images"):
         open_source(str(tmp_path / "a.txt"))
 
 
@@ -277,7 +277,7 @@ def test_class_folders_win_over_tables_beside_them(make_folder: MakeFolder) -> N
         (root / "broken.csv").write_bytes(b"a,\xff\n")
         source = open_source(str(root))
         assert source.classes == ("12", name)
-        assert "labels are the names of the folders, not those of metadata.csv" in source.remarks[-1]
+        assert "labels are the names of the folders, not those in metadata.csv" in source.remarks[-1]
     with pytest.raises(DataError, match="its folders are the classes, and --label names a column"):
         open_source(str(root), Reading(label="taste"))
     with pytest.raises(DataError, match="no table of images with a column 'taste'"):
@@ -293,7 +293,7 @@ def test_a_table_of_their_images_beside_class_folders_is_told(make_folder: MakeF
     write_csv(root / "names.csv", [{"id": "part_1", "name": "cat"}, {"id": "part_2", "name": "dog"}, {"id": "3", "name": "eel"}])
     assert not open_source(str(root)).remarks
     write_csv(root / "of_images.csv", rows)
-    told = "labels are the names of the folders, not those of of_images.csv: give that file for its labels"
+    told = "labels are the names of the folders, not those in of_images.csv: to use these, give that file"
     assert open_source(str(root)).remarks == (told,)
 
 

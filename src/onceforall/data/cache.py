@@ -95,7 +95,7 @@ class Store:
     def thumbnails(self) -> NDArray[np.float32]:
         """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels.
 
-        A cache of facts with more images than are ever compared has zeros, which are similar to nothing.
+        A cache of facts with more images than are ever compared has zeros instead, which resemble nothing.
         """
         path = self.place / "thumbnails.npy"
         try:
@@ -115,7 +115,7 @@ class Store:
 
 
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
-    """Bytes of the decoded part, estimated from 64 images if it is not known; and whether it is in the cache."""
+    """Bytes of the decoded part, estimated from 64 images if unknown; and whether it is in the cache."""
     store = _open(place_of(part, size, folder))
     if store is not None:
         return store.bytes, True
@@ -145,8 +145,8 @@ def cache_part(
     If several processes need them at once, one decodes and the others wait.
 
     Args:
-        limit_bytes: stop if the pixels take more.
-        decoded: keep the pixels; else only facts about them, for which each image is decoded once too.
+        limit_bytes: the most that the pixels may take.
+        decoded: keep the pixels; else only facts about them, which also takes decoding each image once.
         threads: decoding threads; None for one per processor that this process may use.
         on_progress: called with images done and the total.
 
@@ -220,7 +220,7 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
     rows: list[tuple[int, int, int, int]] = []
     digests: list[bytes] = []
     problems: list[Problem] = []
-    looks: list[NDArray[np.float32]] | None = [] if limit_bytes is None and len(part) <= MOST_KNOWN else None
+    thumbs: list[NDArray[np.float32]] | None = [] if limit_bytes is None and len(part) <= MOST_KNOWN else None
     offset = 0
     decode, seen = partial(_small, size=size, how=part.how), Seen()
     with (
@@ -240,11 +240,11 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                 digests.append(pixel_digest(pixels))
                 file.write(pixels.data)
                 offset += pixels.size
-                if looks is not None:
-                    looks.append(thumbnails([pixels]))
+                if thumbs is not None:
+                    thumbs.append(thumbnails([pixels]))
                 if limit_bytes is not None and offset > limit_bytes:
                     raise DataError(
-                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, keep none with "
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, cache none with "
                         "--cache none, lower the size, or use fewer images"
                     )
             if on_progress is not None:
@@ -252,8 +252,8 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
         file.flush()
         if limit_bytes is not None:
             os.fsync(file.fileno())
-    if looks is not None:
-        save_array(folder / "thumbnails.npy", np.concatenate([*looks, thumbnails([])]).astype(np.float16))
+    if thumbs is not None:
+        save_array(folder / "thumbnails.npy", np.concatenate([*thumbs, thumbnails([])]).astype(np.float16))
     save_array(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
     save_array(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
     left_out = [{"name": problem.name, "reason": problem.reason} for problem in problems]
@@ -303,7 +303,7 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
 
 def _too_many(problems: list[Problem], seen: int, images: int) -> str:
     first = "; ".join(f"{problem.name} ({problem.reason})" for problem in islice(problems, 3))
-    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: fix or remove them"
+    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read ({first}, …): fix or remove them"
 
 
 def _sweep(folder: Path) -> None:

@@ -12,7 +12,7 @@ from .originals import Part, Read
 from .reading import AS_IT_IS, Reading, require_cache
 
 CACHE_GB = 8.0
-FREE_SHARE = 0.5  # of the free disk that "auto" uses, leaving room for evaluation pixels and checkpoints
+FREE_SHARE = 0.5  # the most that "auto" uses of the free disk space, leaving room for evaluation pixels and checkpoints
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def open_stores(
     if caching != "none":
         why, how, kind = _no_room(parts, size, folder, limit_gb, share=FREE_SHARE if caching == "auto" else 1.0)
         if why and caching == "decoded":
-            raise kind(f"{why}: {how}, keep none of them (--cache none), lower the size, or use fewer images")
+            raise kind(f"{why}: {how}, cache none of them (--cache none), lower the size, or use fewer images")
         if why:
             on_note(f"{why}: training images are decoded whenever they are needed, as with --cache none")
         caching = "none" if why else "decoded"
@@ -111,13 +111,15 @@ def _no_room(
     total, missing = sum(found for found, _ in expected), sum(found for found, cached in expected if not cached)
     images = sum(map(len, parts.values()))
     if total > limit_gb * 1e9:
-        what = f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, the limit is {limit_gb:g} GB"
+        what = (
+            f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, over the limit of {limit_gb:g} GB"
+        )
         return what, "raise it with --cache-gb", DataError
     if missing:
         make_folder(folder)
         free = shutil.disk_usage(folder).free
         if missing > share * free:
             part = "" if share == 1 else f", of which {share:.0%} may be used"
-            what = f"{folder}: the decoded images need about {missing / 1e9:.1f} GB and {free / 1e9:.1f} GB are free{part}"
+            what = f"{folder}: the decoded images need about {missing / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free{part}"
             return what, "free some space, choose another cache folder", FileError
     return "", "", DataError

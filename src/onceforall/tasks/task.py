@@ -70,7 +70,7 @@ class Task:
 
 
 def task_of(name: str | None) -> Task:
-    """The task with this name; None is one class per image.
+    """The task of this name; None for one class per image.
 
     Raises:
         DataError: an unknown name.
@@ -100,7 +100,7 @@ def require_multiclass(task: Task, what: str, instead: str) -> None:
         DataError: they may have several labels, which `what` does not support yet.
     """
     if task.several:
-        raise DataError(f"{what} does not take runs of --task {task.name} yet: {instead}")
+        raise DataError(f"{what} does not support runs of --task {task.name} yet: {instead}")
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
@@ -111,8 +111,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weigh
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
     each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
     factors = logits.new_tensor(weights)
-    own = factors[labels] if labels.ndim == 1 else labels @ factors
-    return (own * each).sum() / own.sum()
+    image_weights = factors[labels] if labels.ndim == 1 else labels @ factors
+    return (image_weights * each).sum() / image_weights.sum()
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
@@ -155,8 +155,8 @@ def class_log_odds(labels: Labels, classes: int, weights: Weights = ()) -> NDArr
 
 def label_log_odds(labels: Labels, classes: int, weights: Weights = ()) -> NDArray[np.float64]:
     """Logarithms of (images with the label, counted by its weight, / images without it), from labels (n, classes)."""
-    having = labels.sum(0)
-    return np.asarray(np.log(np.maximum(1, having) * np.array(weights or 1.0) / np.maximum(1, len(labels) - having)))
+    positives = labels.sum(0)
+    return np.asarray(np.log(np.maximum(1, positives) * np.array(weights or 1.0) / np.maximum(1, len(labels) - positives)))
 
 
 def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
@@ -166,8 +166,8 @@ def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
     """
     if not balance:
         return ()
-    having = labels.sum(0)
-    return tuple(((np.maximum(1, len(labels) - having) / np.maximum(1, having)) ** float(balance)).tolist())
+    positives = labels.sum(0)
+    return tuple(((np.maximum(1, len(labels) - positives) / np.maximum(1, positives)) ** float(balance)).tolist())
 
 
 def _multiclass() -> Task:

@@ -219,8 +219,8 @@ def shard_files(root: Path) -> list[Path]:
         return found if any(member.name.endswith(LABEL) for member in _tarred(found[0], {})) else []
 
 
-def archives_told(root: Path) -> AbstractContextManager[None]:
-    """Errors about a folder tell of archives in it, which are read one by one."""
+def hint_at_archives(root: Path) -> AbstractContextManager[None]:
+    """Append to errors about a folder that it holds archives, which are read one at a time."""
     return _hint((path.name for path in root.iterdir()), (*ARCHIVES, *COMPRESSED), ONE_BY_ONE)
 
 
