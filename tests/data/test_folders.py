@@ -69,7 +69,7 @@ def test_layouts(make_folder: MakeFolder, layout: dict[str, dict[str, int]], exp
         ({"train": AB, "bus": 3, "car": 3}, "is train a class beside bus, car"),
         ({"val": AB, "test": AB}, "there are no training images beside test, val"),
         ({"val": AB}, "there are no training images beside val"),
-        ({"train": 3, "test": 3}, "test, train: images without class folders"),
+        ({"train": 3, "test": 3}, "no class folders in test, train"),
         ({"cat": 3, "dog": 3, "test": 3}, r"is test a class, or are these the test images\? If a class, rename it \(class test\)"),
         ({"cat": 3, "dog": 3, "val": AB}, "is val a class, or are these the validation images"),
         ({"v1/train": AB, "v1/test": AB, "v2/train": AB}, r"v1, v2 with test, train in it: .* give one of them, such as .*/v1;"),
@@ -88,7 +88,7 @@ def test_more_than_one_reading_is_asked_about(make_folder: MakeFolder, layout: d
 
 
 def test_folders_of_a_class_that_may_be_classes_are_told(make_folder: MakeFolder) -> None:
-    said = "folders in a class's folder are all of that class, as cat, dog in animals: move them up if they are classes"
+    said = "all folders in a class folder belong to that class, such as cat, dog in animals: if they are classes, move them up"
     inner = {"animals/cat": 2, "animals/dog": 2, "plants/elm": 2, "plants/oak": 2}
     assert open_source(str(make_folder(inner, name="flat"))).remarks == (said,)
     assert open_source(str(make_folder({"train": inner, "test": inner}, name="divided"))).remarks == (said,)
@@ -96,7 +96,7 @@ def test_folders_of_a_class_that_may_be_classes_are_told(make_folder: MakeFolder
 
 def test_what_is_guessed_is_told(make_folder: MakeFolder) -> None:
     source = open_source(str(make_folder({"bus": 2, "train": 2})))
-    assert source.remarks == ("taken as a class: train, because there are no class folders in it",)
+    assert source.remarks == ("used as a class: train, because there are no class folders in it",)
     wrapped = open_source(str(make_folder({"photos/train": AB, "photos/val/images": AB}, name="wrapped")))
     assert wrapped.remarks == (f"read from photos, {os.path.join('photos', 'val', 'images')}: nothing else is beside it",)
     assert open_source(str(make_folder(AB, name="flat"))).remarks == ()
@@ -105,7 +105,7 @@ def test_what_is_guessed_is_told(make_folder: MakeFolder) -> None:
 def test_folders_that_hold_the_same_folders_are_classes_with_a_word(make_folder: MakeFolder) -> None:
     source = open_source(str(make_folder({"fold1": AB, "fold2": AB})))
     assert source.classes == ("fold1", "fold2")
-    assert source.remarks == ("taken as classes: fold1, fold2, though each holds the same folders (a, b)",)
+    assert source.remarks == ("used as classes: fold1, fold2, though each holds the same folders (a, b)",)
 
 
 def test_splits_with_longer_names_are_known_by_their_equal_class_folders(make_folder: MakeFolder) -> None:
@@ -147,7 +147,7 @@ def test_a_class_that_is_alone_says_how_else_it_may_be_meant(make_folder: MakeFo
 def test_a_folder_of_the_same_name_in_two_splits_is_a_class(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"train/images/defect": AB, "test/images/defect": AB})
     assert open_source(str(root)).classes == ("defect",)
-    with pytest.raises(DataError, match=r"one class \(defect\), .*: if the folders in it are the classes \(a, b\), move them out"):
+    with pytest.raises(DataError, match=r"one class \(defect\), .*: if the folders in it are the classes \(a, b\), move them up"):
         open_data(str(root), size=16, cache=tmp_path / "cache")
 
 
@@ -238,14 +238,14 @@ def test_links_are_followed(make_folder: MakeFolder, tmp_path: Path) -> None:
     assert [int((source.train.labels == i).sum()) for i in range(3)] == [8, 10, 7]
     assert {reason: sorted(names) for reason, names in source.left_out.items()} == {
         "link to a folder that is read already": ["a/more", "a/up", "all", "b/more"],
-        "link to nothing": ["a/gone", "a/self"],
+        "broken link": ["a/gone", "a/self"],
     }
 
 
 def test_a_class_that_is_a_link_to_nothing_is_refused(make_folder: MakeFolder) -> None:
     root = make_folder(AB)
     (root / "c").symlink_to("/nonexistent/disk")
-    with pytest.raises(DataError, match="/c: a link to nothing: bring back what it points to, or remove it"):
+    with pytest.raises(DataError, match="/c: a broken link: restore its target, or remove it"):
         open_source(str(root))
 
 

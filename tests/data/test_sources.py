@@ -121,7 +121,9 @@ def test_a_part_of_torchvision_that_is_not_used_is_told(make_folder: MakeFolder)
     source = open_source(f"torchvision:RenderedSST2:{root}")
     assert source.test is not None
     assert (len(source.train), len(source.test), source.held_out) == (10, 6, None)
-    assert source.remarks == ("not used: RenderedSST2's 4 images of 'val', as it has 'test' too: a share of 'train' is held out",)
+    assert source.remarks == (
+        "not used: RenderedSST2's 4 images of 'val', because it also has 'test': part of 'train' is held out",
+    )
 
 
 @pytest.mark.parametrize(
