@@ -124,7 +124,7 @@ def test_what_is_not_told_or_wrong(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--task multilabel --label tags takes several labels per image"):
         open_source(str(table(tmp_path / "a", ["cat;dog", "cat"])))
     with pytest.raises(
-        DataError, match=r"what separates its labels, a semicolon or a comma \('cat;dog' and 'cat,bird'\)\? Write one"
+        DataError, match=r"what separates its labels, a semicolon or a comma \('cat;dog' and 'cat,bird'\)\? Use only one"
     ):
         open_source(str(table(tmp_path / "b", ["cat;dog", "cat,bird"])), SEVERAL)
     with pytest.raises(DataError, match=r"row 1 has several labels.*--task multilabel takes lists"):

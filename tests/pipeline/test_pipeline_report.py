@@ -193,7 +193,7 @@ def test_problems_are_counted_by_kind(run_copy: Path) -> None:
     page = report(run_copy).read_text()
     shown, _, listed = page.partition('id="problems"')[2].partition("</section>")[0].partition("<details>")
     assert "250 × left out: file that cannot be opened: file0.png, file1.png, file2.png, …" in shown
-    assert "link0.png: left out: broken link" in shown
+    assert "brok0.png: left out: broken link" in shown
     assert "2 × kept, but nearly the same as a training image: a0.png, a1.png" in shown
     assert shown.count("<li>") == 3
     assert listed.count("<li>") == 200
