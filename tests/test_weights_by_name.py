@@ -69,7 +69,7 @@ def test_torchvision_by_name(mirror: FileServer, tmp_path: Path) -> None:
         assert len(mirror.asked) == 1  # the second time it is there
         assert bring(NET, "random").weights.random
         place.write_bytes(place.read_bytes()[:-5])
-        refused(NET, FileError, r"net-\w+.pth: is not http\S+ \(its sha256 is .*delete it to fetch it again")
+        refused(NET, FileError, r"net-\w+.pth: is not http\S+ \(its sha256 is .*delete it to download it again")
 
 
 def test_torchvision_refused(mirror: FileServer) -> None:
@@ -80,7 +80,7 @@ def test_torchvision_refused(mirror: FileServer) -> None:
         refused(NET, ModelError, r"'torchvision:squeezenet1_1' cannot be made: RuntimeError: .*Missing key")
     with stored(ENTRY, b"the real ones", mirror) as url:
         mirror.files = dict.fromkeys(mirror.files, b"others")
-        refused(NET, FileError, r"this is not the right file \(its sha256 is \w{8}, not \w{8}\), so it was changed there")
+        refused(NET, FileError, r"the downloaded file is wrong \(its sha256 is \w{8}, not \w{8}\): it was changed there")
         mirror.files = {}
         refused(NET, FileError, rf"{url.rpartition('/')[2]} \(5.0 MB\): the server answers 404 Not Found: get the file elsewhere")
 
@@ -231,7 +231,7 @@ def test_a_specialised_network_out_of_reach(
     publish(mirror, monkeypatch, special[0])
     name = f"/{IDS}/{published.COMMIT}/ofa/ofa_specialized/{SPECIAL}/init"
     mirror.files[name] += b"more"
-    refused(f"ofa:{SPECIAL}", FileError, r"/init: this is not the right file \(its git object id is \w{40}, not \w{40}\)")
+    refused(f"ofa:{SPECIAL}", FileError, r"/init: the downloaded file is wrong \(its git object id is \w{40}, not \w{40}\)")
 
 
 # -- timm and the Hub ----------------------------------------------------------------------------------------------------------

@@ -167,10 +167,10 @@ def test_nothing_is_written_where_there_are_no_locks(images: Images, monkeypatch
     before = (places(images)[0] / "pixels.bin").read_bytes()
     monkeypatch.setattr(files.fcntl, "flock", refuse)
     check(images, GROUPS, 9)  # what is there is read
-    with pytest.warns(Note, match="no locks here"):
+    with pytest.warns(Note, match="no locks"):
         check(images, [*GROUPS, np.arange(10)], 9)
     assert (places(images)[0] / "pixels.bin").read_bytes() == before
-    with pytest.warns(Note, match="no locks here"):
+    with pytest.warns(Note, match="no locks"):
         check(images, GROUPS, 11)
     assert len(places(images)) == 1
 

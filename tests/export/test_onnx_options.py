@@ -124,7 +124,7 @@ def test_images_are_filled_up_to_whole_batches(n):
     [
         ({"opset": 9}, "opset 9: choose from 10 to 28; the default is 13"),
         ({"opset": 29}, "opset 29: choose from 10 to 28"),
-        ({"batch": 0}, "batch 0: choose from 1 to 1024 images a call, or leave it out for any number"),
+        ({"batch": 0}, "batch 0: choose from 1 to 1024 images per call, or leave it out for any number"),
         ({"batch": 1025}, "batch 1025: choose from 1 to 1024"),
     ],
 )

@@ -179,7 +179,7 @@ def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypat
         DataError, match=r"no photographs in it: left out: 1 file of a kind that is not read here \(\.heic\): a\.heic"
     ):
         classify(export, [tmp_path / "empty"])
-    with pytest.raises(FileError, match="but a folder of images: give a folder that ofa specialise has made"):
+    with pytest.raises(FileError, match="but a folder of images: give a folder made by ofa specialise"):
         classify(photos, photo)
     (export / "model.onnx").rename(tmp_path / "model.onnx")
     try:

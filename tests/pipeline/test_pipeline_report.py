@@ -276,12 +276,12 @@ def test_what_cannot_be_reported(run_copy: Path, trained: Path, tmp_path: Path, 
         report(*[trained] * 7)
     with pytest.raises(FileError, match="0 run directories"):
         report()
-    with pytest.raises(FileError, match="no run directory"):
+    with pytest.raises(FileError, match="not a run directory"):
         report(trained, tmp_path)
     with pytest.raises(FileError, match="no such file or folder"):
         report(trained, out=tmp_path / "missing" / "page.html")
     assert ofa(["report", str(trained), str(tmp_path / "none")]) == 1
-    assert re.fullmatch(r"ofa: .*no run directory.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"ofa: .*not a run directory.*\n", capsys.readouterr().err)
 
 
 def test_several_runs_on_the_command_line(
