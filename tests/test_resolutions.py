@@ -78,7 +78,7 @@ def test_order_and_words() -> None:
 
 @pytest.mark.parametrize("bad", [*BAD, 0, True, 1.5, None])
 def test_what_is_no_resolution(bad: Any) -> None:
-    with pytest.raises(SpaceError, match=r"a number of pixels such as 224, or HEIGHTxWIDTH such as 160x224, is needed"):
+    with pytest.raises(SpaceError, match=r"give a number of pixels such as 224, or HEIGHTxWIDTH such as 160x224"):
         read_resolution(bad)
     if isinstance(bad, str):
         with pytest.raises(SpaceError, match="is needed"):

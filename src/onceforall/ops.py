@@ -294,7 +294,7 @@ class Call(Op):
         work: multiply-accumulates for one image.
         fused: whether deployment runtimes fuse it with its input.
         whole: `shape` includes the result's first dimension (for one image) instead of omitting a batch dimension.
-        dropped: an argument that is dropped for some images while a supernet is trained, and its rate; None if the rate varies.
+        dropped: the index of an argument that is dropped for some images in supernet training, and its rate, None if it varies.
     """
 
     target: str

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import genes as gene_ops
 from .arch import Arch, Block, Stage
-from .common.readable import amount
+from .common.readable import amount, plural
 from .errors import ArchError, SpaceError
 from .genes import Column, Genes, Kind
 from .plan import Plan
@@ -67,9 +67,9 @@ class Space:
             its own choices, its stage's width and, for I = 0, the width of the stage before. Other segments depend on the
             resolution and on the widths of the stages before and after them.
         classes: default number of classifier outputs.
-        modules: for a user's own model: the module that each segment comes from.
-        fixed: for a user's own model: what is not elastic and why, as "module: reason".
-        interpolated: for a user's own model: the position embeddings that are interpolated at each resolution.
+        modules: for a user's own model, the module that each segment comes from.
+        fixed: for a user's own model, what is not elastic and why, as "module: reason".
+        interpolated: for a user's own model, the position embeddings that are interpolated at each resolution.
     """
 
     family: str
@@ -134,7 +134,7 @@ class Space:
             ArchError: names the first value that does not fit, and what is allowed there.
         """
         if not isinstance(arch, Arch):
-            raise ArchError(f"{arch!r} is not an Arch: space.largest(), space.sample(rng) or Arch.from_json(text) give one")
+            raise ArchError(f"{arch!r} is not an Arch: get one from space.largest(), space.sample(rng) or Arch.from_json(text)")
         self._allowed("resolution", arch.resolution, self.resolutions)
         if len(arch.stages) != len(self.stages):
             raise ArchError(f"the architecture has {len(arch.stages)} stages, this {self.family} space has {len(self.stages)}")
@@ -158,7 +158,7 @@ class Space:
 
         Args:
             arch: which sub-network.
-            num_classes: classifier outputs; by default `classes`: 1000, or those of the model that the space was made from.
+            num_classes: classifier outputs; by default `classes`: 1000, or as in the model that the space was made from.
 
         Raises:
             ArchError: the architecture lies outside this space.
@@ -171,16 +171,13 @@ class Space:
         return self.lowering(arch, num_classes)
 
     def summary(self) -> str:
-        """Readable text of several lines: what is elastic, what is not, and which operation of which module is the reason."""
+        """Several lines of text: what is elastic, what is not, and which operation of which module is the reason."""
         plans = [self.lower(arch) for arch in (self.smallest(), self.largest())]
         small, large = (f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters" for plan in plans)
-        many = (
-            f"{self.count():.3g} networks from {small} to {large}"
-            if self.count() > 1
-            else f"1 network of {large}: nothing is elastic"
-        )
-        lines = [many, f"resolutions: {_listed(self.resolutions)} pixels"]
-        lines += [] if self.channels == 3 else [f"images of {self.channels} channel{'s' * (self.channels > 1)}"]
+        count = self.count()
+        first = f"{count:.3g} networks from {small} to {large}" if count > 1 else f"1 network of {large}: nothing is elastic"
+        lines = [first, f"resolutions: {_listed(self.resolutions)} pixels"]
+        lines += [] if self.channels == 3 else [f"images of {plural(self.channels, 'channel')}"]
         together: dict[tuple[str, ...], list[Resolution]] = {}
         for pixels in self.resolutions:
             together.setdefault(self.interpolated.get(pixels, ()), []).append(pixels)
@@ -330,7 +327,7 @@ class Space:
         stages = [asdict(stage) for stage in self.stages]
         for stage in stages:
             if stage["heads"] == (1,):
-                del stage["heads"]  # as files were before there were heads
+                del stage["heads"]  # keeps the format of files from before heads were elastic
         choices = {"resolutions": self.resolutions, "stages": stages}
         return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments, "choices": choices})
 
@@ -370,7 +367,7 @@ def _all(values: Sequence[float]) -> str:
 
 
 def _listed(resolutions: Sequence[Resolution]) -> str:
-    return ", ".join(in_pixels(one, "") for one in resolutions)
+    return ", ".join(in_pixels(resolution, "") for resolution in resolutions)
 
 
 def _list(values: Sequence[object]) -> str:

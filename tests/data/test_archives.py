@@ -124,7 +124,7 @@ def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -
     with pytest.raises(DataError, match=r"photos\.tar\.gz: cannot be read in place: unpack it"):
         open_source(str(tmp_path / "photos.tar.gz"))
     for name, content, message in (
-        ("lfs.zip", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS in place of the file: git lfs pull"),
+        ("lfs.zip", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer instead of the file: git lfs pull"),
         ("gz.tar", b"\x1f\x8b\x08" + bytes(600), "compressed: unpack it first"),
         ("bz.tar", b"BZh9" + bytes(600), "compressed: unpack it first"),
     ):

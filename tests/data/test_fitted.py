@@ -146,7 +146,7 @@ def test_larger_photographs_are_left_out_by_the_limit(tmp_path: Path) -> None:
     picture(1, 13, 10).save(tmp_path / "images" / "a" / "99.png")
     limited = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(120))
     assert [(p.name, p.reason) for p in limited.problems] == [
-        ("a/99.png", "13×10 pixels, and at most 120 are read (a decompression bomb?): see max_pixels")
+        ("a/99.png", "13×10 pixels, more than the limit of 120 (a decompression bomb?): see max_pixels")
     ]
     default = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache")
     assert default.problems == ()

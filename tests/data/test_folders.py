@@ -188,16 +188,16 @@ def test_files_that_are_not_read_are_told(make_folder: MakeFolder) -> None:
     source = open_source(str(root))
     assert sizes(source) == (6, None, None)
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
-        "file of a kind that is not read here (.heic)": 3,
-        "file of a kind that is not read here (without suffix)": 1,
-        "file of a kind that is not read here (.nef)": 1,
-        "file of a kind that is not read here (.svg)": 1,
+        "file of an unsupported kind (.heic)": 3,
+        "file of an unsupported kind (without suffix)": 1,
+        "file of an unsupported kind (.nef)": 1,
+        "file of an unsupported kind (.svg)": 1,
         "file without an image in it (.txt)": 1,
         "file without an image in it (.md)": 1,
         "image outside the class folders": 1,
         "pipe or device in place of a file": 1,
     }
-    assert left_out_line(source.left_out).startswith("3 files of a kind that is not read here (.heic): a/h0.heic, …; 1 file of")
+    assert left_out_line(source.left_out).startswith("3 files of an unsupported kind (.heic): a/h0.heic, …; 1 file of")
 
 
 def test_a_class_of_which_nothing_can_be_read_is_refused(make_folder: MakeFolder) -> None:

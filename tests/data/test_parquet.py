@@ -86,7 +86,7 @@ def test_parquet_without_usable_columns(tmp_path: Path, columns: dict[str, objec
 
 def test_damaged_parquet(tmp_path: Path) -> None:
     (tmp_path / "train-0.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(DataError, match=r"train-0\.parquet: a pointer of Git LFS"):
+    with pytest.raises(DataError, match=r"train-0\.parquet: a Git LFS pointer"):
         open_source(str(tmp_path))
 
 
@@ -435,8 +435,8 @@ def test_a_label_of_another_type_and_columns_that_seem_to_divide_are_told(tmp_pa
 
 def test_what_is_there_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(DataError, match=r"train\.parquet: a pointer of Git LFS in place of the file: git lfs pull fetches it"):
+    with pytest.raises(DataError, match=r"train\.parquet: a Git LFS pointer instead of the file: git lfs pull downloads it"):
         open_source(str(tmp_path))
     (tmp_path / "train.parquet").write_text("<!DOCTYPE html><html>404</html>")
-    with pytest.raises(DataError, match=r"train\.parquet: a page of HTML in place of the file: fetch it again"):
+    with pytest.raises(DataError, match=r"train\.parquet: an HTML page instead of the file: download it again"):
         open_source(str(tmp_path))

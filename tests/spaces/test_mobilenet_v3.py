@@ -139,7 +139,7 @@ def test_make_divisible(value: float) -> None:
         ({"resolutions": ()}, r"resolutions is \(\): it must be a sequence of at least one number"),
         ({"resolutions": 224}, r"resolutions is 224: it must be a sequence of numbers, such as"),
         ({"resolutions": "224"}, "resolutions is '224': it must be a sequence of numbers"),
-        ({"resolutions": ["large"]}, "resolution 'large': a number of pixels such as 224, or HEIGHTxWIDTH"),
+        ({"resolutions": ["large"]}, "resolution 'large': give a number of pixels such as 224, or HEIGHTxWIDTH"),
         ({"resolutions": (4,)}, "resolutions holds 4: each must be a whole number from 8 to 999999"),
         ({"resolutions": (64, 64)}, r"resolutions is \(64, 64\): a value is repeated"),
         ({"depths": (0,)}, "depths holds 0: each must be a whole number from 1"),

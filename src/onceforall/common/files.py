@@ -250,10 +250,10 @@ def why_not_the_file(path: Path) -> str:
     except OSError:
         return ""
     if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS in place of the file: git lfs pull fetches it"
+        return "a Git LFS pointer instead of the file: git lfs pull downloads it"
     if start.startswith((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"\x28\xb5\x2f\xfd")):
         return "compressed: unpack it first"
-    return "a page of HTML in place of the file: fetch it again" if start.startswith((b"<!doctype html", b"<html")) else ""
+    return "an HTML page instead of the file: download it again" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def read_json(path: Path) -> Any:

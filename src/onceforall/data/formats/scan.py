@@ -48,7 +48,7 @@ DANGLING = "broken link"
 LOOP = "link to a folder that is read already"
 SPECIAL = "pipe or device in place of a file"
 CLOSED = "file that cannot be opened"
-UNREAD = "file of a kind that is not read here"
+UNREAD = "file of an unsupported kind"
 NO_IMAGE = "file without an image in it"
 PLAIN = "without suffix"
 
@@ -140,7 +140,7 @@ def is_unread_picture(reason: str) -> bool:
 
 
 def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
-    """What was left out, as text: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; "" if nothing was."""
+    """What was left out, as text: "10 files of an unsupported kind (.heic): a/h0.heic, …"; "" if nothing was."""
     parts = []
     for reason, names in sorted(left_out.items(), key=lambda item: (not is_unread_picture(item[0]), -len(item[1]), item[0])):
         things = r"\b(file|folder|image|link|pipe|row|sample|shard|table)\b"
