@@ -195,7 +195,7 @@ def test_files_that_are_not_read_are_told(make_folder: MakeFolder) -> None:
         "file without an image in it (.txt)": 1,
         "file without an image in it (.md)": 1,
         "image outside the class folders": 1,
-        "pipe or device in place of a file": 1,
+        "pipe or device instead of a file": 1,
     }
     assert left_out_line(source.left_out).startswith("3 files of an unsupported kind (.heic): a/h0.heic, …; 1 file of")
 
@@ -237,7 +237,7 @@ def test_links_are_followed(make_folder: MakeFolder, tmp_path: Path) -> None:
     assert source.classes == ("a", "b", "linked")
     assert [int((source.train.labels == i).sum()) for i in range(3)] == [8, 10, 7]
     assert {reason: sorted(names) for reason, names in source.left_out.items()} == {
-        "link to a folder that is read already": ["a/more", "a/up", "all", "b/more"],
+        "link to a folder that was already read": ["a/more", "a/up", "all", "b/more"],
         "broken link": ["a/gone", "a/self"],
     }
 
@@ -333,7 +333,7 @@ def test_a_folder_is_read_once_whatever_links_lead_to_it(make_folder: MakeFolder
     (root / "c" / "b" / "a").symlink_to(root / "c" / "a")
     source = open_source(str(root))
     assert len(source.train) == 8
-    assert dict(source.left_out) == {"link to a folder that is read already": ["c/a/link", "c/b/a"]}
+    assert dict(source.left_out) == {"link to a folder that was already read": ["c/a/link", "c/b/a"]}
 
 
 @pytest.mark.parametrize("layout", [{"a/deep/x": 2, "b": 2}, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b/deep/x": 2}])

@@ -188,11 +188,11 @@ def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
     source = open_source(str(table))
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "row without a label": 1,
-        "image named by a row, but not there": 1,
+        "missing image that a row names": 1,
         "row of an image that another row names": 1,
         "image that no row names": 1,
     }
-    assert source.left_out["image named by a row, but not there"] == ["cat/gone.png"]
+    assert source.left_out["missing image that a row names"] == ["cat/gone.png"]
 
 
 REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {

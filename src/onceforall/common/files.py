@@ -173,7 +173,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             raise FileError(f"{path}: this is a pipe or device, a file is needed: check the path")
         try:
             write(temporary)
-            _flush(temporary)
+            _flush(temporary, os.O_RDWR)  # Windows flushes only what can be written
             os.replace(temporary, path)
             _flush_folder(path.parent)
         finally:
@@ -348,8 +348,8 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDWR)  # Windows flushes only what can be written
+def _flush(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -359,11 +359,7 @@ def _flush(path: Path) -> None:
 def _flush_folder(path: Path) -> None:
     """Flush the folder so that a new name in it survives a power failure; do nothing where folders cannot be flushed."""
     try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _flush(path, os.O_RDONLY)
     except OSError as error:
         if error.errno not in NO_FLUSH:
             raise

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.packages import one_line
 from ..errors import DataError, FileError
 from .originals import Load, Read, quiet, small
 
@@ -209,4 +210,4 @@ def _answer(job: Wanted) -> tuple[list[Crop], str | None]:
     except DataError as error:
         return [], f"{error}: restore it, and continue with --resume"
     except Exception as error:  # from a library: the training reports it, and this process continues
-        return [], f"{job.loads[0].name} or one near it: cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())})"
+        return [], f"{job.loads[0].name} or one near it: cannot be decoded ({type(error).__name__}: {one_line(error)})"

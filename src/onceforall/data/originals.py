@@ -4,6 +4,7 @@ Every failure is a one-line `DataError` that names the image.
 """
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -205,6 +206,12 @@ def digest(texts: Iterable[str]) -> str:
         encoded = text.encode("utf-8", "surrogateescape")
         state.update(len(encoded).to_bytes(8, "little") + encoded)
     return state.hexdigest()[:32]
+
+
+def file_mark(path: str | Path) -> str:
+    """Text that changes when the file does."""
+    stat = os.stat(path)
+    return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 @contextmanager

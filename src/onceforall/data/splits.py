@@ -289,7 +289,11 @@ def _stored(
     cache = o.cache or cache_folder([place(part, o.size, Path()).name for part in parts.values()])
     stores = open_stores(parts, o, cache, on_progress, on_note)
     keep = Keep(cache, int(o.limit_gb * 1e9), on_note, cache_folder if o.cache is None else None)
-    return stores, {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
+    images = {}
+    for name, part in parts.items():
+        index = stores[name].index
+        images[name] = Images(stores[name], np.arange(len(index)), part, part.labels[index[:, 0]], keep)
+    return stores, images
 
 
 def _with_held_out(images: Mapping[str, Images], options: DataOptions) -> dict[str, Images]:
@@ -463,10 +467,6 @@ def _divide_parts(source: Source, few: bool) -> dict[str, Part]:
         train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
     parts = {"train": train, "test": test}
     return parts if source.held_out is None else {**parts, "held-out": source.held_out}
-
-
-def _all_images(store: Store, part: Part, keep: Keep) -> Images:
-    return Images(store, np.arange(len(store.index)), part, part.labels[store.index[:, 0]], keep)
 
 
 def _without(images: Images, others: Images) -> Images:

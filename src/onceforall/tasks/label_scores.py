@@ -194,17 +194,9 @@ class LabelScores:
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:
         """`by_label` as cells below `LABEL_HEADER`."""
-        return [
-            [
-                row.name,
-                f"{row.images:,}",
-                percent(row.average_precision),
-                percent(row.prevalence),
-                percent(row.threshold),
-                *map(percent, (row.recall, row.precision, row.f1)),
-            ]
-            for row in self.by_label(names)
-        ]
+        shares = ("average_precision", "prevalence", "threshold", "recall", "precision", "f1")
+        rows = self.by_label(names)
+        return [[row.name, f"{row.images:,}", *(percent(getattr(row, share)) for share in shares)] for row in rows]
 
     def to_json(self) -> dict[str, Any]:
         """The scores as JSON values."""

@@ -170,13 +170,20 @@ def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
     return tuple(((np.maximum(1, len(labels) - positives) / np.maximum(1, positives)) ** float(balance)).tolist())
 
 
-def _multiclass() -> Task:
-    def tally() -> Tally:
-        from ..calibrate import Tally
+def _tally() -> Tally:
+    from ..calibrate import Tally
 
-        return Tally()
+    return Tally()
 
-    return Task(
+
+def _label_tally() -> LabelTally:
+    from ..calibrate import LabelTally
+
+    return LabelTally()
+
+
+TASKS = {
+    "multiclass": Task(
         name="multiclass",
         metrics=("top1", "balanced", "macro_f1"),
         activation="softmax",
@@ -189,18 +196,10 @@ def _multiclass() -> Task:
         default_metric=default_metric,
         weights=class_weights,
         log_odds=class_log_odds,
-        tally=tally,
+        tally=_tally,
         answers=lambda labels, probabilities: Confusion.of_probabilities(labels, probabilities)[0],
-    )
-
-
-def _multilabel() -> Task:
-    def tally() -> LabelTally:
-        from ..calibrate import LabelTally
-
-        return LabelTally()
-
-    return Task(
+    ),
+    "multilabel": Task(
         name="multilabel",
         metrics=("map",),
         activation="sigmoid",
@@ -213,10 +212,8 @@ def _multilabel() -> Task:
         default_metric=lambda labels: "map",
         weights=label_weights,
         log_odds=label_log_odds,
-        tally=tally,
+        tally=_label_tally,
         answers=lambda labels, probabilities: LabelAnswers((labels,), (probabilities.astype(np.float32),)),
-    )
-
-
-TASKS = {task.name: task for task in (_multiclass(), _multilabel())}
+    ),
+}
 MULTICLASS = TASKS["multiclass"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...common.files import reading_or_writing, why_not_the_file
 from ...errors import DataError
-from ..originals import Indices, Load, Original, Part, Source, digest
+from ..originals import Indices, Load, Original, Part, Source, digest, file_mark
 from ..reading import Reading
 from .folders import open_folder
 from .label_lists import label_text, order_of
@@ -32,11 +32,8 @@ LABEL = ".cls"  # WebDataset's suffix for a class
 MOST_LINKS = 40  # in a chain, as in operating systems
 MOST_NAME = 4096  # bytes of a link's target
 MOST_BYTES = 1 << 28  # per image file
-LINK, AGAIN = "link in an archive (not followed)", "file stored twice in an archive (the last one is used)"
 NO_TABLES = "tables in an archive ({}) are not read: unpack it to use them; in shards, KEY.cls beside KEY.jpg is its class"
 ONE_BY_ONE = "it holds archives ({}): give one of them, or shards (.tar) with KEY.cls beside KEY.jpg"
-SECOND = "file of a second image or class of a sample of a shard"
-NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class _Archive:
             if target is not None:
                 self._enter(replace(target, path=place))
             else:
-                self.left_out.setdefault(LINK, []).append(printable(place.removeprefix(f"{path}/")))
+                self.left_out.setdefault("link in an archive (not followed)", []).append(printable(place.removeprefix(f"{path}/")))
 
     def _target(self, place: str, links: Mapping[str, str]) -> Member | None:
         """The file that a link leads to, perhaps through other links; None if there is none."""
@@ -125,7 +122,9 @@ class _Archive:
         if member.path not in self.members:
             self.inside[above].append(member)
         elif not member.folder:  # the last one counts, as in unpacking
-            self.left_out.setdefault(AGAIN, []).append(printable(member.path.removeprefix(f"{self.path}/")))
+            self.left_out.setdefault("file stored twice in an archive (the last one is used)", []).append(
+                printable(member.path.removeprefix(f"{self.path}/"))
+            )
             self.inside[above] = [member if other.path == member.path else other for other in self.inside[above]]
         self.members[member.path] = member
 
@@ -245,19 +244,19 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
             first, more = sorted((found.get(key, member), member), key=lambda member: member.name.count("."))
             found[key] = first
             if first is not more:
-                left_out.setdefault(SECOND, []).append(printable(more.path))
+                left_out.setdefault("file of a second image or class of a sample of a shard", []).append(printable(more.path))
             if first is not more and found is labels and first.name.count(".") == more.name.count("."):
                 what = f"{first.name} and {more.name} belong to one sample, because a sample's key ends at the first dot"
                 raise DataError(f"{archive.path}: {what}: rename one")
     for key in labels:
         if key not in images:
-            left_out.setdefault(NO_IMAGE, []).append(printable(key))
+            left_out.setdefault("sample of a shard without an image", []).append(printable(key))
     texts = dict(zip(labels, archive.contents(labels.values()), strict=True))
     for key, member in images.items():
         text = texts.get(key)
         label = None if text is None else label_text(text.decode("utf-8", "replace"), member.path)
         if label is None:
-            left_out.setdefault(NO_LABEL, []).append(printable(member.path))
+            left_out.setdefault("sample of a shard without a class (.cls)", []).append(printable(member.path))
         else:
             yield member, label, archive
 
@@ -265,10 +264,7 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
 def _shards_part(root: Path, samples: Sequence[tuple[Member, str, _Archive]], numbers: Mapping[str, int]) -> Part:
     base = str(root if root.is_dir() else root.parent)
     names = [printable(member.path.removeprefix(base).lstrip(os.sep)) for member, _, _ in samples]
-    marks = []
-    for archive in {id(archive): archive for _, _, archive in samples}.values():
-        facts = archive.path.stat()
-        marks.append(f"{archive.path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}")
+    marks = [file_mark(path.resolve()) for path in dict.fromkeys(archive.path for _, _, archive in samples)]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions.tolist():
@@ -376,5 +372,5 @@ def _opening(path: Path) -> Iterator[None]:
         with reading_or_writing(path):
             yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        why = why_not_the_file(path) or f"not a zip or tar archive, or damaged ({error}): fetch it again"
+        why = why_not_the_file(path) or f"not a zip or tar archive, or damaged ({error}): download it again"
         raise DataError(f"{path}: {why}") from error

@@ -14,9 +14,10 @@ from PIL import Image
 
 from ...common.advice import did_you_mean
 from ...common.files import reading_or_writing
+from ...common.packages import one_line
 from ...common.places import expanded
 from ...errors import DataError
-from ..originals import Indices, Load, Part, Source, digest
+from ..originals import Indices, Load, Part, Source, digest, file_mark
 
 
 def open_digits() -> Source:
@@ -130,9 +131,8 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> t
         except ValueError:
             continue
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"torchvision cannot open {name} in {root} ({reason}): download it there first with "
+                f"torchvision cannot open {name} in {root} ({one_line(error)}): download it there first with "
                 f"torchvision.datasets.{name}({root!r}, download=True)"
             ) from error
     raise DataError(
@@ -143,7 +143,7 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> t
 def _part(made: tuple[Any, tuple[Any, str, str, object]], name: str, files: Sequence[str], root: str) -> Part:
     dataset, how = made
     with reading_or_writing(Path(root)):
-        marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in map(Path, files)]
+        marks = [file_mark(Path(file).resolve()) for file in files]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
@@ -183,7 +183,7 @@ def _from_dataset(dataset: Any, i: int, name: str) -> Image.Image:
     try:
         image = dataset[i][0]
     except Exception as error:  # data sets raise all kinds of errors for a broken file
-        raise DataError(f"{name}: cannot be decoded ({' '.join(str(error).split())})") from error
+        raise DataError(f"{name}: cannot be decoded ({one_line(error)})") from error
     if not isinstance(image, Image.Image):
         raise DataError(f"{name}: a {type(image).__name__}, not a Pillow image: use a folder instead")
     return image

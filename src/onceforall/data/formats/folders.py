@@ -35,8 +35,6 @@ from .split_names import Role, arrange, is_plain, mentions_role, role_of, withou
 
 EXPECTED = "expected one folder per class with images in it, or train/ and val/ with such folders"
 OUTSIDE = "image outside the class folders"
-NO_IMAGES = "folder without images"
-NOT_USED = "folder without a split's name, or without class folders"
 
 
 class Tree(Protocol):
@@ -397,7 +395,16 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
                 raise DataError(
                     f"{path}: no image that can be read, but {left_out_line(unread)}: save them as JPEG or PNG, or move it away"
                 )
-            _add(left_out, root, path, NOT_USED if inner.holds_images else LOOP if inner.leads_back else NO_IMAGES)
+            _add(
+                left_out,
+                root,
+                path,
+                "folder without a split's name, or without class folders"
+                if inner.holds_images
+                else LOOP
+                if inner.leads_back
+                else "folder without images",
+            )
 
 
 def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...common.advice import PHOTOS
 from ...common.files import reading_or_writing, replace_file
+from ...common.packages import one_line
 from ...common.places import plain_path
 from ...errors import FileError
 from .scan import printable
@@ -69,7 +70,7 @@ class Listing:
                 table = pq.read_table(plain, columns=list(SCHEMA))
             names, sizes, changed, ends = (column.to_numpy() for column in table.columns)
         except (pa.ArrowException, FileError) as error:
-            raise FileError(f"{path}: damaged ({' '.join(str(error).split())[:200]}): remove it") from None
+            raise FileError(f"{path}: damaged ({one_line(error)}): remove it") from None
         return cls(tuple(names), sizes, changed, tuple(ends))
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...common.files import reading_or_writing, why_not_the_file
+from ...common.packages import one_line
 from ...common.places import plain_path
 from ...errors import DataError, FileError, TaskError
-from ..originals import Indices, Load, Part, Source, Taken, digest
+from ..originals import Indices, Load, Part, Source, Taken, digest, file_mark
 from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, measures_error, require_one_label
 from .parquet_names import Place, choose_splits, classes_of_all, groups_of, matched_labels, parquet_place
@@ -31,8 +32,6 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
 DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or the same in data/
 MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read completely for each image if training caches no pixels
 WITHOUT = "remove these rows, or choose another column with --label"
-NO_COLUMN = "Parquet file without a column of images"
-UNLABELLED = "Parquet file without labels"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _by_split(root: Path, files: Files, left_out: LeftOut) -> list[list[Place]]:
         place = parquet_place(path, root)
         if place.part in chosen:  # the neighbors have images: not a file about something else
             raise _no_column(path, "image", _columns(path).all)
-        left_out.setdefault(NO_COLUMN, []).append(place.name)
+        left_out.setdefault("Parquet file without a column of images", []).append(place.name)
     return splits
 
 
@@ -228,14 +227,10 @@ def _part(
     paths: Sequence[Path], image: Mapping[Path, str], labels: Mapping[Path, NDArray[Any]], named: Sequence[Path], base: str
 ) -> Part:
     """The rows of one split's files, and the image files that these name; names are relative to `base`."""
-    marks = []
-    for path in paths:
-        stat = path.stat()
-        marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image[path]}")
+    marks = [f"{file_mark(path.resolve())}|{image[path]}" for path in paths]
     for path in named:
         with suppress(OSError):  # a missing file is reported when it is read
-            stat = path.stat()
-            marks.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
+            marks.append(file_mark(path))
     name_of = {path: printable(os.path.relpath(path, base)) for path in paths}
     names = [f"{name_of[path]}[{row}]" for path in paths for row in range(len(labels[path]))]
 
@@ -324,8 +319,7 @@ def _opening(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
-        reason = " ".join(str(error).split())[:200]
-        why = why_not_the_file(path) or f"not a Parquet file, or damaged ({reason}): fetch it again"
+        why = why_not_the_file(path) or f"not a Parquet file, or damaged ({one_line(error)}): download it again"
         raise DataError(f"{path}: {why}") from error
 
 
@@ -413,7 +407,7 @@ def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left
         if any(labelled[place.path] for place in split):
             kept.append(split)
         else:
-            left_out.setdefault(UNLABELLED, []).extend(place.name for place in split)
+            left_out.setdefault("Parquet file without labels", []).extend(place.name for place in split)
     return kept
 
 

@@ -16,8 +16,6 @@ from .scan import LeftOut, printable, same_name
 from .split_names import Role, arrange, mentions_role, role_of
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
-OTHER_SPLIT = "Parquet file without a split's name"
-MISSING = "shard missing from a numbered set"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def choose_splits(root: Path, places: Sequence[Place], left_out: LeftOut) -> lis
         raise DataError(f"{root}: no train-*.parquet among its Parquet files (found: {found}): give the training files such names")
     for place in places:
         if place.role is None:
-            left_out.setdefault(OTHER_SPLIT, []).append(place.name)
+            left_out.setdefault("Parquet file without a split's name", []).append(place.name)
     chosen = arrange({place.word: place.role for place in known if place.role}, str(root / configurations[0]))
     return [_shards([place for place in known if place.word == word], left_out) for word in chosen]
 
@@ -108,7 +106,9 @@ def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
                 found = SHARD.search(totals[folder, total].path.stem)
                 assert found is not None
                 start = totals[folder, total].name.removesuffix(totals[folder, total].path.suffix)[: found.start() - found.end()]
-                left_out.setdefault(MISSING, []).append(f"{start}-{index:0{len(found[1])}}-of-{found[2]}{os.extsep}parquet")
+                left_out.setdefault("shard missing from a numbered set", []).append(
+                    f"{start}-{index:0{len(found[1])}}-of-{found[2]}{os.extsep}parquet"
+                )
     return list(places)
 
 

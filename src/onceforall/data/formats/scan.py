@@ -32,22 +32,15 @@ SYSTEM_FOLDERS = frozenset(
 )  # fmt: skip
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", "picasa.ini", ".picasa.ini"})
 
-UNNAMED = "image that no row names"
-SYSTEM_FOLDER = "folder of the system or a tool"
-HIDDEN_FOLDER = "folder hidden by a dot before the name (rename it if it is a class)"
-RUN_FOLDER = "folder of a run of ofa"
 EXPORT_FOLDER = "folder of an exported network of ofa"
 OWN = {  # file -> how its content begins, and what kind of folder it is in
-    "run.json": (b"onceforall.run/", RUN_FOLDER),
+    "run.json": (b"onceforall.run/", "folder of a run of ofa"),
     "config.json": (b"onceforall.export/", EXPORT_FOLDER),
     "bundle.json": (b"onceforall.bundle/", EXPORT_FOLDER),
 }
-SYSTEM_FILE = "file of the system"
-HIDDEN_FILE = "file hidden by a dot before the name"
+UNNAMED = "image that no row names"
 DANGLING = "broken link"
-LOOP = "link to a folder that is read already"
-SPECIAL = "pipe or device in place of a file"
-CLOSED = "file that cannot be opened"
+LOOP = "link to a folder that was already read"
 UNREAD = "file of an unsupported kind"
 NO_IMAGE = "file without an image in it"
 PLAIN = "without suffix"
@@ -186,17 +179,17 @@ def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
         return Found(entry, "other", DANGLING)
     if is_folder:
         if name in SYSTEM_FOLDERS or name.startswith(".trash"):
-            return Found(entry, "other", SYSTEM_FOLDER)
+            return Found(entry, "other", "folder of the system or a tool")
         if name.startswith("."):
-            return Found(entry, "other", HIDDEN_FOLDER)
+            return Found(entry, "other", "folder hidden by a dot before the name (rename it if it is a class)")
         reason = _made_here(entry.path) if isinstance(entry, os.DirEntry) else ""
         return Found(entry, "other" if reason else "folder", reason)
     if name in SYSTEM_FILES or name.startswith("._"):  # a Mac writes ._x.jpg beside x.jpg, without a picture in it
-        return Found(entry, "other", SYSTEM_FILE)
+        return Found(entry, "other", "file of the system")
     if name.startswith("."):
-        return Found(entry, "other", HIDDEN_FILE)
+        return Found(entry, "other", "file hidden by a dot before the name")
     if not is_file and not (entry.is_symlink() and name.endswith(IMAGES)):  # such a link is reported when it is read
-        return Found(entry, "other", DANGLING if entry.is_symlink() else SPECIAL)
+        return Found(entry, "other", DANGLING if entry.is_symlink() else "pipe or device instead of a file")
     if name.endswith(IMAGES):
         return Found(entry, "image")
     suffix = os.path.splitext(printable(name))[1]
@@ -214,7 +207,7 @@ def _by_content(entry: Entry, suffix: str, head: Callable[[str], bytes]) -> Foun
     try:
         kind = _kind(head(entry.path))
     except OSError:
-        return Found(entry, "other", CLOSED)
+        return Found(entry, "other", "file that cannot be opened")
     if kind not in ("", "HEIF") and not (kind == "TIFF" and suffix in CAMERA):
         return Found(entry, "image")
     return Found(entry, "other", f"{UNREAD if kind or suffix in PICTURES else NO_IMAGE} ({suffix or PLAIN})")

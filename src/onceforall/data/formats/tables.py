@@ -14,7 +14,7 @@ import numpy as np
 from ...common.files import reading_or_writing
 from ...common.readable import plural
 from ...errors import DataError, FileError, TaskError
-from ..originals import Indices, Load, Part, Source, digest
+from ..originals import Indices, Load, Part, Source, digest, file_mark
 from ..reading import Reading
 from .label_lists import (
     LIST_COLUMNS,
@@ -47,11 +47,6 @@ LABELS = (
 MOST_MISSING = 0.1  # share of a table's images; if more are missing, the folder is probably wrong
 MOST_BESIDE = 1 << 26  # bytes of a table that is only looked at
 
-NO_LABEL = "row without a label"
-NO_FILE = "image named by a row, but not there"
-TWICE = "row of an image that another row names"
-DAMAGED, OTHER_TABLE = "damaged table", "table without labels of images in columns of known names"
-
 
 def tables_in(root: Path, reading: Reading, left_out: LeftOut) -> list[Table]:
     """Tables of images and labels in a folder: metadata files in it or in its splits' folders, or else other tables there.
@@ -74,10 +69,10 @@ def tables_in(root: Path, reading: Reading, left_out: LeftOut) -> list[Table]:
             except (DataError, FileError):
                 if len(files) == 1 or role_of(path.stem) or path.parent != root:
                     raise
-                left_out.setdefault(DAMAGED, []).append(path.name)
+                left_out.setdefault("damaged table", []).append(path.name)
         if named := [table for table in found if _names_images(table, reading)]:
             others = [os.path.relpath(table.path, root) for table in found if table.rows and table not in named]
-            left_out |= {OTHER_TABLE: others} if others else {}
+            left_out |= {"table without labels of images in columns of known names": others} if others else {}
             return named
         for table in found if reading.label is None else ():
             first = _text(table.rows[0].get(table.column(IMAGES) or "")) if table.rows else ""
@@ -237,12 +232,12 @@ class _Rows:
             labels = self._labels_of(row, number)
             path = self._find(name)
             if not labels and not self.several:
-                left_out.setdefault(NO_LABEL, []).append(f"{where} {printable(name)}")
+                left_out.setdefault("row without a label", []).append(f"{where} {printable(name)}")
                 self.without.add(path or "")
                 continue
             if path is None:
                 missing, first = missing + 1, first or name
-                left_out.setdefault(NO_FILE, []).append(printable(name))
+                left_out.setdefault("missing image that a row names", []).append(printable(name))
                 continue
             split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
             alone += self.group is not None and not group
@@ -260,7 +255,7 @@ class _Rows:
                     if self.several or before.split != split:
                         raise DataError(what)
                     raise TaskError(f"{what}, or {MULTILABEL} takes both")
-                left_out.setdefault(TWICE, []).append(f"{where} {printable(name)}")
+                left_out.setdefault("row of an image that another row names", []).append(f"{where} {printable(name)}")
         if not seen or missing > MOST_MISSING * len(self.table.rows):
             if not missing:
                 raise DataError(
@@ -382,8 +377,7 @@ def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, 
     ordered = sorted(entries, key=lambda entry: (sorted(numbers[name] for name in entry.labels), entry.path))
     paths = [entry.path for entry in ordered]
     names = [printable(os.path.relpath(path, base)) for path in paths]
-    stats = [os.stat(path) for path in paths]
-    marks = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in zip(paths, stats, strict=True)]
+    marks = [file_mark(path) for path in paths]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
