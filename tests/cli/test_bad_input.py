@@ -46,7 +46,7 @@ def test_data_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: P
     [
         ({}, "expected one folder per class"),
         ({"a": 0, "b": 0}, "expected one folder per class"),
-        ({"cat": 20}, "has one class (cat), at least 2 are needed"),
+        ({"cat": 20}, "has one class (cat), and at least 2 are needed"),
         ({"cat": 1, "dog": 1}, "too few usable train images"),
         ({"cat": 30, "dog": 2}, "too few usable train images in 1 of 2 classes: dog (2)"),
     ],

@@ -140,7 +140,9 @@ def test_a_class_that_is_alone_says_how_else_it_may_be_meant(make_folder: MakeFo
         DataError, match=r"has one class \(cat\), .*: if the folders in it are the classes \(2019, 2020\), give .*/cat$"
     ):
         open_data(str(root), size=16, cache=tmp_path / "cache")
-    with pytest.raises(DataError, match=r"has one class \(cat\), at least 2 are needed: give a folder with one folder per class"):
+    with pytest.raises(
+        DataError, match=r"has one class \(cat\), and at least 2 are needed: give a folder with one folder per class"
+    ):
         open_data(str(make_folder({"cat": 5}, name="one")), size=16, cache=tmp_path / "cache")
 
 

@@ -385,7 +385,7 @@ def test_another_column_of_labels(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", pa.array([0, 1, 2]), coarse_label=pa.array(["animal", "plant", "animal"]))
     assert open_source(str(tmp_path)).classes == ("0", "1", "2")
     assert open_source(str(tmp_path), Reading(label="coarse_label")).classes == ("animal", "plant")
-    with pytest.raises(DataError, match=r"no column 'taste' of numbers or names; there are image, label, coarse_label"):
+    with pytest.raises(DataError, match=r"no column 'taste' of numbers or names: choose from label, coarse_label"):
         open_source(str(tmp_path), Reading(label="taste"))
 
 

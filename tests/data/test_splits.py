@@ -132,10 +132,10 @@ def test_digits(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"cat": 30}, r"images has one class \(cat\), at least 2 are needed"),
+        ({"cat": 30}, r"images has one class \(cat\), and at least 2 are needed"),
         ({str(i): 1 for i in range(11)}, r"if these numbers are measurements \(there is no regression\), divide them into ranges"),
         ({"cat": 1, "dog": 1}, r"too few usable train images in 2 of 2 classes: cat \(1\), dog \(1\); each needs 5"),
-        ({"cat": 30, "dog": 0}, r"one class \(cat\), at least 2 are needed.*; left out: 1 folder without images: dog"),
+        ({"cat": 30, "dog": 0}, r"one class \(cat\), and at least 2 are needed.*; left out: 1 folder without images: dog"),
         ({"train": {"cat": 9, "dog": 3}, "val": {"cat": 1, "dog": 1}}, r"train images in 1 of 2 classes: dog \(3\); each needs 4"),
         ({"train": {"cat": 9, "dog": 9}, "val": {"cat": 1, "dog": 0}}, r"test images in 1 of 2 classes: dog \(0\); each needs 1"),
     ],

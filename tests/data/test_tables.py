@@ -155,9 +155,7 @@ def test_which_column(make_folder: MakeFolder) -> None:
     assert open_source(table, Reading(label="coarse")).classes == ("animal", "beast")
     with pytest.raises(DataError, match=r"no column 'colour'; there are file_name, fine_label, coarse"):
         open_source(table, Reading(label="colour"))
-    with pytest.raises(
-        DataError, match=r"file_name is the column of paths: name another column with --label; there are fine_label"
-    ):
+    with pytest.raises(DataError, match=r"file_name is the column of paths: choose another one with --label, such as fine_label"):
         open_source(table, Reading(label="file_name"))
     with pytest.raises(DataError, match=r"al\.csv: no such file: did you mean \S*all\.csv\?"):
         open_source(table.replace("all.csv", "al.csv"))

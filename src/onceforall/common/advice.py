@@ -22,8 +22,7 @@ LOOKED_AT = 200  # the most entries of a folder to examine: it may hold a millio
 def ofa(*words: str | Path) -> str:
     """A command of `ofa` that can be pasted into a shell: `ofa("evaluate", Path("my run"))` is "ofa evaluate 'my run'".
 
-    Words that begin with -- are options, unless they are paths. A path that begins with a dash gets ./ before it, so that it is
-    not taken for an option.
+    Strings that begin with -- are options. Anything else that begins with a dash gets ./ before it, so as not to look like one.
     """
     texts = [f"./{word}" if str(word).startswith("-") and not _is_option(word) else str(word) for word in words]
     return (list2cmdline if os.name == "nt" else shlex.join)(["ofa", *texts])
@@ -70,7 +69,7 @@ def not_a_run(path: Path) -> str:
 
 
 def not_an_export(path: Path) -> str | None:
-    """Why this is no exported network, what it is, and what to do, in one line; None if it is one, or a damaged one."""
+    """Why this is not an exported network, what it is, and what to do, in one line; None if it is one, or a damaged one."""
     home = _export_of(path)
     if home is not None and os.path.isfile(home / "bundle.json"):
         what = "a bundle of several networks" if home == path else f"a file of a bundle of several networks, {home}"
@@ -81,7 +80,7 @@ def not_an_export(path: Path) -> str | None:
 
 
 def not_a_bundle(path: Path) -> str | None:
-    """Why this is no bundle of networks, what it is, and what to do, in one line; None if it is one."""
+    """Why this is not a bundle of networks, what it is, and what to do, in one line; None if it is one."""
     home = _export_of(path)
     if home is not None and os.path.isfile(home / "bundle.json"):
         return None if home == path else f"{path}: not a bundle, but a file of one: give its folder, {home}"

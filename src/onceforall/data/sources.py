@@ -1,4 +1,4 @@
-"""Open whatever a user names as data, as lists of labeled images that are not decoded yet."""
+"""Open the data that a user names, as lists of labeled images that are not decoded yet."""
 
 import re
 from collections.abc import Callable, Collection, Sequence

@@ -311,7 +311,7 @@ def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
         found = f"one class ({source.classes[0]})" if source.classes else "no classes"
         how = source.hint or "give a folder with one folder per class"
-        raise DataError(f"{source.name} has {found}, at least 2 are needed: {how}{_also(source)}")
+        raise DataError(f"{source.name} has {found}, and at least 2 are needed: {how}{_also(source)}")
     for part in (source.train, source.test, source.held_out):
         if part is None or part.labels.ndim == 2:
             continue
@@ -362,7 +362,7 @@ def _lost(
 def _contradictions(
     all_of: Mapping[str, Images], kept: Mapping[str, Images], classes: tuple[str, ...]
 ) -> tuple[list[Problem], str]:
-    """Images with the same pixels under two labels, and a line on them. They are kept: nobody knows which label is right."""
+    """Images with the same pixels under two labels, and a line on them. They are kept: it is unknown which label is right."""
     everything = list(all_of.values())
     all_labels = np.concatenate([images.labels for images in everything])
     labels = codes(all_labels)
@@ -403,7 +403,7 @@ def _contradictions(
 
 
 def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
-    """Held-out and test images nearly the same as a training image, and a line on them. They are kept: they may be different."""
+    """Held-out and test images nearly the same as a training image, and a line on them. They are kept: they may well differ."""
     train = kept["train"]
     if len(train) > MOST_KNOWN:
         return [], f"near duplicates across splits were not looked for: there are more than {MOST_KNOWN:,} training images"

@@ -238,7 +238,7 @@ class LabelDifference:
     @classmethod
     def of(cls, first: "LabelAnswers", second: "LabelAnswers") -> "LabelDifference":
         """Compare both networks' predictions on the same images, in the same order."""
-        labels, ours, theirs = first.wanted, first.said, second.said
+        labels, ours, theirs = first.all_labels, first.all_probabilities, second.all_probabilities
         difference = mean_average_precision(labels, ours) - mean_average_precision(labels, theirs)
         return cls(difference, bootstrap(labels, ours, theirs), len(labels))
 
@@ -263,22 +263,22 @@ class LabelAnswers:
         return LabelAnswers(self.labels + other.labels, self.probabilities + other.probabilities)
 
     @property
-    def wanted(self) -> Numbers:
+    def all_labels(self) -> Numbers:
         """The labels of all images."""
         return np.concatenate(self.labels)
 
     @property
-    def said(self) -> Numbers:
+    def all_probabilities(self) -> Numbers:
         """The probabilities of all images."""
         return np.concatenate(self.probabilities)
 
     def thresholds(self) -> Floats:
         """The best thresholds for these images, see `best_thresholds`."""
-        return best_thresholds(self.wanted, self.said)
+        return best_thresholds(self.all_labels, self.all_probabilities)
 
     def scores(self, thresholds: Numbers, *, interval: bool = True) -> LabelScores:
         """Scores at thresholds chosen on other images; `interval` adds the one of `bootstrap`, which takes seconds."""
-        labels, probabilities = self.wanted, self.said
+        labels, probabilities = self.all_labels, self.all_probabilities
         predicted, present = probabilities >= np.asarray(thresholds), labels > 0
         counts = np.stack([present.sum(0), predicted.sum(0), (predicted & present).sum(0)]).astype(np.int64)
         precisions, between = average_precision(labels, probabilities), bootstrap(labels, probabilities) if interval else None

@@ -113,7 +113,7 @@ def _in_cache(text: str, files: _Files, left_out: LeftOut, on_note: Callable[[st
         whole = f"{files.repository}@{files.commit}"
         found = from_hub(text, whole, (place.name,), downloading, otherwise=otherwise, extra=EXTRA, data=True)
         if found is None:
-            raise DataError(f"{text}: {printable(place.name)} is no longer there: give another revision")
+            raise DataError(f"{text}: {printable(place.name)} no longer exists: give another revision")
         return replace(place, path=found.path)
 
     return [[placed(place) for place in split] for split in splits]

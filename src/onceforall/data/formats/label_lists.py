@@ -151,7 +151,7 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
 
 
 def truth(value: Any, where: str) -> bool:
-    """Whether a cell of 0 or 1 says that an image has a label; an empty one says no.
+    """Whether a cell of 0 or 1 is 1; an empty cell counts as 0.
 
     Raises:
         DataError: it has another value.
@@ -179,7 +179,7 @@ def columns_of(asked: str, columns: Sequence[str], path: Path) -> list[str]:
     names = [name.strip() for name in asked.split(",")]
     for name in names:
         if name not in columns:
-            raise DataError(f"{path}: no column {name!r}; there are {listed(columns, 6)}")
+            raise DataError(f"{path}: no column {name!r}: choose from {listed(columns, 6)}")
     return names
 
 

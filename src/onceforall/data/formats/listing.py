@@ -19,7 +19,7 @@ from ...errors import FileError
 from .scan import printable
 
 END = 4096  # bytes at a file's beginning and end, which no two photographs share
-WHOLE = 8_000_000  # bytes; smaller files that are no images, such as tables, are hashed completely
+WHOLE = 8_000_000  # bytes; smaller files that are not images, such as tables, are hashed completely
 SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}
 
 
@@ -95,7 +95,7 @@ class FileChanges:
 def changes(before: Listing, files: Sequence[str], root: Path) -> FileChanges:
     """Compare files with an earlier listing. Only files with the same size and another time are opened.
 
-    A large file that is no image, such as an archive, counts as changed if its time differs, since its middle is not hashed.
+    A large file that is not an image, such as an archive, counts as changed if its time differs, since its middle is not hashed.
     """
     now, known, other = _by_name(files, root), {name: i for i, name in enumerate(before.names)}, list[bytes]()
     for name in sorted(known.keys() & now.keys()):

@@ -369,7 +369,7 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     if asked is not None:
         for path, found in columns.items():
             if asked not in found.any_label:
-                what = f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}"
+                what = f"{path}: no column {asked!r} of numbers or names: choose from {', '.join(found.any_label)}"
                 raise TaskError(f"{what}; {MULTILABEL} takes lists") if asked in found.all else DataError(what)
         return dict.fromkeys(columns, asked)
     candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}

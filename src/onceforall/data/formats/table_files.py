@@ -46,7 +46,7 @@ class Table:
         """
         if asked is not None:
             if asked not in self.columns:
-                raise DataError(f"{self.path}: no column {asked!r}; there are {listed(self.columns, MOST_COLUMNS)}")
+                raise DataError(f"{self.path}: no column {asked!r}: choose from {listed(self.columns, MOST_COLUMNS)}")
             return asked
         plain = {without_separators(name): name for name in reversed(self.columns)}
         return next((plain[name] for name in names if name in plain), None)
@@ -135,7 +135,7 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
     except DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        what = f"there is no {error} in it" if isinstance(error, KeyError) else str(error)
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}: not a list of objects and not annotations in COCO's format ({what})") from None
     if not (isinstance(data, list) and data and all(isinstance(row, dict) for row in data)):
         return Table(path, (), ())  # something else, such as a configuration
@@ -143,7 +143,7 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
 
 
 def _rows_of_coco(path: Path, data: dict[str, Any], *, several: bool) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
-    """A row for each image, with its file and its label or labels, and what is doubtful, a line each.
+    """A row for each image, with its file and its label or labels; and lines on what is doubtful.
 
     Args:
         path: of the file, for messages.
@@ -151,7 +151,7 @@ def _rows_of_coco(path: Path, data: dict[str, Any], *, several: bool) -> tuple[t
         several: an image may have several labels.
 
     Raises:
-        DataError: several categories for an image, one that is none, or an id that stands for two.
+        DataError: an image has several categories, a category is unknown, or two entries have the same id.
         KeyError: a required entry is missing.
     """
     names, files = _by_id(path, data["categories"], "name"), _by_id(path, data["images"], "file_name")

@@ -272,7 +272,7 @@ class _Rows:
         return list(seen.values())
 
     def _holds_files(self, column: str) -> bool:
-        """Whether a column names files that are there, by its first cell."""
+        """Whether a column names existing files, by its first cell."""
         name = next((row[column] for row in self.table.rows if column in row), None)
         return isinstance(name, str) and os.path.isfile(os.path.join(self.base, name))
 
@@ -354,9 +354,7 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     if image is None:
         if labels and labels[0] == table.column(IMAGES):
             others = listed((name for name in table.columns if name != labels[0]), MOST_COLUMNS)
-            raise DataError(
-                f"{table.path}: {labels[0]} is the column of paths: name another column with --label; there are {others}"
-            )
+            raise DataError(f"{table.path}: {labels[0]} is the column of paths: choose another one with --label, such as {others}")
         if any(name.lower().endswith(SUFFIXES) for name in table.columns):
             have += ": the first line must have their names"
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
