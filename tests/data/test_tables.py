@@ -153,7 +153,7 @@ def test_which_column(make_folder: MakeFolder) -> None:
     table = str(write_csv(root / "all.csv", rows))
     assert open_source(table).classes == ("cat", "dog")
     assert open_source(table, Reading(label="coarse")).classes == ("animal", "beast")
-    with pytest.raises(DataError, match=r"no column 'colour'; there are file_name, fine_label, coarse"):
+    with pytest.raises(DataError, match=r"no column 'colour': choose from file_name, fine_label, coarse"):
         open_source(table, Reading(label="colour"))
     with pytest.raises(DataError, match=r"file_name is the column of paths: choose another one with --label, such as fine_label"):
         open_source(table, Reading(label="file_name"))
