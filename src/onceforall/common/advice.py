@@ -117,7 +117,7 @@ def did_you_mean(path: Path) -> str:
 
 
 def found_instead(path: Path) -> str:
-    """What onceforall made of a folder, in words; "" if nothing."""
+    """What kind of folder made by onceforall this is, in words; "" if none."""
     if os.path.isfile(path / "run.json") and os.path.isfile(path / "schedule.json"):
         return "a run directory"
     return "an exported network" if _export_of(path) == path else ""
