@@ -38,7 +38,7 @@ SAMPLE = 64
 ABANDONED_SECONDS = 3600
 ALIKE = re.compile("kept: (a )?(held-out|test) images? nearly the same as ")  # reasons of `Problem.alike` in older files
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
@@ -138,7 +138,7 @@ def cache_part(
     limit_bytes: int,
     decoded: bool = True,
     threads: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Store:
     """Open the part's images, with a short side of at most `size`, from the cache in `folder`, or decode them into it.
 
@@ -167,12 +167,11 @@ def cache_part(
                 if store is None:
                     raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
                 return store
-    if on_progress is not None:
-        on_progress(len(part), len(part))
+    on_progress(len(part), len(part))
     return store
 
 
-def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
+def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads: int, on_progress: OnProgress) -> None:
     """Write the cache under a temporary name, then rename it; without a limit, only facts."""
     temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers can have the same pid
     with reading_or_writing(place.parent):
@@ -216,7 +215,7 @@ def _open(place: Path, decoded: bool = True) -> Store | None:
     return Store(pixels, size, index, digests, problems, place, channels, seen)
 
 
-def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
+def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads: int, on_progress: OnProgress) -> None:
     rows: list[tuple[int, int, int, int]] = []
     digests: list[bytes] = []
     problems: list[Problem] = []
@@ -247,8 +246,7 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                         f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, cache none with "
                         "--cache none, lower the size, or use fewer images"
                     )
-            if on_progress is not None:
-                on_progress(position + 1, len(part))
+            on_progress(position + 1, len(part))
         file.flush()
         if limit_bytes is not None:
             os.fsync(file.fileno())

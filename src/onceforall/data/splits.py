@@ -16,7 +16,7 @@ from ..common.readable import plural
 from ..errors import DataError
 from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
-from .cache import Problem, Progress, Store, facts_of, place_of
+from .cache import OnProgress, Problem, Store, facts_of, place_of
 from .classes import doubtful_names, masks_among
 from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
@@ -218,7 +218,7 @@ def open_data(
     *,
     compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> Splits:
     """Open data (see `open_source`), decode every image once, into the cache or only for facts about it, and split the data.
@@ -282,7 +282,7 @@ def _parts(found: Source, options: DataOptions) -> dict[str, Part]:
 
 
 def _stored(
-    parts: Mapping[str, Part], o: DataOptions, on_progress: Progress | None, on_note: Callable[[str], None]
+    parts: Mapping[str, Part], o: DataOptions, on_progress: OnProgress, on_note: Callable[[str], None]
 ) -> tuple[dict[str, Store], dict[str, Images]]:
     """The images of each part, decoded."""
     place = facts_of if o.caching == "none" else place_of

@@ -2,12 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from ..common.files import make_folder
 from ..errors import DataError, FileError
-from .cache import Progress, Store, cache_part, expected_bytes
+from .cache import OnProgress, Store, cache_part, expected_bytes
 from .originals import Part, Read
 from .reading import AS_IT_IS, Reading, require_cache
 
@@ -37,16 +37,17 @@ class DataOptions:
     """
 
     source: str
-    size: int = field(kw_only=True)
-    holdout: float = field(default=0.1, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    cache: Path | None = field(default=None, kw_only=True)
-    caching: str = field(default="decoded", kw_only=True)
-    limit_gb: float = field(default=CACHE_GB, kw_only=True)
-    limit: int | None = field(default=None, kw_only=True)
-    how: Read = field(default=Read(), kw_only=True)
-    exact: bool = field(default=True, kw_only=True)
-    reading: Reading = field(default=AS_IT_IS, kw_only=True)
+    _: KW_ONLY
+    size: int
+    holdout: float = 0.1
+    seed: int = 0
+    cache: Path | None = None
+    caching: str = "decoded"
+    limit_gb: float = CACHE_GB
+    limit: int | None = None
+    how: Read = Read()
+    exact: bool = True
+    reading: Reading = AS_IT_IS
 
     def __post_init__(self) -> None:
         if self.size < 8:
@@ -63,7 +64,7 @@ def open_stores(
     parts: Mapping[str, Part],
     options: DataOptions,
     folder: Path,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Store]:
     """Decode the images of each part into the folder, or only collect facts about them, decoding each once without keeping it.
@@ -92,8 +93,7 @@ def open_stores(
     for name, part in parts.items():
 
         def report(part_done: int, part_images: int, before: int = done) -> None:
-            if on_progress is not None:
-                on_progress(before + part_done, images)
+            on_progress(before + part_done, images)
 
         stores[name] = cache_part(
             part, size=size, folder=folder, limit_bytes=left, decoded=caching == "decoded", on_progress=report
