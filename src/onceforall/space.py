@@ -176,12 +176,14 @@ class Space:
         small, large = (f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters" for plan in plans)
         count = self.count()
         first = f"{count:.3g} networks from {small} to {large}" if count > 1 else f"1 network of {large}: nothing is elastic"
-        lines = [first, f"resolutions: {_listed(self.resolutions)} pixels"]
+        lines = [first, f"resolutions: {_resolutions(self.resolutions)} pixels"]
         lines += [] if self.channels == 3 else [f"images of {plural(self.channels, 'channel')}"]
         together: dict[tuple[str, ...], list[Resolution]] = {}
         for pixels in self.resolutions:
             together.setdefault(self.interpolated.get(pixels, ()), []).append(pixels)
-        lines += [f"interpolated at {_listed(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names]
+        lines += [
+            f"interpolated at {_resolutions(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names
+        ]
         if self.stages:
             table = self._stage_table()
             widths = [max(map(len, (title, *cells))) for title, cells in table.items()]
@@ -203,12 +205,12 @@ class Space:
         stages, own = self.stages, self.family == "graph"
 
         def choices(name: str) -> list[str]:
-            return [_all(values) if len(values := getattr(stage, name)) > 1 else "–" for stage in stages]
+            return [_numbers(values) if len(values := getattr(stage, name)) > 1 else "–" for stage in stages]
 
         table = {
             "stage": [str(s) for s in range(len(stages))],
             "blocks": [str(stage.depths[-1]) for stage in stages],
-            "depths": [_all(stage.depths) for stage in stages],
+            "depths": [_numbers(stage.depths) for stage in stages],
         }
         if any(len(stage.widths) > 1 for stage in stages):
             table["widths"] = choices("widths")
@@ -302,7 +304,7 @@ class Space:
             else:
                 raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels, expand_ratios or heads")
             if len(values) == 0 or set(values) - set(offered):
-                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_list(offered)}")
+                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_abbreviated(offered)}")
         return replace(self, resolutions=resolutions, stages=tuple(stages))
 
     def keep_largest(self, **numbers: int) -> "Space":
@@ -355,20 +357,20 @@ class Space:
 
     def _allowed(self, what: str, value: object, allowed: Sequence[object]) -> None:
         if value not in allowed:
-            raise ArchError(f"{what} is {value}, this {self.family} space allows {_list(allowed)}")
+            raise ArchError(f"{what} is {value}, this {self.family} space allows {_abbreviated(allowed)}")
 
 
 def _keep(own: tuple[Value, ...], values: Sequence[Any]) -> tuple[Value, ...]:
     return tuple(v for v in own if v in set(values)) or own
 
 
-def _all(values: Sequence[float]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _listed(resolutions: Sequence[Resolution]) -> str:
+def _resolutions(resolutions: Sequence[Resolution]) -> str:
     return ", ".join(in_pixels(resolution, "") for resolution in resolutions)
 
 
-def _list(values: Sequence[object]) -> str:
+def _abbreviated(values: Sequence[object]) -> str:
     return ", ".join(map(str, values)) if len(values) <= 8 else f"{values[0]}, {values[1]}, … {values[-1]}"

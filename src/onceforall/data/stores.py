@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from ..common.files import make_folder
@@ -45,7 +45,7 @@ class DataOptions:
     caching: str = "decoded"
     limit_gb: float = CACHE_GB
     limit: int | None = None
-    how: Read = Read()
+    how: Read = field(default=Read())
     exact: bool = True
     reading: Reading = AS_IT_IS
 

@@ -395,16 +395,11 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
                 raise DataError(
                     f"{path}: no image that can be read, but {left_out_line(unread)}: save them as JPEG or PNG, or move it away"
                 )
-            _add(
-                left_out,
-                root,
-                path,
-                "folder without a split's name, or without class folders"
-                if inner.holds_images
-                else LOOP
-                if inner.leads_back
-                else "folder without images",
-            )
+            if inner.holds_images:
+                reason = "folder without a split's name, or without class folders"
+            else:
+                reason = LOOP if inner.leads_back else "folder without images"
+            _add(left_out, root, path, reason)
 
 
 def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) -> tuple[str, ...]:
