@@ -232,8 +232,8 @@ def _shards_by_split(root: Path, files: Sequence[Path], left_out: LeftOut) -> li
     return choose_splits(root, places, left_out) if root.is_dir() else [places]
 
 
-def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:
-    """Images with their labels, in the archive's order; an error if a sample has several classes."""
+def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, Path]]:
+    """Images with their labels and the archive's path, in the archive's order; an error if a sample has several classes."""
     images, labels = dict[str, Member](), dict[str, Member]()
     for reason, names in archive.left_out.items():
         left_out.setdefault(reason, []).extend(names)
@@ -258,18 +258,18 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
         if label is None:
             left_out.setdefault("sample of a shard without a class (.cls)", []).append(printable(member.path))
         else:
-            yield member, label, archive
+            yield member, label, archive.path
 
 
-def _shards_part(root: Path, samples: Sequence[tuple[Member, str, _Archive]], numbers: Mapping[str, int]) -> Part:
+def _shards_part(root: Path, samples: Sequence[tuple[Member, str, Path]], numbers: Mapping[str, int]) -> Part:
     base = str(root if root.is_dir() else root.parent)
     names = [printable(member.path.removeprefix(base).lstrip(os.sep)) for member, _, _ in samples]
-    marks = [file_mark(path.resolve()) for path in dict.fromkeys(archive.path for _, _, archive in samples)]
+    marks = [file_mark(path.resolve()) for path in dict.fromkeys(path for _, _, path in samples)]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions.tolist():
-            member, _, archive = samples[i]
-            yield Load(partial(_packed, archive.path, member), names[i])
+            member, _, path = samples[i]
+            yield Load(partial(_packed, path, member), names[i])
 
     return Part(names, np.array([numbers[label] for _, label, _ in samples], np.int64), digest([*marks, *names]), read)
 
