@@ -37,7 +37,7 @@ def test_data_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: P
     message = fails(capsys, train_on(tmp_path / "missing", tmp_path / "run"), 1)
     assert "no such folder: check the path" in message
     (tmp_path / "file").write_text("")
-    assert "this is a file" in fails(capsys, train_on(tmp_path / "file", tmp_path / "run"), 1)
+    assert "files of this kind hold no labeled images" in fails(capsys, train_on(tmp_path / "file", tmp_path / "run"), 1)
     assert not (tmp_path / "run").exists()
 
 

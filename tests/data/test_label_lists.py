@@ -129,7 +129,7 @@ def test_what_is_not_told_or_wrong(tmp_path: Path) -> None:
         open_source(str(table(tmp_path / "b", ["cat;dog", "cat,bird"])), SEVERAL)
     with pytest.raises(DataError, match=r"row 1 has several labels.*--task multilabel takes lists"):
         open_source(str(table(tmp_path / "c", [["a", "b"]], "label", "all.jsonl")))
-    with pytest.raises(DataError, match=r"row 1 has '\[cat, dog\]', which is no list"):
+    with pytest.raises(DataError, match=r"row 1 has '\[cat, dog\]', which is not a list"):
         open_source(str(table(tmp_path / "d", ["[cat, dog]"])), SEVERAL)
     with pytest.raises(DataError, match="its images have one class each: --task multilabel takes tables"):
         open_source("digits", SEVERAL)

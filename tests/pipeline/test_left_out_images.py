@@ -81,7 +81,7 @@ def test_the_limit_of_the_cache_can_be_raised_later(own_cache: None, tmp_path: P
     train(str(data), out=run.folder, resume=True, cache_gb=9)
     assert Run.open(run.folder).require_images().cache_gb == 9
     (run.folder / "supernet.safetensors").unlink()
-    with pytest.raises(DataError, match="the limit is 1e-06 GB: raise it with --cache-gb"):
+    with pytest.raises(DataError, match="over the limit of 1e-06 GB: raise it with --cache-gb"):
         train(str(data), out=run.folder, resume=True, cache_gb=1e-6)
     train(str(data), out=run.folder, resume=True, cache_gb=10)
     assert Run.open(run.folder).require_images().cache_gb == 10
