@@ -233,7 +233,7 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                     raise DataError(_too_many(problems, position + 1, len(part)))
             else:
                 pixels, found = result
-                seen = seen.and_of(pixels, found)
+                seen = seen.with_image(pixels, found)
                 height, width, _ = pixels.shape
                 rows.append((position, offset, height, width))
                 digests.append(pixel_digest(pixels))

@@ -66,7 +66,7 @@ def fitted_batches(
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
     shape = (*height_width(resolution), part.how.channels)
     if len(wanted) * prod(shape) > keep.limit_bytes:
-        yield from _passing(part, groups, resolution, steps)
+        yield from _uncached(part, groups, resolution, steps)
         return
     place = _place(part, resolution, steps, keep.folder)
     known, pixels = _open(place, shape)
@@ -77,7 +77,7 @@ def fitted_batches(
         make_folder(place.parent)
         with one_at_a_time(_lock(place)) as alone:  # one of several processes decodes, the others wait
             if not alone:  # two processes appending to one file would mix up their images
-                yield from _passing(part, groups, resolution, steps)
+                yield from _uncached(part, groups, resolution, steps)
                 return
             known, _ = _open(place, shape)
             missing = np.setdiff1d(wanted, known)
@@ -93,7 +93,7 @@ def fitted_batches(
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
 
 
-def _passing(part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+def _uncached(part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """As `fitted_batches`, without the cache."""
     if (np.diff(np.concatenate(groups)) > 0).all():
         with closing(_fitted(part, np.concatenate(groups), resolution, steps)) as images:

@@ -273,8 +273,8 @@ class Seen:
     most: float = 0.0
     frames: int = 0
 
-    def and_of(self, pixels: NDArray[np.uint8], found: Mapping[str, Any]) -> "Seen":
-        """Add one image: its pixels (height, width, channels), and what `onceforall.preprocess.to_channels` found."""
+    def with_image(self, pixels: NDArray[np.uint8], found: Mapping[str, Any]) -> "Seen":
+        """Add an image: its pixels (height, width, channels), and what `onceforall.preprocess.to_channels` found."""
         colours = pixels[..., 1:3]  # none in gray images
         return replace(
             self,
@@ -288,7 +288,7 @@ class Seen:
         )
 
 
-def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
+def remarks_on(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     """Lines for the user on the facts (None if unknown) about the images of each part, which were read as `how`."""
     known = [(seen, images) for seen, images in parts if seen is not None]
     images = sum(n for _, n in known)

@@ -22,7 +22,7 @@ from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
-from .originals import Indices, Part, Source, digest, seen_in, small
+from .originals import Indices, Part, Source, digest, remarks_on, small
 from .preparation import Preprocessing
 from .sources import open_source
 from .stores import DataOptions, open_stores
@@ -255,7 +255,7 @@ def open_data(
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
     remarks = [*doubtful_names(found.classes), *masks_among(parts.values()), *([f"left out: {left_out}"] if left_out else [])]
-    remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], options.how)
+    remarks += remarks_on([(store.seen, len(store.index)) for store in stores.values()], options.how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
         train=train,

@@ -290,9 +290,7 @@ def _zipped(path: Path, links: dict[str, str]) -> Iterator[Member]:
             if info.flag_bits & 1:
                 raise DataError(f"{path}: {printable(info.filename)} is encrypted: give an archive without a password")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DataError(
-                    f"{path}: {printable(info.filename)} is not compressed with deflate: make the archive again with it"
-                )
+                raise DataError(f"{path}: {printable(info.filename)} is compressed by another method than deflate: use deflate")
             name = _place(path, same_name(info.filename))
             if stat.S_ISLNK(info.external_attr >> 16):
                 links[name] = _linked(name, archive.read(info).decode("utf-8", "replace") if info.file_size < MOST_NAME else "")
