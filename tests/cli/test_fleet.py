@@ -251,7 +251,7 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     assert sum(map(sum, record["confusion"])) == 1797
     assert [row["name"] for row in record["classes"]] == [str(i) for i in range(10)]
     assert run(["evaluate", small]) == 1
-    assert "is an exported network, which has no images of its own: give some: ofa evaluate" in capfd.readouterr().err
+    assert "is an exported network, which has no images of its own: give labeled images: ofa evaluate" in capfd.readouterr().err
 
 
 def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:

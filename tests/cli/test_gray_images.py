@@ -139,14 +139,14 @@ def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd:
         (["--channels", "0"], "images of 0 channels: use 1"),
         (["--range", "4095,0"], "the range is 4095 to 0: two numbers are needed, the lower one first"),
         (["--range", "4095"], "--range '4095': the values that become black and white are needed, such as 0,4095"),
-        (["--range", "a,b"], "'a,b': one number, or several with commas between"),
+        (["--range", "a,b"], "'a,b': one number, or several separated by commas"),
         (["--channels", "1", "--mean", "0.5,0.4"], "--mean has 2 numbers for images of 1 channel: give one for each, or one"),
         (["--mean", "0.5,0.4"], "--mean has 2 numbers for images of 3 channels: give one for each, or one"),
         (["--std", "0"], "--std [0.0]: numbers from 1e-06 to 1 are needed"),
         (["--mean", "127"], "--mean [127.0]: numbers from 0 to 1 are needed, since pixels count from 0 to 1"),
-        (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment is for images of 1 or 3 channels"),
+        (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment takes images of 1 or 3 channels"),
         (["--space", "channels=1/3"], "channels is (1, 3): it must be a whole number from 1 to 1024"),
-        (["--channels", "3", "--from", "RUN"], "brings networks for images of 1 channel, and --channels 3 asks for others"),
+        (["--channels", "3", "--from", "RUN"], "take images of 1 channel: leave it out, or start from another"),
     ],
 )
 def test_what_is_refused(

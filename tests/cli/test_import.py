@@ -51,7 +51,7 @@ def test_without_images_and_out_again(capsys: pytest.CaptureFixture[str], checkp
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
     assert "already there, and not overwritten" in fails(capsys, ["export-original", str(out), "--out", str(again)], 1)
-    assert "to train on from them, ofa train digits --from" in fails(capsys, ["train", "digits", "--out", str(out), "--resume"], 1)
+    assert "to train from them, ofa train digits --from" in fails(capsys, ["train", "digits", "--out", str(out), "--resume"], 1)
     assert run(["report", str(out)]) == 0
 
 

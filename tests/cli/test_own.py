@@ -96,7 +96,7 @@ def test_import(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (["elastic", "OWN", "--resolutions", "16;24"], 2, "numbers of pixels such as 160,192,224"),
         (["elastic", "torchvision:resnet19"], 1, "did you mean"),
         (["train", "digits", "--from", "OWN", "--preset", "nosuch", "--out", "NEW"], 1, "unknown preset"),
-        (["train", "digits", "--weights", "w.pth", "--out", "NEW"], 1, "--weights FILE is for a network that is brought"),
+        (["train", "digits", "--weights", "w.pth", "--out", "NEW"], 1, "--weights FILE needs the network that it belongs to"),
     ],
 )
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], code: int, message: str) -> None:

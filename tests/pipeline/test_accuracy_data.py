@@ -174,7 +174,7 @@ def test_given_networks_as_evaluate_measures_them(own: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n", "no architecture in it"), ("{}\n", "line 1: "), ("3 rubbish", "line 1: not an architecture")],
+    [("\n", "it has no architecture"), ("{}\n", "line 1: "), ("3 rubbish", "line 1: not an architecture")],
 )
 def test_files_of_networks_that_are_none(own: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "archs.jsonl").write_text(text)

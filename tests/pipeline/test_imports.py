@@ -187,7 +187,7 @@ def test_without_images(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_training_goes_not_on(imported: Path, photos: Path) -> None:
     with pytest.raises(
-        TrainingError, match=r"holds imported weights \(ofa_mbv3.*\), which stay as they are: to train on from them"
+        TrainingError, match=r"holds imported weights \(ofa_mbv3.*\), which are not trained in place: to train from them"
     ):
         train(str(photos), out=imported, resume=True)
     with pytest.raises(FileError, match="already there and not empty"):

@@ -115,7 +115,7 @@ def test_commands(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ofa(["measure-accuracy", str(run_copy), "--archs", str(file)]) == 0
     capsys.readouterr()
     assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 17
-    assert "--samples 1,x: give whole numbers with commas between them" in out("compare", str(run_copy), "--samples", "1,x", code=2)
+    assert "--samples 1,x: give whole numbers separated by commas" in out("compare", str(run_copy), "--samples", "1,x", code=2)
     assert "no run directory" in out("show", str(tmp_path), code=1)
 
 

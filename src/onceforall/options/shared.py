@@ -49,7 +49,7 @@ def on_host(device: str, host: str | None) -> str:
 
 def known_devices(*devices: str) -> None:
     """Raise a `DeviceError` if one of these is not a device."""
-    from ..latency import Device  # help does without
+    from ..latency import Device  # not needed for --help
 
     for text in devices:
         Device.parse(text)
@@ -57,7 +57,7 @@ def known_devices(*devices: str) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one search; None is no limit. Latency is the device's; memory is for float32 activations of one image.
+    """Limits of one search; None means no limit. Latency is measured on the device; memory is for one image's float32 activations.
 
     Flash and RAM are for microcontrollers: int8 weights and int8 activations.
     """
@@ -75,7 +75,7 @@ class Budget:
                 raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
 
     def __str__(self) -> str:
-        """For people, such as "5.00 ms, 100.0 M MACs"."""
+        """As text, such as "5.00 ms, 100.0 M MACs"."""
         return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
 
 

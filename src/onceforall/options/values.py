@@ -57,7 +57,7 @@ def space_arguments(text: str) -> dict[str, Any]:
         values: list[Any] = value.split("/")
         values = [_resolution(part) if name == "resolutions" and "x" in part else _plain(part, pair) for part in values]
         if name in arguments:
-            raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
+            raise ValueTextError(f"space: {name} is given twice: give it once, with several values separated by slashes")
         arguments[name] = values[0] if name in ("width", "channels") and len(values) == 1 else tuple(values)
     return arguments
 
@@ -96,15 +96,15 @@ def numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.replace("/", ",").split(","))
     except ValueError:
-        raise ValueTextError(f"{text!r}: one number, or several with commas between, such as 0.5,0.4,0.3, are needed") from None
+        raise ValueTextError(f"{text!r}: one number, or several separated by commas, such as 0.5,0.4,0.3, is needed") from None
 
 
 def value_range(text: str) -> tuple[float, float]:
     """ "0,4095" as the values that become black and white."""
-    found = numbers(text)
-    if len(found) != 2:
+    ends = numbers(text)
+    if len(ends) != 2:
         raise ValueTextError(f"--range {text!r}: the values that become black and white are needed, such as 0,4095")
-    return found[0], found[1]
+    return ends[0], ends[1]
 
 
 def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from .specialise import specialise
 from .specialising.taken_home import Specialised
 from .train import train
 
-Event = dict[str, Any]
 PRESET = "digits-demo"
 HOLDOUT = 0.4  # with fewer held-out images, the networks' accuracies could not be told apart
 BUDGETS = (0.1, 0.5, 1.0)  # between the fastest and the slowest network, on a logarithmic scale: where accuracy falls

@@ -6,7 +6,6 @@ The weights are the Once-for-All authors' (`import_original`) or those of a netw
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..accuracy import AccuracyPredictor
 from ..common.advice import ofa
@@ -14,7 +13,6 @@ from ..common.arguments import takes
 from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..common.progress import QUIET, Progress
 from ..data import PREPROCESSING, Preprocessing
-from ..data.preparation import channel_values
 from ..data.sources import require_place
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
@@ -25,9 +23,8 @@ from .run_directory.environment import environment
 from .run_directory.images import data_asked, metric_of, open_images
 from .run_directory.info import BroughtInfo, Imported, RunInfo
 from .run_directory.run import Run
-from .training.own import bring_own, require_logits
+from .training.own import bring_own, require_logits, with_statistics
 
-Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
 LEFTOVERS = frozenset({".lock", "problems.jsonl", "images.parquet", "supernet.safetensors"})  # of an interrupted import
 CLASSES_OF_PREDICTOR = 1000  # ImageNet's: the original's predictors predict accuracy on them
@@ -131,9 +128,8 @@ def _made(
     progress: Progress,
 ) -> Run:
     """Write the run directory. run.json is written last, so a directory that has it is complete."""
-    mean, std = (channel_values(name, getattr(options, name), supernet.space.channels) for name in ("mean", "std"))
-    preprocessing = replace(preprocessing, mean=mean or preprocessing.mean, std=std or preprocessing.std)
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
+    preprocessing = with_statistics(preprocessing, options, space.channels)
     if data is not None:
         opened, splits = open_images(
             data_asked(options, data, space, preprocessing.crop_share),

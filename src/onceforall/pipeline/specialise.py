@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..accuracy.rows import AccuracyRow
 from ..backends import RUNTIMES
@@ -31,8 +30,6 @@ from .specialising.finetune import FOLDER, Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
 from .specialising.taken_home import Specialised
 from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
-
-Event = dict[str, Any]
 
 
 @takes(SpecialiseOptions)

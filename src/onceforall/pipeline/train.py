@@ -3,7 +3,6 @@
 import json
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import Any
 
 from ..common.arguments import takes
 from ..common.files import locked
@@ -24,10 +23,10 @@ from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
 from .training.first import first_networks, nothing_trained
 from .training.follow import follow_schedule, for_labels, validation
-from .training.teacher import check_teacher, load_teacher, taught_by_another
-from .training.transfer import going_on, origin_of
+from .training.own import with_statistics
+from .training.teacher import check_teacher, load_teacher, with_external_teacher
+from .training.transfer import origin_of, without_sorting
 
-Event = dict[str, Any]
 MANY_STEPS = 100_000
 
 
@@ -89,11 +88,12 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
     digest = None if options.teacher is None else check_teacher(options.teacher)
     if unusual is not None:
         progress.note(unusual)
-    asked, mean, std = data_asked(options, options.data, made, chosen.crop_share), begun.mean(options.mean), begun.std(options.std)
+    asked = data_asked(options, options.data, made, chosen.crop_share)
+    steps = with_statistics(begun.preprocessing, options, made.channels)
     if made.channels == 4 and chosen.augment.policy != "none":
-        raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
-    told = options.channels is not None or origin is not None or options.data == "digits"  # networks for digits have 3 channels
-    opened, splits = open_images(asked, progress=progress, told=told)
+        raise TrainingError(f"the policy {chosen.augment.policy} takes images of 1 or 3 channels: --recipe policy=none for 4")
+    known_channels = options.channels is not None or origin is not None or options.data == "digits"  # the digits' networks take 3
+    opened, splits = open_images(asked, progress=progress, known_channels=known_channels)
     metric = metric_of(options.metric, options.reading.task, splits, progress.note)
     begun = begun.for_metric(metric, options.recipe or {}, progress.note)
     arguments = replace(options, precision=compute.precision).stored()
@@ -109,9 +109,9 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments=arguments if digest is None else {**arguments, "teacher_sha256": digest},
         origin=None if origin is None else origin_of(origin, splits, asked),
-        mean=mean,
-        std=std,
-        interpolation=begun.interpolation,
+        mean=steps.mean,
+        std=steps.std,
+        interpolation=steps.interpolation,
         metric=metric,
     )
     if info.origin is not None and not info.origin.unseen:
@@ -151,10 +151,10 @@ def _schedule(
     def schedule(steps: int) -> Schedule:
         own = chosen.schedule(run.space, steps)
         if begun.origin is not None or begun.own is not None:
-            own = going_on(own)
-        return own if teacher is None else taught_by_another(own)
+            own = without_sorting(own)
+        return own if teacher is None else with_external_teacher(own)
 
-    if options.epochs == 0:  # of which no batch is made
+    if options.epochs == 0:  # no batch is made
         return nothing_trained(schedule(MANY_STEPS))
     batches, epochs = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size), options.epochs
     if options.budget_s is not None:
@@ -168,11 +168,11 @@ def _schedule(
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1:
         raise TrainingError(
-            f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch}): give more epochs"
+            f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch} steps): give more epochs"
         )
     if epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
-        progress.note(f"{text}; allow more, or use fewer images or a smaller space")
+        progress.note(f"{text}; train longer, or use fewer images or a smaller space")
     return schedule(steps)
 
 

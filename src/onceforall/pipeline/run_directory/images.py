@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from ...common.places import expanded
 from ...common.progress import QUIET, Progress
@@ -18,7 +17,6 @@ from ...tasks.task import task_of
 from .info import DataInfo
 
 NEW_PLACE = "NEW_PLACE"  # placeholder in suggested commands
-Event = dict[str, Any]
 
 
 def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
@@ -58,7 +56,7 @@ def open_images(
     *,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     progress: Progress = QUIET,
-    told: bool = True,
+    known_channels: bool = True,
 ) -> tuple[DataInfo, Splits]:
     """Decode and split the images; also return how to open them again.
 
@@ -66,7 +64,7 @@ def open_images(
         asked: how to open the images.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         progress: its `event` gets "decode" records, then one "data" record, then notes on images left out or doubtful.
-        told: the number of channels was given or follows from the weights; else a note says if one channel is enough.
+        known_channels: the number of channels was given or follows from the weights; otherwise a note tells if one is enough.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
@@ -91,7 +89,7 @@ def open_images(
     progress.event({"event": "data", **counts})
     for remark in splits.remarks:
         progress.note(remark)
-    if splits.gray and not told and asked.channels == 3:
+    if splits.gray and not known_channels and asked.channels == 3:
         progress.note(
             "no training image shows a color: --channels 1 would make networks for gray images, whose input is a third as large"
         )

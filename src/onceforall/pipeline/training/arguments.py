@@ -43,7 +43,7 @@ def lasting_options(options: TrainOptions) -> TrainOptions:
 
 
 def resumed(options: TrainOptions) -> Run:
-    """Open the run to resume. It keeps the arguments of its first start; arguments given again must not differ.
+    """Open the run to resume. The arguments of its first start apply; arguments that are given again must be the same.
 
     The images may have moved: `Run.splits` checks that they are the same.
 
@@ -54,7 +54,7 @@ def resumed(options: TrainOptions) -> Run:
     run, data = Run.open(options.out), options.data
     if run.info.imported is not None:
         raise TrainingError(
-            f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
+            f"{run.folder} holds imported weights ({run.info.imported.name}), which are not trained in place: to train from them, "
             + ofa("train", data, "--from", run.folder, "--out", "NEW")
         )
     source = run.require_images().source

@@ -52,7 +52,7 @@ def epochs_within(
         teacher: for phases with an external teacher.
 
     Raises:
-        TrainingError: the time is too short for one step per phase.
+        TrainingError: the time is too short for one step in each phase.
     """
     sample = schedule(100 * batches_per_epoch)
     with torch.random.fork_rng(devices=[]):

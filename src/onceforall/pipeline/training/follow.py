@@ -55,7 +55,7 @@ def follow_schedule(
     """
     schedule, saved = Schedule.from_json(read_text(folder / "schedule.json")), latest(folder / "checkpoints")
     begun = 0 if saved is None else saved.step
-    size = schedule.recipe.batch_size if schedule.steps else world.size  # of batches that are never made
+    size = schedule.recipe.batch_size if schedule.steps else world.size  # without steps, no batch is made
     batches = run.train_batches(splits, size, world.rank, world.size)
     written = progress.event
     if world.leads:
