@@ -104,7 +104,7 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--out", "TAKEN"], "best: holds 'mine', which is not part of an exported network"),
         (["--device", "gpu"], "unknown runtime 'gpu'"),
         (["--device", "cpu:threads=1000"], "threads is 1000, this machine has"),
-        (["--device", "cpu", "--device", "onnxruntime"], "would share a folder, onnxruntime-1M-params"),
+        (["--device", "cpu", "--device", "onnxruntime"], "would share the folder onnxruntime-1M-params: leave one out"),
         (["--push-to-hub", "a b"], "not a repository name"),
     ],
 )

@@ -99,9 +99,9 @@ def test_photographs_unlike_those_of_the_training_are_told(
     taken: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A network for gray images of 12 bits, given colours and 8 bits."""
-    shown = "1 of 3 photographs show colors: the network takes gray images, and their luminance is what it was given"
+    shown = "1 of 3 photographs show colors: the network takes gray images, so it was given their luminance"
     pages = "1 of 3 photographs have several frames or pages: the first of each is used, the others are not"
-    few = "2 of 3 photographs are no gray images of more than 8 bits: the network's --range 0,4095 changes nothing in them"
+    few = "2 of 3 photographs are not gray images of more than 8 bits: the network's --range 0,4095 does not apply to them"
     for name, image in (("across", Image.new("RGB", (20, 20), "red")), ("down", Image.new("L", (20, 20), 9))):
         (tmp_path / name).mkdir()
         image.save(tmp_path / name / "1.png", save_all=True, append_images=[Image.new("L", (20, 20), 1)] * (name == "down"))
@@ -202,7 +202,7 @@ def test_importing_a_network_for_gray_images(data: Path, tmp_path: Path, capfd: 
     opened = Run.open(tmp_path / "run")
     assert (opened.space.channels, opened.info.mean, opened.require_images().range) == (1, (0.5,), (0.0, 4095.0))
     _, err = said(capfd, "import", named, "--range", "0,4095", "--out", tmp_path / "new", code=1)
-    assert "--range (0.0, 4095.0) is about images, but there are none: give --data too" in err
+    assert "--range (0.0, 4095.0) applies to images, but there are none: give --data, too" in err
 
 
 def test_stripes_that_are_in_the_alpha_channel_alone(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_without_images_and_out_again(capsys: pytest.CaptureFixture[str], checkp
     assert capsys.readouterr().out == f"imported without images: {out}; next: ofa profile {out}\n"
     for command in ("evaluate", "predict", "search", "specialise"):
         assert fails(capsys, [command, str(out)], 1).startswith(
-            f"{out} was imported without images, and this needs some: ofa import"
+            f"{out} was imported without images, which this command needs: ofa import"
         )
     assert run(["export-original", str(out), "--out", str(again)]) == 0
     assert capsys.readouterr() == (f"{again}\n", "")

@@ -251,8 +251,11 @@ def test_status_and_report(taken: Path, several: Path, capfd: pytest.CaptureFixt
         (["train", "TABLE", "--label", "tags", *TRAINING, "--out", "NEW"], "holds lists of labels, such as "),
         (["train", "digits", "--task", "multilabel", "--out", "NEW"], "its images have one class each"),
         (["import", "timm:resnet18", "--data", "TABLE", "--task", "multilabel", "--out", "NEW"], "ofa train "),
-        (["evaluate", "NET", "digits"], "is of --task multilabel, and digits: its images have one class each"),
-        (["evaluate", "NET", "TABLE", "--task", "multiclass"], "is of --task multilabel, not multiclass: leave --task out"),
+        (["evaluate", "NET", "digits"], "was trained with --task multilabel, and digits: its images have one class each"),
+        (
+            ["evaluate", "NET", "TABLE", "--task", "multiclass"],
+            "was trained with --task multilabel, not multiclass: leave --task out",
+        ),
         (["train", "TABLE", "--task", "multilabel", "--label", "tags,size", *TRAINING, "--out", "NEW"], "no column 'size'"),
     ],
 )

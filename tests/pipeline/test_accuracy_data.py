@@ -205,5 +205,5 @@ def test_interpolated_between_resolutions(tmp_path: Path, trained: Path) -> None
 def test_ray_under_torchrun_is_refused(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onceforall.train.World.join", classmethod(lambda cls, device="cpu": cls(0, 2)))
     monkeypatch.setattr("onceforall.train.World.leave", lambda self: None)
-    with pytest.raises(TrainingError, match="--ray local under torchrun: use one of the two"):
+    with pytest.raises(TrainingError, match="--ray local does not work under torchrun: use one of the two"):
         measure_accuracy(own, subnets=4, ray="local")

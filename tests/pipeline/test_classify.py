@@ -223,7 +223,7 @@ def test_programs_run_only_where_they_are_asked_for(export: Path, photos: Path, 
     for name in ("model.onnx", "weights.safetensors"):
         (copy / name).unlink()
     (copy / FORMATS["torch-export"].files[0]).write_text("a program from elsewhere")
-    with pytest.raises(FileError, match="is a program, which may be from elsewhere: --format torch-export runs it"):
+    with pytest.raises(FileError, match="is a program, which may be from elsewhere: to run it, give --format torch-export"):
         classify(copy, [photos / "2.PNG"])
 
 

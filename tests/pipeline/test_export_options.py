@@ -37,8 +37,8 @@ def test_a_latency_that_no_file_has_is_told() -> None:
     rows = [FileRow("pytorch", 0.9), FileRow("onnx", 0.9)]
     found = FoundThroughFiles(Accuracy(0.9, 1.0, 0.1, 200), rows, {}, None)
     (note,) = _of_latency(Device("onnxruntime-int8"), OnnxOptions(), found)
-    assert note.startswith("No file in this folder runs in onnxruntime-int8: the latency at the top is for the network")
+    assert note.startswith("No file in this folder runs in onnxruntime-int8: the latency at the top is of the network")
     first, second = _of_latency(Device("onnxruntime"), OnnxOptions(batch=4), found)
-    assert first.endswith("with 1 images per call, as in --device. Not timed, since they have another batch size: model.onnx.")
-    assert second.startswith("The latency at the top is for the same network")
+    assert first.endswith("with 1 images per call, as in --device. Not timed, because their batch size differs: model.onnx.")
+    assert second.startswith("The latency at the top is of the same network")
     assert _of_latency(Device("imported", host="phone"), OnnxOptions(batch=4), found) == []

@@ -167,7 +167,7 @@ def test_without_images(checkpoint: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError) as refused:
             command()
         advice = f"ofa import ofa_net.pth --name {NAME} --data DATA --out NEW"
-        assert str(refused.value) == f"{run.folder} was imported without images, and this needs some: {advice}"
+        assert str(refused.value) == f"{run.folder} was imported without images, which this command needs: {advice}"
     seen: list[str] = []
 
     def stop(done: int, total: int, note: str) -> None:

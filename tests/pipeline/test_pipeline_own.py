@@ -191,7 +191,7 @@ def test_imports_that_are_refused(own_cache: None, tmp_path: Path) -> None:
         import_own(named, out=tmp_path / "run", data="digits", weights=weights, space=SIZES)
     with pytest.raises(ModelError, match="has random weights, and importing does not train"):
         import_own("torchvision:squeezenet1_1", weights=Path("random"), out=tmp_path / "run", space={"resolutions": (64,)})
-    with pytest.raises(DataError, match="--limit 3 is about images"):
+    with pytest.raises(DataError, match="--limit 3 applies to images"):
         import_own(named, out=tmp_path / "run", weights=weights, limit=3)
     ten = source(tmp_path, OWN + "\ndef ten(): return Net()\n", "ten")
     with pytest.raises(ModelError, match=r"another number of classes: head.weight is 7×8 there and 10×8 here"):

@@ -42,9 +42,9 @@ def test_fit_uses_what_was_measured_and_keeps_what_was_set_aside(run_copy: Path)
         (
             -0.91,
             0.9,
-            "the predictor orders networks not measurably better than chance (Kendall tau -0.91 on 20 others)",
+            "the predictor's ranking is not measurably better than chance (Kendall tau -0.91 on 20 others)",
         ),
-        (0.26, 0.9, "the predictor orders networks not measurably better than chance (Kendall tau 0.26 on 20"),
+        (0.26, 0.9, "the predictor's ranking is not measurably better than chance (Kendall tau 0.26 on 20"),
         (0.29, 0.29, "the held-out images can hardly tell these sub-networks apart"),
         (0.6, 0.9, None),
     ],

@@ -241,7 +241,7 @@ def test_specialise_refuses_at_once(run_copy: Path, tmp_path: Path) -> None:
 
 def test_what_comes_first(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
+    with pytest.raises(FileError, match="cpu has not been profiled yet: ofa profile"):
         search(run, Budget(latency_ms=5.0))
     with pytest.raises(DeviceError, match="unknown device setting 'cores'"):
         profile(run, device="cpu:cores=2")
@@ -294,5 +294,5 @@ def test_limits_of_size_need_no_profile(run_copy: Path) -> None:
     (network,) = specialise(run_copy, [budget], finalists=1, export=["pytorch"])
     assert network.predicted_ms is None
     assert report(run_copy).exists()
-    with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
+    with pytest.raises(FileError, match="cpu has not been profiled yet: ofa profile"):
         search(run_copy, Budget(latency_ms=100.0))

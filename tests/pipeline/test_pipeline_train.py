@@ -151,7 +151,7 @@ def test_less_than_an_epoch_is_noted(tmp_path: Path) -> None:
     half = {"scheme": "single_path", "epochs": 0.5, "progress": Progress(event=events.append)}
     go(tmp_path / "half", **half)
     (note,) = [event["text"] for event in events if event["event"] == "note"]
-    assert re.match(r"\d of the \d+ steps of an epoch: networks may be little better than chance; allow more", note)
+    assert re.match(r"\d of the \d+ steps of an epoch: networks may be little better than chance; train longer", note)
 
 
 def test_more_time_more_steps(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_a_rate_that_is_given_is_taken(trained: Path, shapes: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preset": "imagenette-60m"}, "has its own space, and --preset or --space describe another: leave them out"),
+        ({"preset": "imagenette-60m"}, "has its own space, and --preset or --space describes another: leave them out"),
         ({"space": {**SPACE, "width": 0.2}}, "has its own space"),
         ({"space": {"widht": 1}}, "no argument 'widht'"),
         ({"preset": "best"}, "unknown preset 'best'"),

@@ -24,7 +24,7 @@ from .specialising.taken_home import Specialised
 from .train import train
 
 PRESET = "digits-demo"
-HOLDOUT = 0.4  # with fewer held-out images, the networks' accuracies could not be told apart
+HOLDOUT = 0.4  # with fewer held-out images, the networks' accuracies could not be distinguished
 BUDGETS = (0.1, 0.5, 1.0)  # between the fastest and the slowest network, on a logarithmic scale: where accuracy falls
 SUBNETS = 40
 
@@ -52,7 +52,7 @@ class Demo:
     """The results of the demo.
 
     Args:
-        ends: test accuracy of the largest and the smallest network.
+        ends: test accuracies of the largest and the smallest network.
         networks: the specialized networks, fastest first.
         right: for each network, which test images it classifies correctly.
         page: the report.
@@ -92,7 +92,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     fastest, slowest = table.estimate([run.space.smallest(), run.space.largest()]).tolist()
     budgets = [Budget(latency_ms=float(f"{fastest * (slowest / fastest) ** share:.2g}")) for share in BUDGETS]
     networks = specialise(out, budgets, progress=progress)
-    test = run.open_test(run.splits(), "ofa demo, what slower networks bring")
+    test = run.open_test(run.splits(), "ofa demo, gains of slower networks")
     right = [_right(run, test, network) for network in networks]
     progress.say("report: everything on one page")
     return Demo(run, ends, networks, right, report(out))

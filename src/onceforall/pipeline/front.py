@@ -38,14 +38,14 @@ def front(
         budget: limits for all of them, latency as predicted.
         device: a profiled device; if it was not profiled, the search uses MACs in place of latency.
         caution: as for `search`.
-        seed: of the search.
+        seed: for the search.
         data: where the images are now, if they have moved; None for the place in run.json.
 
     Returns:
         The networks by measured latency; `stands` is False where another one is at least as accurate and as fast.
 
     Raises:
-        InfeasibleError: no network in the space keeps the budget.
+        InfeasibleError: no network in the space meets the budget.
     """
     if points < 2:
         raise DataError(f"--front {points}: a front needs at least 2 networks")

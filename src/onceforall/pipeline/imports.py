@@ -1,6 +1,6 @@
 """`ofa import`: turn weights that were trained elsewhere into a run directory, without training.
 
-The weights are the Once-for-All authors' (`import_original`) or those of a network of your own (`import_own`).
+The weights are the Once-for-All authors' (`import_original`) or your own network's (`import_own`).
 """
 
 import json
@@ -51,8 +51,7 @@ def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Ru
     progress.note(f"weights: {name}, {supernet.num_classes:,} classes")
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
-        text = f"the predictor predicts accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
-        progress.note(text)
+        progress.note(f"the predictor predicts accuracy on {classes}: to fit one for yours, {ofa('predict', out)}")
     return _made(options, supernet, imported, published=published, progress=progress)
 
 
@@ -103,15 +102,15 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     ):
         if given is not None and own != wanted:
             raise ValueTextError(
-                f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
+                f"--{option} applies only to {'your own network' if wanted else 'files of the Once-for-All authors'}: leave it out"
             )
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
-        raise DataError(f"--task multilabel: imported weights are taken to predict one class per image: {again}")
+        raise DataError(f"--task multilabel: imported weights must predict one class per image; to train instead: {again}")
     for name in ("limit", "max_pixels", "range", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
-            raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
+            raise DataError(f"--{name.replace('_', '-')} {value} applies to images, but there are none: give --data, too")
     _require_free(Path(options.out))
     if options.data is not None:
         require_place(options.data, options.reading)
@@ -173,7 +172,7 @@ def _made(
 
 
 def _require_free(out: Path) -> None:
-    """Raise a `FileError` unless `out` is empty or holds only what an import leaves that was interrupted before run.json."""
+    """Raise a `FileError` unless `out` is empty or holds only what an import that was interrupted before run.json leaves."""
     accuracy = out / "accuracy"
     with reading_or_writing(accuracy):
         ours = all(path.name == PREDICTOR or path.suffix == ".tmp" for path in accuracy.glob("*"))
@@ -183,6 +182,6 @@ def _require_free(out: Path) -> None:
 def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path: str) -> None:
     if len(names) != supernet.num_classes:
         raise DataError(
-            f"{data} has {len(names):,} classes, the weights in {path} have {supernet.num_classes:,}: give images of those, "
-            f"in their order; for others import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
+            f"{data} has {len(names):,} classes, the weights in {path} have {supernet.num_classes:,}: give images of these, "
+            f"in their order; for others, import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
         )

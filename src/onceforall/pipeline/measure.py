@@ -20,10 +20,10 @@ class Measurement:
     """One model on one device.
 
     Args:
-        latency: of one call.
-        file_bytes: of the model file.
-        peak_memory_bytes: added by loading and running it to a process with the runtime; None on another machine.
-        energy_mj: millijoules per call; None where the processor counts none, this user may not read them, or on another machine.
+        latency: latency of one call.
+        file_bytes: size of the model file.
+        peak_memory_bytes: memory that loading and running it adds to a process with the runtime; None on another machine.
+        energy_mj: millijoules per call; None if the processor does not count them, this user may not read them, or elsewhere.
     """
 
     latency: Timing
@@ -46,7 +46,9 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
     """
     chosen = Device.parse(options.device)
     if chosen.imported:
-        raise DeviceError(f"{options.device}: nothing can be measured on it from here")
+        raise DeviceError(
+            f"{options.device}: its times are imported, so it cannot be measured from here: give a device of ofa devices"
+        )
     size = regular_file(options.model)
     with reading_or_writing(options.model):
         content = options.model.read_bytes()

@@ -35,7 +35,7 @@ def profile(options: ProfileOptions, *, progress: Progress = QUIET) -> LatencyTa
     space, num_classes = _networks(options.networks, options.classes)
     chosen = Device.parse(options.device)
     if chosen.imported:
-        raise DeviceError(f"{options.device}: nothing can be measured on it from here: give its times with --import-results")
+        raise DeviceError(f"{options.device}: it cannot be measured from here: give its times with --import-results")
     effort = replace(QUICK if options.quick else Effort(), target=options.target)
     with _own(_place(options.networks, options.out, chosen)) as place:
         table = profile_space(
@@ -126,8 +126,8 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     if not path.exists():
         how = ("--import-results", "FILE", "--device", device) if chosen.imported else ("--device", device)
         measured = sorted(file.parent.name for file in (run.folder / "latency").glob("*/table.json"))
-        there = f"; measured are {', '.join(measured)}" if measured else ""
-        raise FileError(f"{run.folder}: {device} was not measured yet: {ofa('profile', run.folder, *how)}{there}")
+        there = f"; profiled so far: {', '.join(measured)}" if measured else ""
+        raise FileError(f"{run.folder}: {device} has not been profiled yet: {ofa('profile', run.folder, *how)}{there}")
     table = LatencyTable.load(path, run.space, run.num_classes)
     if chosen.host is not None:
         return table

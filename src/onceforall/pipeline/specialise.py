@@ -36,18 +36,18 @@ from .specialising.through_files import FoundThroughFiles, measure_files, requir
 def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> list[Specialised]:
     """Find, export and verify one network for each device and budget.
 
-    First, devices with a latency limit are profiled if they have not been, and without a predictor, accuracies are measured
+    First, with a latency limit, devices that have no profile are profiled, and if there is no predictor, accuracies are measured
     and one is fitted; `progress` reports this and how long it takes.
 
     Args:
         progress: see `Progress`; its `result` gets each network as soon as it is in its folder.
 
     Raises:
-        InfeasibleError: no network in the space keeps a budget.
-        DeviceError: timed once more, a network exceeds its budget because the machine is noisy.
-        VerificationError: an exported file computes something else than the network, or there are too few held-out images to
+        InfeasibleError: no network in the space meets a budget.
+        DeviceError: when timed once more, a network exceeds its budget because the machine is noisy.
+        VerificationError: an exported file does not compute what the network does, or there are too few held-out images to
             decide whether int8 loses too much.
-        HubError: the Hugging Face Hub rejects a network; all are in their folders.
+        HubError: the Hugging Face Hub rejects a network; all networks are in their folders.
     """
     run, options = _checked(options)
     targets = _targets(run, options)
@@ -63,7 +63,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
             chosen, timing = tuning.choose(job.choose) if tuning else job.choose()
             ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
             progress.say(f"exporting and verifying {job.target.name}")
-            results.append(job.take_home(chosen, timing, ready, tuned))
+            results.append(job.export(chosen, timing, ready, tuned))
             if tuning:
                 tuning.forget()
         if same := next((other for other in results[:-1] if other.arch == results[-1].arch), None):
@@ -76,7 +76,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
 
 
 def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
-    """The run, and the options with the ONNX options filled in. Whatever cannot work is rejected before anything is measured."""
+    """The run, and the options with the ONNX options filled in; options that cannot work are rejected before any measurement."""
     if unknown := [name for name in options.export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     if not 0 <= options.max_drop <= 100:
@@ -105,7 +105,8 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     names = [options.name or name_in(place, unfinished, device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
-            f"two devices and budgets are so similar that their networks would share a folder, {max(names, key=names.count)}"
+            "two devices and budgets are so similar that their networks would share the folder "
+            f"{max(names, key=names.count)}: leave one out"
         )
     for name in names:
         room_for_export(place / name)
@@ -142,8 +143,8 @@ class _Job:
             return given(self.searcher, self.budget, o.arch, progress=self.progress)
         return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, progress=self.progress)
 
-    def take_home(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
-        """Write and verify the network's files, measure through them, and write card and record.
+    def export(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
+        """Write and verify the network's files, measure through them, and write the card and the record.
 
         Args:
             timing: the latency measured when it was chosen.
@@ -237,7 +238,7 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
     """
     formats, given = [FORMATS[name] for name in export], ",".join(export)
     if onnx is not None and not any(format.from_onnx for format in formats):
-        raise VerificationError(f"options for ONNX files, but --export {given} makes none: add onnx, or leave them out")
+        raise VerificationError(f"there are options for ONNX files, but --export {given} makes none: add onnx, or leave them out")
     if any(format.is_onnx for format in formats):
         if readers is not None:
             readers_of(readers)
@@ -255,21 +256,21 @@ def _in_openvino(device: Device) -> bool:
 
 
 def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
-    """Notes on files without a latency, or with another one than the search used."""
+    """Notes on files without a latency, or with a latency other than the one the search used."""
     if device.imported:
         return []
     notes, here = [], [FORMATS[row.format] for row in through.rows]
     own = [format for format in here if format.runtime.name == device.runtime]
     if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
         notes.append(
-            f"Latency was measured with {device.batch} images per call, as in --device. Not timed, since they have another batch "
-            f"size: {', '.join(in_another)}."
+            f"Latency was measured with {device.batch} images per call, as in --device. Not timed, because their batch size "
+            f"differs: {', '.join(in_another)}."
         )
     if through.timing is None and own:
-        notes.append("The latency at the top is for the same network, measured before the export.")
+        notes.append("The latency at the top is of the same network, measured before the export.")
     elif through.timing is None:
         notes.append(
-            f"No file in this folder runs in {device.runtime}: the latency at the top is for the network, measured there before "
+            f"No file in this folder runs in {device.runtime}: the latency at the top is of the network, measured there before "
             "the export."
         )
     elif device.runtime == "openvino" and not own and onnx.opset < HARD_SWISH:

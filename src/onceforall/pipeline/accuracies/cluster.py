@@ -83,7 +83,7 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
     try:
         workers = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
         if not workers:
-            raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'processor to give'}")
+            raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'CPU: start a worker'}")
         with redirect_stdout(sys.stderr):  # Ray prints messages on workers that died
             yield _Cluster(workers, gpus, ray)
     finally:

@@ -56,7 +56,7 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
     place, weights = run.accuracy, run.weights_hash()
     with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
         if ray is not None and world.size > 1:
-            raise TrainingError(f"--ray {ray} under torchrun: use one of the two")
+            raise TrainingError(f"--ray {ray} does not work under torchrun: use one of the two")
         known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
         world.wait()  # all processes have read before any writes
         missing = [arch for arch in wanted if arch not in known]

@@ -47,7 +47,7 @@ def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space,
 
 
 def default_gb(cache: str | None) -> float:
-    """Default limit for pixels on the disk; 0 with "none", for evaluation too."""
+    """Default limit for decoded images on disk; 0 with "none", for evaluation, too."""
     return 0.0 if cache == "none" else CACHE_GB
 
 
@@ -110,7 +110,7 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
     if chosen != own.metrics[0]:
         times = imbalance(splits.train.labels)
         what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
-        note(f"{what} (--metric top1: by the share of all images)")
+        note(f"{what}; to choose by the share of all images: --metric top1")
     return chosen
 
 
@@ -127,7 +127,7 @@ def same_place(data_info: DataInfo, data: str) -> bool:
         from ...data.formats.hub_data import is_pinned_by
 
         return data == data_info.asked or is_pinned_by(data, known)
-    return known in (lasting_data(data), absolute(data))  # the latter if they are gone
+    return known in (lasting_data(data), absolute(data))  # the second if the images are gone
 
 
 def asked_as(data: str) -> str:
@@ -167,7 +167,7 @@ def absolute(data: str) -> str:
 
 def gone(source: str) -> str:
     """Why the images cannot be there, judging by their folder; "" if they can."""
-    if source == "digits" or source.startswith(HUB):  # the latter are fetched again
+    if source == "digits" or source.startswith(HUB):  # data from the Hub are fetched again
         return ""
     folder = root_of(source)
     try:
@@ -175,7 +175,7 @@ def gone(source: str) -> str:
         return "" if there else f"{folder}: the images are gone, the folder is empty"
     except FileNotFoundError:
         return f"{folder}: the images are no longer there"
-    except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write
+    except (OSError, ValueError) as error:  # ValueError: this locale cannot encode the name
         return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
 
 

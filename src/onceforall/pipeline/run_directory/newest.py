@@ -23,9 +23,9 @@ class TrainedWeights:
     """Weights of a run.
 
     Args:
-        path: of their file; a checkpoint is deleted once there are two newer ones.
+        path: the file; a checkpoint is deleted once there are two newer ones.
         digest: the file's checksum.
-        step: of the training.
+        step: the training step.
         final: whether they are the run's final weights.
     """
 

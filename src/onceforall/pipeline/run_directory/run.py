@@ -67,7 +67,7 @@ NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 MOST_FILES = 200_000  # that images.parquet lists; more of them take minutes to look at
 ADJUSTED = (
     "The training compensated for uneven classes (logit adjustment): rare classes are predicted more often than they occur, and "
-    "probabilities are those of classes that are less uneven."
+    "probabilities are as if the classes were less uneven."
 )
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
@@ -81,7 +81,7 @@ class Run:
 
     Args:
         info: the content of run.json.
-        moved: the images are said to be elsewhere than in run.json; `splits` checks this and saves it.
+        moved: the images were given in another place than run.json has; `splits` checks this and saves it.
         by: a metric for measuring and choosing networks other than the run's own, see `judged_by`.
     """
 
@@ -107,7 +107,7 @@ class Run:
                     raise FileError(f"{folder}: already there and not empty: {advice}")
             there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
             if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-                raise FileError(f"{folder}: cannot be made or written, because {there} cannot: choose another --out")
+                raise FileError(f"{folder}: cannot be created or written, because {there} cannot: choose another --out")
 
     @classmethod
     def create(
@@ -182,7 +182,7 @@ class Run:
         return changes(Listing.load(path), files_of(data.source, data.reading), root_of(data.source))
 
     def problems(self) -> list[Problem]:
-        """What problems.jsonl lists, but for images that no row of a table names: a table may be of a part of them."""
+        """The problems in problems.jsonl, except for images that no row of a table names: it may cover only some of them."""
         from ...data.formats.scan import UNNAMED
 
         return [problem for problem in read_records(self.folder / "problems.jsonl", Problem) if UNNAMED not in problem.reason]
@@ -266,7 +266,7 @@ class Run:
 
     @property
     def family(self) -> str:
-        """What its networks are sub-networks of: one of our families, or the user's own network."""
+        """Name of the networks' family, or source of the user's own network."""
         return self.space.family if self.info.brought is None else self.info.brought.source
 
     @property
@@ -351,7 +351,7 @@ class Run:
         """
         if self.info.data is None:
             again = self.info.import_again("--data", "DATA", "--out", "NEW")
-            raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
+            raise DataError(f"{self.folder} was imported without images, which this command needs: {again}")
         return self.info.data
 
     def splits(self, progress: Progress = QUIET) -> Splits:
@@ -369,15 +369,15 @@ class Run:
 
         def require_same(classes: tuple[str, ...]) -> None:
             if classes != self.info.classes:
-                odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
-                raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
+                unlike = sorted(set(classes) ^ set(self.info.classes)) or ["their order"]
+                raise self._others(f"{len(classes)} classes, where it had {self.num_classes}, different: {', '.join(unlike[:5])}")
 
         splits = open_data(
             data.source, **data.options, on_classes=require_same, on_progress=decoding(progress), on_note=progress.say
         )
         if splits.fingerprint != data.fingerprint:
             found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
-            raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")
+            raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but different ones")
         if self.moved:
             with recording(f"the new place of the images ({data.source}) is"):
                 self._save()
@@ -387,18 +387,17 @@ class Run:
 
     def _others(self, how: str) -> DataError:
         """The error for images that differ from the run's."""
-        made = "trained on" if self.info.imported is None else "imported with"
-        anew = "train" if self.info.imported is None else "import"
+        made, command = ("trained on", "train") if self.info.imported is None else ("imported with", "import")
         data = self.require_images()
         older = (
-            f"; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
-            f"linked, or in Testing/: {anew} again, or move them away"
+            "; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
+            f"linked, or in Testing/: {command} again, or move them away"
             if data.by_suffix
             else ""
         )
         return DataError(
             f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, "
-            f"{self._how_moved()}, or {anew} again{older}"
+            f"{self._how_moved()}, or {command} again{older}"
         )
 
     def _how_moved(self) -> str:
@@ -420,7 +419,7 @@ class Run:
         return images
 
     def trained_on(self) -> tuple[NDArray[np.void], bool]:
-        """`Images.digests` of all known training images, including those of the initial weights; and whether these are all.
+        """`Images.digests` of all known training images, including the initial weights'; and whether these are all.
 
         Raises:
             CheckpointError: the file is damaged.

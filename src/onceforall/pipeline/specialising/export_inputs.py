@@ -32,7 +32,7 @@ def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
 
 
 def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
-    """Which images the run's networks were trained on, as far as known; `more` are those of fine-tuning."""
+    """Which images the run's networks were trained on, as far as known; `more` are the images of fine-tuning."""
     data, (known, complete), origin = run.require_images(), run.trained_on(), run.info.origin
     known = known if more is None else np.concatenate([known, more.digests])
     complete = complete and (origin is None or origin.unseen)  # else its training images may have been read in another way

@@ -48,7 +48,7 @@ class Finetuned:
     """The result of fine-tuning a network.
 
     Args:
-        epochs: over the training images.
+        epochs: epochs over the training images.
         before: accuracy on held-out images before fine-tuning.
         after: accuracy afterwards; None if training diverged.
         taken: whether the fine-tuned network is exported, because it is not worse on the held-out images.
@@ -64,9 +64,9 @@ class Finetuned:
     def __str__(self) -> str:
         """One line of text."""
         before, after = (None if found is None else percent(found.score(self.metric)) for found in (self.before, self.after))
-        told = f"held-out {METRICS[self.metric]} {before} before, {(after and f'{after} after') or 'diverged'}"
+        scores = f"held-out {METRICS[self.metric]} {before} before, {f'{after} after' if after else 'diverged'}"
         kept = "" if self.taken else ": the original network is kept"
-        return f"fine-tuned, {plural(self.epochs, 'epoch')}: {told} ({self.before.images:,} images){kept}"
+        return f"fine-tuned, {plural(self.epochs, 'epoch')}: {scores} ({self.before.images:,} images){kept}"
 
     @property
     def held_out(self) -> Accuracy:
@@ -85,7 +85,7 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The content of choice.json: the chosen network, and its latency when timed once more."""
+    """The content of choice.json: the chosen network, and its latency when it was timed once more."""
 
     candidate: Candidate
     timing: Timing
@@ -117,11 +117,11 @@ class Finetuning:
     """Fine-tuning of one network of a run, from its choice to its export.
 
     Args:
-        searcher: of the run, with its supernet and images.
-        name: of the network's folder.
+        searcher: searches the run, and has its supernet and images.
+        name: name of the network's folder.
         budget: the network's limits.
-        epochs: over the training images.
-        seed: of the search, the batches and dropout.
+        epochs: epochs over the training images.
+        seed: for the search, the batches and dropout.
         arch: the network; None to search for it.
     """
 
@@ -159,10 +159,10 @@ class Finetuning:
     @cached_property
     def folder(self) -> Path:
         """The folder of the choice and the checkpoints, for these weights, limits and settings."""
-        told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
-        told += [] if self.arch is None else [self.arch.to_json()]
-        told += [] if self.run.by is None else [self.run.by]
-        return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(told))[:8]}"
+        key = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
+        key += [] if self.arch is None else [self.arch.to_json()]
+        key += [] if self.run.by is None else [self.run.by]
+        return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(key))[:8]}"
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -179,7 +179,7 @@ class Finetuning:
                     self.forget()
 
     def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
-        """The choice of an interrupted command, else that of `search`, whose latencies vary between runs.
+        """The choice of an interrupted command, else the choice of `search`, whose latencies vary between runs.
 
         Raises:
             FileError: the stored choice is damaged.
@@ -236,9 +236,9 @@ class Finetuning:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
-        told = for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe)
+        by_labels = for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe)
         seed = self.run.info.seed + self.seed
-        settings = Settings(seed, self.batches.batches_per_epoch, precision=compute.precision, **told)
+        settings = Settings(seed, self.batches.batches_per_epoch, precision=compute.precision, **by_labels)
         try:
             with batch_maker(self.batches, compute, self.progress) as make:
                 finetune(
@@ -273,6 +273,6 @@ def unfinished(run: Run) -> Iterator[str]:
         saved = latest(folder)
         step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
         done = of == f" of {step:,}"
-        state = "is done, but not its export" if done else "was interrupted"
-        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise resumes it"
+        state = "done, but not exported" if done else "interrupted"
+        more = "running now" if busy(folder) else f"{state}: the same ofa specialise resumes it"
         yield f"{folder.name}: fine-tuning, step {step:,}{of}, {more}"
