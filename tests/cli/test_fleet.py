@@ -164,7 +164,7 @@ def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path,
     assert "balanced accuracy of the majority class <b>10.0 %</b>" in page
     assert run(["evaluate", str(run_copy), "--arch", "largest"]) == 0
     out = capfd.readouterr().out
-    assert "always naming the largest class: top-1 1" in out
+    assert "always predicting the largest class: top-1 1" in out
     assert "; balanced accuracy " in out
     fleet = read_json(run_copy / "fleet.json")
     del fleet["devices"]["board"]["row"]["between"]  # an older file

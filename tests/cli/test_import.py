@@ -60,7 +60,7 @@ def test_export_of_a_trained_run_says_what_was_measured(capsys: pytest.CaptureFi
     assert run(["export-original", str(trained), "--out", str(tmp_path / "net.pth")]) == 0
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'net.pth'}\n"
-    assert err == f"BatchNorm statistics measured on {images} training images; they are right for the largest network only\n"
+    assert err == f"BatchNorm statistics were measured on {images} training images: they are right for the largest network only\n"
 
 
 def test_one_line_says_what_is_wrong(capsys: pytest.CaptureFixture[str], checkpoint: Path, photos: Path, tmp_path: Path) -> None:

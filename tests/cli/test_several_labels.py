@@ -81,8 +81,8 @@ def test_training_goes_by_map(several: Path) -> None:
 def test_evaluating_tells_map_and_each_label(several: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capfd, "evaluate", str(several), "--by-class")
     assert "top-1" not in out
-    assert "knowing nothing: mAP" in out
-    note = "(at thresholds chosen on these images: too good for others)"
+    assert "chance level: mAP" in out
+    note = "(at thresholds chosen on these images: too optimistic for others)"
     assert note in out
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["label", *NAMES]
     out, _ = said(capfd, "evaluate", str(several), "--json")

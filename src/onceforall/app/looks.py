@@ -47,8 +47,8 @@ class NetworkLook:
     Args:
         id: of the job that measured it.
         facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images, and whether
-            the weights are the run's final ones; for a checkpoint, the name has its step. For an exported network its name in
-            specialised/, with the time when the weights were written in place of their hash.
+            the weights are the run's final ones; for a checkpoint, the name has its step. An exported network also has its name in
+            specialised/, and for weights the time when they were written in place of their hash.
         labels: (n,), or multi-label (n, classes).
         said: (n,) predicted class; multi-label (n, classes) probability of each label.
         sure: (n,) confidence; multi-label (classes,) thresholds.
@@ -80,7 +80,7 @@ class NetworkLook:
     def _answers(self) -> LabelAnswers:
         return LabelAnswers((self.labels,), (self.said,))
 
-    def told(self, metric: str) -> str:
+    def score_text(self, metric: str) -> str:
         """The network's value of the run's metric, as text."""
         scores = self.scores
         return f"{METRICS[metric]} {percent(scores.map if isinstance(scores, LabelScores) else scores.score(metric))}"
@@ -118,8 +118,8 @@ class NetworkLook:
         """The most confident mistakes."""
         if not self.several:
             return [self._photo(i) for i in surest_mistakes(self.labels, self.said, self.sure)]
-        said = np.where(self.labels > 0, 1 - self.said, self.said)  # confidence in the wrong answer
-        wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, said).max(1)
+        opposite = np.where(self.labels > 0, 1 - self.said, self.said)  # confidence in the wrong answer
+        wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, opposite).max(1)
         return [self._photo(i) for i in _first(wrong, np.flatnonzero(wrong))]
 
     def cell(self, first: int, second: int) -> dict[str, Any]:
@@ -128,13 +128,17 @@ class NetworkLook:
         if not (0 <= first < len(classes) and 0 <= second < (2 if self.several else len(classes))):
             raise DataError(f"no cell {first}, {second}: {len(classes)} classes")
         if self.several:
-            having, said = self.labels[:, first] > 0, self.said[:, first]
-            found = having & (said < self.sure[first]) if second else ~having & (said >= self.sure[first])
-            title, sure = f"{classes[first]} {'missed' if second else 'wrongly predicted'}", 1 - said if second else said
-            words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(said[i])}; has {self._having(i)}"  # noqa: E731
+            present, probability = self.labels[:, first] > 0, self.said[:, first]
+            predicted = probability >= self.sure[first]
+            found = present & ~predicted if second else ~present & predicted
+            title, sure = (
+                f"{classes[first]} {'missed' if second else 'wrongly predicted'}",
+                1 - probability if second else probability,
+            )
+            words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(probability[i])}; has {self._labels(i)}"  # noqa: E731
         else:
             found, sure = (self.labels == first) & (self.said == second), self.sure
-            title = f"{classes[first]} taken for {classes[second]}" if first != second else f"{classes[first]}, and right"
+            title = f"{classes[first]} taken for {classes[second]}" if first != second else f"{classes[first]}, predicted correctly"
             words = lambda i: f"{percent(sure[i])} sure"  # noqa: E731
         chosen = _first(sure, np.flatnonzero(found))
         photos = [self._photo(i, words(i)) for i in chosen]
@@ -152,9 +156,9 @@ class NetworkLook:
 
             def words(i: int) -> str:
                 name, both = self.classes[label[i]], (self.said[i, label[i]], other.said[i, label[i]])
-                return f"{name}: {' / '.join(map(percent, both))}; has {self._having(i)}"
+                return f"{name}: {' / '.join(map(percent, both))}; has {self._labels(i)}"
 
-            told = LabelDifference.of(self._answers, other._answers).told(*names)
+            verdict = LabelDifference.of(self._answers, other._answers).told(*names)
             title = "Different labels at their thresholds, largest difference of probabilities first"
             groups = [(title, unlike.any(1), apart.max(1))]
         else:
@@ -164,7 +168,7 @@ class NetworkLook:
                 both = [f"{self.classes[look.said[i]]} {percent(look.sure[i])}" for look in (self, other)]
                 return f"{self.classes[self.labels[i]]}: {' / '.join(both)}"
 
-            told = Difference.of(own, others).told(*names)
+            verdict = Difference.of(own, others).told(*names)
             groups = [
                 (f"Only {names[0]} is right", own & ~others, other.sure),
                 (f"Only {names[1]} is right", others & ~own, self.sure),
@@ -178,19 +182,19 @@ class NetworkLook:
             }
             for title, found, sure in groups
         ]
-        what = "the label they differ most in" if self.several else "its class"
+        what = "the label in which they differ most" if self.several else "its class"
         note = f"Below each photograph: {what}, then the answers of {names[0]} / {names[1]}."
-        return {"told": told, "note": note, "groups": shown}
+        return {"told": verdict, "note": note, "groups": shown}
 
     def _photo(self, i: int, words: str | None = None) -> Photo:
         if words is None and self.several:
-            said = [f"{self.classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
-            words = f"predicted: {', '.join(said) or 'no label'}; has {self._having(i)}"
+            predicted = [f"{self.classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
+            words = f"predicted: {', '.join(predicted) or 'no label'}; has {self._labels(i)}"
         elif words is None:
             words = f"{self.classes[self.labels[i]]} taken for {self.classes[self.said[i]]}, {percent(self.sure[i])} sure"
         return {"image": i, "name": self.facts["names"][i], "words": words}
 
-    def _having(self, i: int) -> str:
+    def _labels(self, i: int) -> str:
         return ", ".join(self.classes[j] for j in np.flatnonzero(self.labels[i])) or "no label"
 
 
@@ -204,11 +208,11 @@ class Looks:
         self.failed: tuple[float, OnceForAllError] | None = None  # when the images could not be opened, and why
 
     def of_now(self) -> tuple[list[NetworkLook], int]:
-        """Looks with the current images and the current weights or a checkpoint, newest first; and the number of others."""
+        """Looks with the current images and the current weights or a checkpoint, newest first; and the number of other looks."""
         found, others = list[NetworkLook](), 0
         now, images = newest_weights(self.run), self.run.require_images().fingerprint
         if now is None:
-            self.run.weights_hash()  # its error says why there are none
+            self.run.weights_hash()  # raises an error that says why there are none
         for path in sorted(self.folder.glob("*.safetensors"), key=changed_at, reverse=True):
             try:
                 look = self.known.get(path.stem) or _read(path)
@@ -240,7 +244,7 @@ class Looks:
         """
         found = next((look for look in self.of_now()[0] if look.id == id), None)
         if found is None:
-            raise FileError("this network is not measured, or was measured with other weights: measure it again")
+            raise FileError("this network was not measured, or with other weights: measure it again")
         return found
 
     def remove(self, id: str) -> None:

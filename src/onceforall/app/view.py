@@ -66,7 +66,7 @@ def front_json(pool: NetworkPool, cloud: NetworkPool, name: str) -> dict[str, An
 
 
 def facts(engine: Engine) -> dict[str, Any]:
-    """The run: its data and space, the possible limits, what is missing and the command that makes it."""
+    """The run: its data and space, the possible limits, what is missing, and the commands that make it."""
     run, now = engine.run, engine.now()
     found = status(run.folder)
     result: dict[str, Any] = {
@@ -120,15 +120,15 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 def _standing(run: Run, standing: Standing) -> str:
     """What the numbers of a quick look are based on, and how to improve them."""
-    told = f"{standing.subnets} sub-networks, measured on {standing.images:,} held-out images"
+    basis = f"{standing.subnets} sub-networks, measured on {standing.images:,} held-out images"
     if standing.final:
-        return f"A quick look: accuracies are predicted from {told}. More are measured by {ofa('predict', run.folder)}"
+        return f"A quick look: accuracies are predicted from {basis}. To measure more: {ofa('predict', run.folder)}"
     steps = ""
     with suppress(OnceForAllError):
         steps = "" if (schedule := run.schedule) is None else f" of {schedule.steps:,}"
     ended = (run.folder / "supernet.safetensors").exists()
     now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
-    return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {told}"
+    return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {basis}"
 
 
 def progress(engine: Engine) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]], score:
     axis = Axis(score, "%", 100) if name == "top1" else Axis(name)
     marks = [Mark(phase["name"], phase["step"]) for phase in phases[1:]]
     text = str(line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks))
-    return text.replace(' style="stroke-width:1.3"', "")  # the page's policy refuses attributes of style
+    return text.replace(' style="stroke-width:1.3"', "")  # the page's policy forbids style attributes
 
 
 def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:

@@ -23,7 +23,7 @@ _PIXELS = "Leave out larger images, such as 500M: docs/data.md."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
 _channels = partial(option, "Image channels, e.g. 1 (gray); 3, or 4 (with alpha).", "N")
 _mean = partial(option, "Channel means, for values 0 to 1, e.g. 0.5,0.4,0.3.", "NUMBERS", read=numbers)
-_std = partial(option, "Their standard deviations; default: the weights' own.", "NUMBERS", read=numbers)
+_std = partial(option, "Channel std, e.g. 0.25; default: the weights' own.", "NUMBERS", read=numbers)
 _range = partial(option, "16-bit values for black and white, e.g. 0,4095.", "LOW,HIGH", read=value_range)
 
 

@@ -35,7 +35,7 @@ export class Explore {
     await this.front();
   }
 
-  // No network keeps the limits any more: the last one stays, with its current numbers.
+  // If no network meets the limits any more, the last one stays, with its current numbers.
   async renew() {
     const old = this.network;
     if (!old || old.generation >= this.run.generation) return;
@@ -191,7 +191,7 @@ export class Explore {
     const more = found.refining ? "searching for a better one…" : found.filling ? "still collecting networks…" : "nothing better was found";
     if (better) this.improvedAt = `improved to ${percent(found.network.top1, 2)}; `;
     else if (ms != null) this.improvedAt = "";
-    if (ms != null) this.answered = `${found.considered.toLocaleString("en")} networks looked at, answered in ${ms.toFixed(0)} ms`;
+    if (ms != null) this.answered = `${found.considered.toLocaleString("en")} networks examined, answered in ${ms.toFixed(0)} ms`;
     at("status").textContent = `${this.answered}; ${this.improvedAt ?? ""}${more}`;
     at("status").dataset.ms = ms ?? at("status").dataset.ms;
   }
