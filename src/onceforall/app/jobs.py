@@ -7,6 +7,7 @@ killed. The lock shows other explorers whether its jobs are alive; a process id 
 
 import json
 import queue
+import re
 import secrets
 import signal
 import subprocess
@@ -27,7 +28,7 @@ ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # between asking a process to stop and killing it
 HALF_WRITTEN_S = 60.0  # an older temporary file was left by a killed worker
 MOST_WAITING = 20
-HEX = frozenset("0123456789abcdef")
+ID = re.compile(r"[0-9a-f]{12}")  # of jobs and explorers
 
 
 class Jobs:
@@ -139,7 +140,7 @@ class Jobs:
         Raises:
             FileError: there is no such job, it has not finished, or its folder is gone.
         """
-        if not _is_id(id):
+        if not ID.fullmatch(id):
             raise FileError("no such export")
         found = [job for job in self.read() if job["id"] == id]
         if not found or found[0]["state"] != "done" or not found[0]["there"]:
@@ -159,7 +160,7 @@ class Jobs:
     def _is_alive(self, job: dict[str, Any]) -> bool:
         """Whether the job's explorer is still running."""
         explorer = str(job.get("explorer"))
-        return _is_id(explorer) and held(self._mark(explorer))
+        return ID.fullmatch(explorer) is not None and held(self._mark(explorer))
 
     def _mark(self, explorer: str) -> Path:
         return self.folder.parent / f".{explorer}.lock"
@@ -247,10 +248,6 @@ class Jobs:
                 self._note(job)
         process.wait()
         return last
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 12 and set(text) <= HEX
 
 
 def _end(process: subprocess.Popen[str]) -> None:

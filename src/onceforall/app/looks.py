@@ -6,7 +6,7 @@ Photographs are requested by their number among the held-out images, and no text
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..arch import Arch
 from ..calibrate import as_it_was
+from ..common.files import make_folder
 from ..common.progress import QUIET, Progress
 from ..common.readable import percent
 from ..common.records import read_record
@@ -34,6 +36,7 @@ from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelDifference, LabelScores
 from ..train.checkpoint import load_tensors, save_tensors
 
+TENSORS = ("labels", "said", "sure")  # of a look's file
 SHOWN = 48  # photographs at once
 PAIRS = 12  # mistakes that are listed
 AGAIN_S = 20.0  # before trying again to open images that could not be opened
@@ -116,11 +119,19 @@ class NetworkLook:
 
     def worst(self) -> list[Photo]:
         """The most confident mistakes."""
+        classes = self.classes
         if not self.several:
-            return [self._photo(i) for i in surest_mistakes(self.labels, self.said, self.sure)]
+            mistakes = surest_mistakes(self.labels, self.said, self.sure)
+            named = {i: f"{classes[self.labels[i]]} taken for {classes[self.said[i]]}" for i in mistakes}
+            return [self._photo(i, f"{text}, {percent(self.sure[i])} sure") for i, text in named.items()]
+
+        def words(i: int) -> str:
+            predicted = [f"{classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
+            return f"predicted: {', '.join(predicted) or 'no label'}; has {self._labels(i)}"
+
         opposite = np.where(self.labels > 0, 1 - self.said, self.said)  # confidence in the wrong answer
         wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, opposite).max(1)
-        return [self._photo(i) for i in _first(wrong, np.flatnonzero(wrong))]
+        return [self._photo(i, words(i)) for i in _first(wrong, wrong > 0)]
 
     def cell(self, first: int, second: int) -> dict[str, Any]:
         """The images of one cell: (true, predicted) class; or multi-label: (label, 0 wrongly predicted or 1 missed)."""
@@ -131,18 +142,14 @@ class NetworkLook:
             present, probability = self.labels[:, first] > 0, self.said[:, first]
             predicted = probability >= self.sure[first]
             found = present & ~predicted if second else ~present & predicted
-            title, sure = (
-                f"{classes[first]} {'missed' if second else 'wrongly predicted'}",
-                1 - probability if second else probability,
-            )
+            title = f"{classes[first]} {'missed' if second else 'wrongly predicted'}"
+            sure = 1 - probability if second else probability
             words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(probability[i])}; has {self._labels(i)}"  # noqa: E731
         else:
             found, sure = (self.labels == first) & (self.said == second), self.sure
             title = f"{classes[first]} taken for {classes[second]}" if first != second else f"{classes[first]}, predicted correctly"
             words = lambda i: f"{percent(sure[i])} sure"  # noqa: E731
-        chosen = _first(sure, np.flatnonzero(found))
-        photos = [self._photo(i, words(i)) for i in chosen]
-        return {"title": title, "total": int(found.sum()), "photos": photos}
+        return self._group(title, found, sure, words)
 
     def against(self, other: "NetworkLook") -> dict[str, Any]:
         """Where two networks disagree, and whether one is better by more than chance."""
@@ -174,24 +181,16 @@ class NetworkLook:
                 (f"Only {names[1]} is right", others & ~own, self.sure),
                 ("Both are wrong, differently", ~own & ~others & (self.said != other.said), np.minimum(self.sure, other.sure)),
             ]
-        shown = [
-            {
-                "title": title,
-                "total": int(found.sum()),
-                "photos": [self._photo(i, words(i)) for i in _first(sure, np.flatnonzero(found))],
-            }
-            for title, found, sure in groups
-        ]
         what = "the label in which they differ most" if self.several else "its class"
         note = f"Below each photograph: {what}, then the answers of {names[0]} / {names[1]}."
-        return {"told": verdict, "note": note, "groups": shown}
+        return {"told": verdict, "note": note, "groups": [self._group(*group, words) for group in groups]}
 
-    def _photo(self, i: int, words: str | None = None) -> Photo:
-        if words is None and self.several:
-            predicted = [f"{self.classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
-            words = f"predicted: {', '.join(predicted) or 'no label'}; has {self._labels(i)}"
-        elif words is None:
-            words = f"{self.classes[self.labels[i]]} taken for {self.classes[self.said[i]]}, {percent(self.sure[i])} sure"
+    def _group(self, title: str, found: NDArray[np.bool_], sure: NDArray[Any], words: Callable[[int], str]) -> dict[str, Any]:
+        """The most confident of the images where `found`, with `words` below each."""
+        photos = [self._photo(i, words(i)) for i in _first(sure, found)]
+        return {"title": title, "total": int(found.sum()), "photos": photos}
+
+    def _photo(self, i: int, words: str) -> Photo:
         return {"image": i, "name": self.facts["names"][i], "words": words}
 
     def _labels(self, i: int) -> str:
@@ -305,7 +304,8 @@ def measure_look(run: Run, id: str, name: str, arch: Arch, *, export: str | None
     facts |= {"classes": list(run.info.classes), "names": images.names}
     labels, said, *sure = (np.concatenate(parts) for parts in zip(*found, strict=True))
     look = NetworkLook(id, facts, labels, said, *(sure or [LabelAnswers((labels,), (said,)).thresholds().astype(np.float32)]))
-    _write(run.folder / "explorer" / "looks" / f"{id}.safetensors", look)
+    tensors = {name: torch.from_numpy(getattr(look, name)) for name in TENSORS}
+    save_tensors(make_folder(run.folder / "explorer" / "looks") / f"{id}.safetensors", tensors, facts)
     return look
 
 
@@ -320,26 +320,16 @@ def _place_of(run: Run, export: str) -> Path:
     return own if own.is_dir() else read_record(own.with_name(f"{export}.json"), Specialised).folder
 
 
-def _write(path: Path, look: NetworkLook) -> None:
-    import torch
-
-    from ..common.files import make_folder
-
-    make_folder(path.parent)
-    tensors = {name: torch.from_numpy(getattr(look, name)) for name in ("labels", "said", "sure")}
-    save_tensors(path, tensors, look.facts)
-
-
 def _read(path: Path) -> NetworkLook:
     tensors, facts = load_tensors(path)
     if not {"name", "arch", "weights", "final", "fingerprint", "classes", "names"} <= set(facts):
         raise KeyError(path.name)
-    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
+    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in TENSORS))
 
 
-def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:
-    """The most confident of the chosen images, at most `SHOWN`."""
-    places = np.asarray(list(chosen), np.int64)
+def _first(sure: NDArray[Any], found: NDArray[np.bool_]) -> list[int]:
+    """The most confident of the images where `found`, at most `SHOWN`."""
+    places = np.flatnonzero(found)
     shown: list[int] = places[np.argsort(-sure[places], kind="stable")][:SHOWN].tolist()
     return shown
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arch import Arch
-from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
-from ..calibrate import evaluate_network as evaluate_network
+from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, evaluate_network, recalibrate
 from ..common.advice import ofa
 from ..common.arguments import takes
 from ..common.files import append_line, read_text, recording

@@ -10,18 +10,18 @@ from ..common.progress import QUIET, Progress
 from ..data import Splits
 from ..errors import TrainingError
 from ..options.training import TrainOptions
-from ..train import Schedule, Settings, World
+from ..train import Phase, Schedule, Settings, World
 from ..train.state import load_weights
 from .run_directory.environment import environment
 from .run_directory.images import data_asked, metric_of, open_images
 from .run_directory.info import RunInfo
 from .run_directory.run import Run
-from .training.arguments import compute_of, lasting_options, note_differences, resumed, settings_of
+from .training.arguments import lasting_options, note_differences, resumed, settings_of
 from .training.batches import batch_maker
 from .training.beginning import SCRATCH, Beginning, beginning, check_size, default_start
 from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
-from .training.first import first_networks, nothing_trained
+from .training.first import first_networks
 from .training.follow import follow_schedule, for_labels, validation
 from .training.own import with_statistics
 from .training.teacher import check_teacher, load_teacher, with_external_teacher
@@ -59,7 +59,8 @@ def train(options: TrainOptions, *, progress: Progress = QUIET) -> Run:
         if not world.leads:
             run = Run.open(out)
             splits = run.splits()
-        compute = compute_of(run, options, compute)
+        precision = run.info.arguments.get("precision") or options.precision or compute.precision  # older runs record none
+        compute = replace(compute, precision=precision)
         _follow(run, splits, world, settings_of(run, options, compute.precision), compute, progress)
     return run
 
@@ -155,7 +156,8 @@ def _schedule(
         return own if teacher is None else with_external_teacher(own)
 
     if options.epochs == 0:  # no batch is made
-        return nothing_trained(schedule(MANY_STEPS))
+        own = schedule(MANY_STEPS)
+        return replace(own, phases=(Phase("start", {}, 0, 0, own.phases[0].rate, distil=False),))
     batches, epochs = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size), options.epochs
     if options.budget_s is not None:
         supernet = run.fresh_supernet().to(compute.device)

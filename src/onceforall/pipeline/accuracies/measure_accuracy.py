@@ -30,8 +30,9 @@ from ...supernets.supernet import Supernet
 from ...train import World
 from ..run_directory.run import CALIBRATION_IMAGES, Run
 from ..training.compute import Compute, choose_compute
-from .cluster import joined_cluster
+from .cluster import on_cluster
 
+_Task = tuple[tuple[Path, str | None, str | None, str, str], list[Arch]]  # arguments of `_opened`, and a group to measure
 LEAST_AT_ONCE, GROUPS = 4, 4  # groups shrink, down to LEAST_AT_ONCE, so that each of several processes has GROUPS of them
 
 
@@ -115,14 +116,16 @@ def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World, p
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
     """All groups from the cluster as they finish; the largest start first."""
-    with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
-        groups, work = _groups(run, archs, cluster.workers)
-        order = sorted(range(len(groups)), key=lambda i: -work[i])
-        given = run.folder.resolve(), run.new_place, run.by, run.weights_hash(), compute.device.type
-        yield from cluster.each(_by_worker, [(given, groups[i]) for i in order])
+    given = run.folder.resolve(), run.new_place, run.by, run.weights_hash(), compute.device.type
+
+    def tasks(workers: int) -> list[_Task]:
+        groups, work = _groups(run, archs, workers)
+        return [(given, groups[i]) for i in sorted(range(len(groups)), key=lambda i: -work[i])]
+
+    return on_cluster(address, int(compute.device.type == "cuda"), _by_worker, tasks)
 
 
-def _by_worker(task: tuple[tuple[Path, str | None, str | None, str, str], list[Arch]]) -> list[AccuracyRow]:
+def _by_worker(task: _Task) -> list[AccuracyRow]:
     """Measure one group in a worker of the cluster."""
     given, archs = task
     return together(*_opened(*given), archs)

@@ -9,13 +9,12 @@ from typing import Any
 
 from ...common.files import append_line, read_lines, write_text
 from ...common.places import is_unicode
+from ...common.progress import Event
 from ...common.records import read_records
 from ...errors import Note
 from ...latency.resources import EnergyCounter
 from ...space import Space
 from ...train import Remaining, Schedule, work_per_step
-
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True)

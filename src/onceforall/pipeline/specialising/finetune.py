@@ -11,12 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ...arch import Arch
 from ...calibrate import Accuracy, Calibrated, evaluate_network, recalibrate
 from ...common.files import busy, locked, make_folder, reading_or_writing, text_sha256, write_json
-from ...common.progress import Progress
+from ...common.progress import Event, Progress
 from ...common.readable import duration, percent, plural
 from ...common.records import json_of, read_record
 from ...data import Augment, Splits, TrainBatches
@@ -35,7 +34,6 @@ from ..training.batches import batch_maker
 from ..training.compute import choose_compute
 from ..training.follow import for_labels
 
-Event = dict[str, Any]
 FOLDER = "finetuned"
 RATE_SHARE = 1.0  # of the supernet's peak learning rate; measured, docs/results/finetune.md
 IMPORTED_SHARE = 0.25  # of the paper's learning rate; not measured

@@ -76,15 +76,6 @@ def resumed(options: TrainOptions) -> Run:
     return run.moved_to(data).kept_as(options.cache, options.cache_gb)
 
 
-def compute_of(run: Run, options: TrainOptions, compute: Compute) -> Compute:
-    """The device of this process, with the precision of the run's first start.
-
-    Older runs do not record the precision; they use the one given now.
-    """
-    precision = run.info.arguments.get("precision") or options.precision or compute.precision
-    return Compute(compute.device, precision)
-
-
 def settings_of(run: Run, options: TrainOptions, precision: str) -> Settings:
     """The settings of the run's first start."""
     first = {**options.stored(), **run.info.arguments}

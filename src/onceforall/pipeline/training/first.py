@@ -1,7 +1,5 @@
 """Prepare trained weights for training: rank units, and fit a classifier on the features."""
 
-from dataclasses import replace
-
 import numpy as np
 from torch import Tensor
 
@@ -12,7 +10,6 @@ from ...scores import METRICS
 from ...supernets.head import Loss, fit_classifier
 from ...supernets.importance import rank_units
 from ...supernets.supernet import Supernet
-from ...train import Phase, Schedule
 from ...train.state import load_weights
 from ..evaluate import accuracy_of
 from ..run_directory.run import Run
@@ -88,8 +85,3 @@ def first_networks(
             scores = f"{METRICS[run.metric]} {percent(own)} with the network's own, {percent(new)} with the fitted one"
             progress.note(f"{kept} is kept: on {len(splits.held_out):,} held-out images, {scores}")
     return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}, fitted
-
-
-def nothing_trained(schedule: Schedule) -> Schedule:
-    """The schedule's recipe with no training steps."""
-    return replace(schedule, phases=(Phase("start", {}, 0, 0, schedule.phases[0].rate, distil=False),))

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from ...common.files import read_text
-from ...common.progress import Progress
+from ...common.progress import Event, Progress
 from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
@@ -22,7 +22,6 @@ from .batches import batch_maker
 from .budget import validate_every
 from .compute import Compute
 
-Event = dict[str, Any]
 VALIDATION_IMAGES = 1000
 CALIBRATION_IMAGES = 512
 
