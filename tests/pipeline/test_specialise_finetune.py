@@ -18,7 +18,7 @@ from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.search import Searcher
 from onceforall.pipeline.specialising.choose import folder_name
 from onceforall.pipeline.specialising.finetune import Finetuned, Finetuning
-from onceforall.pipeline.specialising.taken_home import Specialised
+from onceforall.pipeline.specialising.record import Specialised
 from onceforall.train.checkpoint import latest
 
 EPOCHS = 8  # of three steps

@@ -30,7 +30,7 @@ from ..pipeline import Run
 from ..pipeline.evaluate import calibrated, judge_network
 from ..pipeline.run_directory.newest import newest_weights, open_newest
 from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
-from ..pipeline.specialising.taken_home import Specialised
+from ..pipeline.specialising.record import Specialised
 from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
 from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelDifference, LabelScores
@@ -48,7 +48,7 @@ class NetworkLook:
     """A network's answers on the held-out images.
 
     Args:
-        id: of the job that measured it.
+        id: id of the job that measured it.
         facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images, and whether
             the weights are the run's final ones; for a checkpoint, the name has its step. An exported network also has its name in
             specialised/, and for weights the time when they were written in place of their hash.

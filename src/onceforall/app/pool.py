@@ -66,7 +66,7 @@ class NetworkPool:
         return NetworkPool(genes, scores, top1, std, costs).thinned()
 
     def thinned(self) -> "NetworkPool":
-        """Without duplicates and without networks that another one beats in everything: they are never the best."""
+        """The pool without duplicates, and without networks that another one beats in everything, which are never the best."""
         first = np.unique(keys(self.genes), return_index=True)[1]
         ordered = self._rows(first[np.argsort(-self.scores[first], kind="stable")])
         return ordered._rows(ordered._useful())

@@ -19,7 +19,7 @@ from ..common.records import read_record, write_record
 from ..costs import segment_table
 from ..errors import OnceForAllError
 from ..pipeline import Run
-from ..pipeline.accuracies.measure_accuracy import together
+from ..pipeline.accuracies.measure_accuracy import measure_group
 from ..pipeline.run_directory.newest import newest_weights, open_newest
 from .jobs import ENDED, Jobs
 
@@ -95,7 +95,7 @@ def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
     rows: list[AccuracyRow] = []
     for group in units(grow({arch: run.space.lower(arch, run.num_classes) for arch in archs}), AT_ONCE):
         progress.count(len(rows), len(archs), f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured")
-        rows += together(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
+        rows += measure_group(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
     progress.say("fitting a predictor")
     predictor = AccuracyPredictor.fit(
         run.space,

@@ -2,7 +2,7 @@
 
 from ..common.readable import amount, memory, milliseconds, percent, wilson
 from ..pipeline.demo import Demo, Gain
-from ..pipeline.specialising.taken_home import Specialised
+from ..pipeline.specialising.record import Specialised
 from ..resolutions import in_pixels
 
 HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")

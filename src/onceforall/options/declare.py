@@ -23,7 +23,7 @@ class Flag:
         least: the smallest number allowed.
         most: the largest number allowed.
         complete: what the Tab key offers: a key of `VALUES` in cli/completion.py, with a trailing comma for lists.
-        default: of the option; `MISSING` if it is required.
+        default: default value; `MISSING` if the option is required.
         positional: whether it is positional rather than an option.
         opened: whether it is a run directory, or several, to open before torch is loaded, so that a wrong path fails at once.
     """

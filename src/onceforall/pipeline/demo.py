@@ -20,7 +20,7 @@ from .evaluate import Evaluation, evaluate
 from .profile import profile
 from .run_directory.run import Run
 from .specialise import specialise
-from .specialising.taken_home import Specialised
+from .specialising.record import Specialised
 from .train import train
 
 PRESET = "digits-demo"
@@ -75,7 +75,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     """Run every command on the digits; an interrupted demo resumes where it stopped.
 
     Args:
-        seed: of the weights, the held-out images and all random draws. The test images are always the same.
+        seed: seed for the weights, the held-out images and all random draws. The test images are always the same.
         progress: its `count` gets (done, total, note) while sub-networks are measured.
     """
     begun = (out / "run.json").exists()

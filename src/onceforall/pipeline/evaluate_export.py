@@ -208,7 +208,7 @@ def _part(source: Source, name: str | None) -> tuple[str, Part]:
 
 
 def _joined(parts: list[Part]) -> Part:
-    """All parts concatenated."""
+    """Concatenate the parts."""
     starts = np.cumsum([0, *map(len, parts)])
 
     def read(positions: NDArray[np.int64]):  # type: ignore[no-untyped-def]

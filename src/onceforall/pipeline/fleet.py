@@ -17,7 +17,7 @@ from ..options.shared import LIMITS, Budget, budgets_of
 from ..scores import METRICS
 from .run_directory.run import Run
 from .specialise import specialise
-from .specialising.taken_home import Specialised
+from .specialising.record import Specialised
 
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"

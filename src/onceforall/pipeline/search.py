@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from ..options.choosing import CAUTION, SearchOptions
 from ..options.shared import Budget
 from ..plan import Plan
 from ..search import maximise
-from .accuracies.measure_accuracy import together
+from .accuracies.measure_accuracy import measure_group
 from .accuracies.predictor import doubt, load_predictor
 from .profile import latency_table, profiled
 from .run_directory.finalists import Finalist
@@ -267,8 +267,10 @@ class Searcher:
         archs = list(timings)
         if new := [arch for arch in archs if arch not in self.accuracies]:
             held_out = self.splits.held_out.sample(self.images)
-            own = partial(together, held_out=held_out, calibration=self.calibration, statistics=self.statistics)
-            rows = own(self.run, self.supernet, self.splits, new)
+            rows = measure_group(
+                self.run, self.supernet, self.splits, new,
+                held_out=held_out, calibration=self.calibration, statistics=self.statistics,
+            )  # fmt: skip
             self.accuracies |= {row.arch: row for row in rows}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()

@@ -24,12 +24,12 @@ from .evaluate import held_out_thresholds
 from .run_directory.images import of_commit, short_name
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .specialising.choose import confirmed, given, name_in
+from .specialising.choose import confirmed, measure_given, name_in
 from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images, trained_on
 from .specialising.finetune import FOLDER, Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
-from .specialising.taken_home import Specialised
-from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
+from .specialising.record import Specialised
+from .specialising.through_files import FileResults, measure_files, require_enough_held_out
 
 
 @takes(SpecialiseOptions)
@@ -117,7 +117,7 @@ def _jobs(run: Run, options: SpecialiseOptions, targets: Sequence[Path], progres
     first, *others = options.devices
     searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, progress=progress)
     if not run.task.several:
-        require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
+        require_enough_held_out(options.export, len(searcher.splits.held_out), options.max_drop)
     searchers = [searcher, *(searcher.on(other, options.budgets) for other in others)]
     pairs = [(each, budget) for each in searchers for budget in options.budgets]
     return (_Job(each, budget, target, options, progress) for (each, budget), target in zip(pairs, targets, strict=True))
@@ -140,7 +140,7 @@ class _Job:
     def choose(self) -> tuple[Candidate, Timing]:
         o = self.options
         if o.arch is not None:
-            return given(self.searcher, self.budget, o.arch, progress=self.progress)
+            return measure_given(self.searcher, self.budget, o.arch, progress=self.progress)
         return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, progress=self.progress)
 
     def export(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
@@ -205,7 +205,7 @@ class _Job:
             write_json(place, json_of(replace(result, folder=self.target.absolute())))
         return result
 
-    def _card(self, through: FoundThroughFiles, timing: Timing, tuned: Finetuned | None) -> CardFacts:
+    def _card(self, through: FileResults, timing: Timing, tuned: Finetuned | None) -> CardFacts:
         run, device, onnx = self.searcher.run, self.searcher.device, self.options.onnx
         assert onnx is not None
         data, commit = short_name(run.require_images().source)
@@ -255,7 +255,7 @@ def _in_openvino(device: Device) -> bool:
     return not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH
 
 
-def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
+def _of_latency(device: Device, onnx: OnnxOptions, through: FileResults) -> list[str]:
     """Notes on files without a latency, or with a latency other than the one the search used."""
     if device.imported:
         return []

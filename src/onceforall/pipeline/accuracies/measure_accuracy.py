@@ -111,7 +111,7 @@ def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World, p
     groups, work = _groups(run, archs, world.size)
     supernet, splits = run.supernet().to(compute.device), run.splits(progress)
     for i in share_out(work, world.size)[world.rank]:
-        yield together(run, supernet, splits, groups[i])
+        yield measure_group(run, supernet, splits, groups[i])
 
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
@@ -128,7 +128,7 @@ def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> 
 def _by_worker(task: _Task) -> list[AccuracyRow]:
     """Measure one group in a worker of the cluster."""
     given, archs = task
-    return together(*_opened(*given), archs)
+    return measure_group(*_opened(*given), archs)
 
 
 @lru_cache(maxsize=1)
@@ -141,7 +141,7 @@ def _opened(folder: Path, data: str | None, metric: str | None, weights: str, de
     return run, run.supernet().to(choose_compute(device).device), run.splits()
 
 
-def together(
+def measure_group(
     run: Run,
     supernet: Supernet,
     splits: Splits,
@@ -151,8 +151,8 @@ def together(
     calibration: int = CALIBRATION_IMAGES,
     statistics: dict[Arch, Statistics] | None = None,
 ) -> list[AccuracyRow]:
-    """Accuracies on all held-out images or those given, without writing anything. BatchNorm statistics are measured on
-    `calibration` training images and added to `statistics`."""
+    """Measure sub-networks together, on all held-out images or the given ones, without writing anything. BatchNorm statistics are
+    measured on `calibration` training images and added to `statistics`."""
     images = splits.held_out if held_out is None else held_out
     return measure_together(
         supernet,

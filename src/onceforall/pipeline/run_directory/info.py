@@ -144,7 +144,7 @@ class RunInfo:
         classes: names in the order of the logits.
         data: None if weights were imported without images.
         images: split -> number of images.
-        augment: of the training images; None if nothing is trained.
+        augment: augmentation of the training images; None if nothing is trained.
         crop_share: share of an image's short side that the center crop keeps in evaluation.
         preset: the training preset, if any.
         arguments: arguments of the first start, to compare with the ones given to resume.

@@ -53,7 +53,7 @@ def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, 
     return candidate, timing
 
 
-def given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress) -> tuple[Candidate, Timing]:
+def measure_given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress) -> tuple[Candidate, Timing]:
     """Measure the given network.
 
     Raises:

@@ -36,7 +36,7 @@ OWN = "pytorch"  # always exported, and verified to be the network
 
 
 @dataclass(frozen=True)
-class FoundThroughFiles:
+class FileResults:
     """Measurements through the files of one network.
 
     Args:
@@ -63,7 +63,7 @@ class FoundThroughFiles:
 
 def measure_files(
     made: Exporting, searcher: Searcher, test: Images, *, max_drop: float, limit_ms: float | None, progress: Progress = QUIET
-) -> FoundThroughFiles:
+) -> FileResults:
     """Measure test accuracy through each file and, if it can run where the device is, its latency.
 
     Test accuracies come from the card's programs run on the original files in a separate Python process: see `run_programs`.
@@ -123,9 +123,9 @@ def measure_files(
     answers = run.task.answers(test.labels, probabilities)
     if isinstance(answers, LabelAnswers):
         labels = answers.scores(np.array(made.config.thresholds))
-        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
+        return FileResults(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
     mistakes, wrong = worst_mistakes(test, probabilities), as_bits(probabilities.argmax(1) != test.labels)
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, answers, mistakes, wrong, tests=accuracies)
+    return FileResults(accuracies[OWN], rows, left_out, timing, answers, mistakes, wrong, tests=accuracies)
 
 
 def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Images) -> dict[str, Accuracy]:
@@ -215,7 +215,7 @@ def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tup
     return {name: by_name[name] for name in formats}, None if own is None else by_name[own]
 
 
-def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
+def require_enough_held_out(formats: Sequence[str], held_out: int, max_drop: float) -> None:
     """Check that there are enough held-out images to decide whether int8 loses at most `max_drop` points of top-1.
 
     No check is needed if it may lose none, or for mean average precision, which has finer steps than one image.

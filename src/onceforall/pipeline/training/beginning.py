@@ -102,7 +102,7 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     """What training with these arguments starts from.
 
     Args:
-        options: of `train`, as `lasting_options` makes them.
+        options: options of `train`, from `lasting_options`.
     """
     start = options.from_run if options.from_run != SCRATCH else None
     brought = start is not None and is_source(str(start))

@@ -75,10 +75,10 @@ def bring_own(
 
     Args:
         weights: a file with its state dict, "random", or None for its own weights.
-        choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
+        choices: choices of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: used if `choices` has none and the network takes them unchanged; else, or if None, the resolution it was made
             for.
-        channels: of the images; None for those it already takes.
+        channels: channels of the images; None for the number that the network takes.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
