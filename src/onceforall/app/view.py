@@ -79,7 +79,7 @@ def facts(engine: Engine) -> dict[str, Any]:
         "problem": engine.problem,
         "at": "",
         "standing": "",
-        "finished": (run.folder / "supernet.safetensors").exists(),
+        "finished": run.finished,
         "formats": [
             {
                 "name": name,
@@ -126,8 +126,7 @@ def _standing(run: Run, standing: Standing) -> str:
     steps = ""
     with suppress(OnceForAllError):
         steps = "" if (schedule := run.schedule) is None else f" of {schedule.steps:,}"
-    ended = (run.folder / "supernet.safetensors").exists()
-    now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
+    now = "Training has finished since" if run.finished else "Training is running" if busy(run.folder) else "Training has stopped"
     return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {basis}"
 
 
@@ -142,7 +141,7 @@ def training(run: Run) -> dict[str, Any]:
     curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "score", "top1")}
     phases = [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"]
     step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
-    finished, schedule = (run.folder / "supernet.safetensors").exists(), None
+    finished, schedule = run.finished, None
     with suppress(OnceForAllError):  # none yet, or damaged
         schedule = run.schedule
     return {

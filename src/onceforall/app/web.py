@@ -212,7 +212,7 @@ class App:
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
             "looks": [changed_at(path) for path in (self.looks.folder, folder / "supernet.safetensors", folder / "specialised")],
             "quick": self.quick.state(),
-            "finished": (folder / "supernet.safetensors").exists(),
+            "finished": self.run.finished,
             "training": [changed_at(folder / "metrics.jsonl"), changed_at(folder / "supernet.safetensors")],
         }
 

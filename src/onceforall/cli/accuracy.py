@@ -60,7 +60,7 @@ def fit_command(o: FitPredictorOptions, as_json: bool) -> None:
 
 
 def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> None:
-    """Compare kinds of models on networks left out."""
+    """Compare kinds of predictors on left-out networks."""
     from ..pipeline.accuracies.predictor import compare_predictors
 
     def line(r: Any) -> None:

@@ -22,7 +22,7 @@ def profile_command(
     *,
     host: Annotated[str | None, HOST] = None,
     export_kit: Annotated[Path | None, Flag("Instead write models to time elsewhere, e.g. kit/.", "FOLDER")] = None,
-    import_results: Annotated[Path | None, Flag("Read times, e.g. kit.csv, --device imported@NAME.", "CSV")] = None,
+    import_results: Annotated[Path | None, Flag("Read times, e.g. kit.csv; for --device imported@NAME.", "CSV")] = None,
 ) -> None:
     """Measure a device, to predict latencies."""
     if sum(given is not None for given in (export_kit, import_results, host)) > 1:

@@ -105,7 +105,7 @@ class SpecialiseOptions:
     )
     finetune: int = option("Fine-tune each first, e.g. 5.", "EPOCHS", 0, least=0)
     out: Path | None = option("Instead of RUN/specialised, e.g. networks/.", "FOLDER")
-    push_to_hub: str | None = option("Upload proven networks to the Hub, e.g. you/flowers.", "REPO")
+    push_to_hub: str | None = option("Upload verified networks to the Hub, e.g. you/flowers.", "REPO")
     license: str | None = option("License of the weights, for the card, e.g. mit.", "NAME")
     finalists: int = finalists()
     data: str | None = moved()

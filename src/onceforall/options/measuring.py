@@ -139,7 +139,7 @@ class MeasureOptions:
 
     model: Path = argument("Any ONNX file with one float32 input.", "MODEL")
     device: str = group("cpu", on_host, {"device": DEVICE, "host": HOST})
-    shape: tuple[int, ...] | None = option("Of one input, if the file leaves it open, e.g. 3x64x64.", "CxHxW", read=_shape)
+    shape: tuple[int, ...] | None = option("Shape of one input, if the file leaves it open, e.g. 3x64x64.", "CxHxW", read=_shape)
 
     def __post_init__(self) -> None:
         known_devices(self.device)
@@ -226,7 +226,9 @@ class FitPredictorOptions:
     """
 
     folder: Path = run_folder()
-    kinds: Sequence[str] | None = option("Such as linear,pairwise; all by default.", "KINDS", read=names_in, complete="kind,")
+    kinds: Sequence[str] | None = option(
+        "Kinds to try, e.g. linear,pairwise; default: all.", "KINDS", read=names_in, complete="kind,"
+    )
     seed: int = seed()
 
 
@@ -248,7 +250,7 @@ class ComparePredictorsOptions:
     """
 
     folder: Path = run_folder()
-    samples: Sequence[int] = option("Sub-networks to fit to.", "N,N", SAMPLES, read=_numbers)
+    samples: Sequence[int] = option("Numbers of sub-networks to fit to.", "N,N", SAMPLES, read=_numbers)
     seed: int = seed()
 
 

@@ -34,7 +34,7 @@ reading = partial(
         "task": Flag("multiclass, or e.g. multilabel: any number of labels.", "TASK", complete="task"),
     },
 )
-finalists = partial(option, "Measure the N predicted best.", "N", 5, least=1)
+finalists = partial(option, "Measure the N networks predicted best.", "N", 5, least=1)
 
 
 def names_in(text: str) -> list[str]:
@@ -80,7 +80,7 @@ class Budget:
 
 
 LIMITS = {
-    "latency": Flag("Maximum, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
+    "latency": Flag("Maximum latency, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
     "macs": Flag("Maximum multiply-accumulates, e.g. 300M.", "N", read=amount_of_text),
     "params": Flag("Maximum parameters, e.g. 4M.", "N", read=amount_of_text),
     "memory": Flag("Maximum activation memory for one image, e.g. 2MB.", "SIZE", read=memory_bytes),

@@ -87,7 +87,8 @@ def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
     run.require_images()
     for format in options.export:
         FORMATS[format].require()
-    all_in_openvino = all(_in_openvino(Device.parse(device)) for device in options.devices)
+    devices = [Device.parse(device) for device in options.devices]
+    all_in_openvino = all(not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH for device in devices)
     onnx = options.onnx or OnnxOptions(HARD_SWISH if all_in_openvino else OPSET)
     onnx = replace(onnx, activation=run.task.activation)
     if any(FORMATS[format].is_onnx for format in options.export):
@@ -249,10 +250,6 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
         )
     if readers:
         raise VerificationError(f"--readers {','.join(readers)} read ONNX files, but --export {given} makes none: add onnx")
-
-
-def _in_openvino(device: Device) -> bool:
-    return not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH
 
 
 def _of_latency(device: Device, onnx: OnnxOptions, through: FileResults) -> list[str]:

@@ -189,7 +189,7 @@ def _images(run: Run) -> Iterator[RunPart]:
         return
     facts: dict[str, Any] = {"source": data.source}
     if text := gone(data.source):
-        command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
+        command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if run.finished else None
         yield RunPart("images", "missing", f"{text}: {NEW_PLACE} stands for their new place", command, facts=facts)
         return
     try:
@@ -230,7 +230,7 @@ def _training(run: Run) -> Iterator[RunPart]:
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends, "held_out_score": scores}
     facts["metric"] = run.metric
     resume = run.resume_command()
-    if (run.folder / "supernet.safetensors").exists():
+    if run.finished:
         try:
             weights = run.weights_hash()
             text = f"{last:,} steps in {duration(spent)}, weights {weights[:12]}{top1}"

@@ -235,7 +235,7 @@ def load_predictor(run: Run) -> AccuracyPredictor:
 
 def measured_rows(run: Run) -> list[AccuracyRow]:
     """Measured sub-networks of the current weights; of any weights if supernet.safetensors is gone."""
-    known = run.weights_hash() if (run.folder / "supernet.safetensors").exists() else None
+    known = run.weights_hash() if run.finished else None
     return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
 
 

@@ -270,6 +270,11 @@ class Run:
         return self.space.family if self.info.brought is None else self.info.brought.source
 
     @property
+    def finished(self) -> bool:
+        """Whether the final weights are there, trained or imported."""
+        return (self.folder / "supernet.safetensors").exists()
+
+    @property
     def num_classes(self) -> int:
         return len(self.info.classes)
 
@@ -402,7 +407,7 @@ class Run:
 
     def _how_moved(self) -> str:
         """What to do if the images are elsewhere; `ofa train` has no --data."""
-        if self.info.imported is None and not (self.folder / "supernet.safetensors").exists():
+        if self.info.imported is None and not self.finished:
             return f"give their new place: {ofa('train', NEW_PLACE, '--out', self.folder, '--resume')}"
         return "give their new place with --data"
 
@@ -478,7 +483,7 @@ class Run:
 
     def _weights(self) -> Path:
         path = self.folder / "supernet.safetensors"
-        if path.exists():
+        if self.finished:
             return path
         if self.info.imported is not None:
             raise FileError(f"{path}: the weights are gone: import them again with {self.info.import_again('--out', 'NEW')}")
