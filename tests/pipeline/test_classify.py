@@ -165,7 +165,7 @@ def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypat
     photo = [photos / "2.PNG"]
     with pytest.raises(VerificationError, match="unknown format 'tflite': choose from pytorch, onnx"):
         classify(export, photo, format="tflite")
-    with pytest.raises(VerificationError, match=r"--format litert: .* has no model\.tflite, but pytorch, onnx"):
+    with pytest.raises(VerificationError, match=r"--format litert: .* has no model\.tflite: choose from pytorch, onnx"):
         classify(export, photo, format="litert")
     with pytest.raises(DataError, match="has one network only"):
         classify(export, photo, network="small")

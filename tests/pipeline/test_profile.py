@@ -68,7 +68,7 @@ def test_measurements_are_not_forgotten_for_a_host_that_is_not_there(tmp_path: P
 def test_what_cannot_be_asked(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="a space has no folder of its own: give --out FOLDER"):
         profile(TINY)
-    with pytest.raises(DeviceError, match="has 10 classes: leave this out"):
+    with pytest.raises(DeviceError, match="has 10 classes: leave it out"):
         profile(trained, classes=3)
     with pytest.raises(DeviceError, match="--classes 0: give at least 1"):
         kit(TINY, tmp_path / "kit", classes=0)

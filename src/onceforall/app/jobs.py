@@ -141,10 +141,10 @@ class Jobs:
             FileError: there is no such job, it has not finished, or its folder is gone.
         """
         if not ID.fullmatch(id):
-            raise FileError("no such export")
+            raise FileError("there is no such export: reload the page")
         found = [job for job in self.read() if job["id"] == id]
         if not found or found[0]["state"] != "done" or not found[0]["there"]:
-            raise FileError("this export does not exist: it has not finished, or its folder was removed")
+            raise FileError("this export has not finished, or its folder was removed: wait for it, or export the network again")
         return self._target(id)
 
     def _target(self, id: str) -> Path:

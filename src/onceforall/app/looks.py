@@ -137,7 +137,7 @@ class NetworkLook:
         """The images of one cell: (true, predicted) class; or multi-label: (label, 0 wrongly predicted or 1 missed)."""
         classes = self.classes
         if not (0 <= first < len(classes) and 0 <= second < (2 if self.several else len(classes))):
-            raise DataError(f"no cell {first}, {second}: {len(classes)} classes")
+            raise DataError(f"no cell {first}, {second}: there are {len(classes)} classes")
         if self.several:
             present, probability = self.labels[:, first] > 0, self.said[:, first]
             predicted = probability >= self.sure[first]

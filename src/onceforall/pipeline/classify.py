@@ -160,7 +160,7 @@ def opened_export(folder: Path, format: str | None, network: str | None) -> tupl
     if why := not_an_export(folder):
         raise FileError(why)
     if network is not None:
-        raise DataError(f"--network {network}: {folder} has one network only: leave this out")
+        raise DataError(f"--network {network}: {folder} has one network only: leave it out")
     with errors_name(folder / "arch.json") as path:
         arch = Arch.from_json(read_text(path))
     with errors_name(folder / "config.json") as path:
@@ -178,7 +178,7 @@ def opened_export(folder: Path, format: str | None, network: str | None) -> tupl
 def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
     bundle = load_bundle(folder)
     if format not in (None, "pytorch"):
-        raise VerificationError(f"--format {format}: bundles run in PyTorch: leave this out")
+        raise VerificationError(f"--format {format}: bundles run in PyTorch: leave it out")
     if network not in bundle.members:
         given = "a bundle of several networks" if network is None else f"no network {network!r} in this bundle"
         raise DataError(f"{folder}: {given}: give --network with one of {', '.join(bundle.names)}")
@@ -195,7 +195,7 @@ def _chosen(folder: Path, format: str | None) -> str:
         if format not in FORMATS:
             raise VerificationError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
         if format not in there:
-            raise VerificationError(f"--format {format}: {folder} has no {FORMATS[format].files[0]}, but {', '.join(there)}")
+            raise VerificationError(f"--format {format}: {folder} has no {FORMATS[format].files[0]}: choose from {', '.join(there)}")
         FORMATS[format].require()
         return format
     lacks: MissingExtraError | None = None

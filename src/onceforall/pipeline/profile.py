@@ -148,7 +148,7 @@ def _networks(source: Path | Space, classes: int | None) -> tuple[Space, int]:
         return source, CLASSES if classes is None else classes
     run = Run.open(source)
     if classes not in (None, run.num_classes):
-        raise DeviceError(f"--classes {classes}: {source} has {run.num_classes} classes: leave this out")
+        raise DeviceError(f"--classes {classes}: {source} has {run.num_classes} classes: leave it out")
     return run.space, run.num_classes
 
 
