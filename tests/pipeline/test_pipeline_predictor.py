@@ -70,7 +70,7 @@ def test_fit_sets_a_quarter_aside_where_none_is(run_copy: Path) -> None:
 def test_too_few_rows(trained: Path, run_copy: Path) -> None:
     with pytest.raises(DataError, match="0 sub-networks are measured, at least 16 are needed: ofa accuracy measure"):
         fit_predictor(trained)
-    with pytest.raises(DataError, match="--samples 100: give numbers from 12 to 12, the sub-networks"):
+    with pytest.raises(DataError, match="--samples 100: give numbers from 12 to 12, the number of measured sub-networks"):
         compare_predictors(run_copy, samples=[100])
     with pytest.raises(FileError, match="no accuracy predictor yet: ofa predict"):
         next_subnets(trained)

@@ -68,7 +68,7 @@ def test_held_out_images_that_cannot_tell_what_int8_loses(run_copy: Path) -> Non
     )
     with pytest.raises(VerificationError, match=message):
         specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], progress=Progress(say=started.append))
-    assert [text for text in started if "the predictor orders" not in text] == []
+    assert [text for text in started if "the predictor's ranking" not in text] == []
 
 
 def test_another_accuracy_by_the_cards_program_fails_the_command(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,9 @@ def _chosen(folder: Path, format: str | None) -> str:
         if format not in FORMATS:
             raise VerificationError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
         if format not in there:
-            raise VerificationError(f"--format {format}: {folder} has no {FORMATS[format].files[0]}: choose from {', '.join(there)}")
+            raise VerificationError(
+                f"--format {format}: {folder} has no {FORMATS[format].files[0]}: choose from {', '.join(there)}"
+            )
         FORMATS[format].require()
         return format
     lacks: MissingExtraError | None = None
