@@ -118,7 +118,11 @@ def _same_export(one: Path, other: Path) -> bool:
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
     """The comparison of two networks, with the images that only one gets right."""
     alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
-    return {"networks": records, "difference": {**_record(difference), "alone": alone}}
+    record = asdict(difference)
+    if isinstance(difference, Difference):
+        low, high = difference.interval
+        record |= {"top1": difference.top1, "low": low, "high": high, "chance": difference.chance}
+    return {"networks": records, "difference": {**record, "alone": alone}}
 
 
 def _alone(one: Any, other: Any) -> Iterator[str]:
@@ -140,13 +144,6 @@ def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
     if first.answers is not None and second.answers is not None:
         return LabelDifference.of(first.answers, second.answers)
     return Difference.of(first.right, second.right)
-
-
-def _record(found: Difference | LabelDifference) -> dict[str, Any]:
-    if isinstance(found, LabelDifference):
-        return asdict(found)
-    low, high = found.interval
-    return {**asdict(found), "top1": found.top1, "low": low, "high": high, "chance": found.chance}
 
 
 def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
@@ -184,11 +181,15 @@ def _chance(labels: LabelScores | None, own: bool = False) -> str:
 
 
 def _tell_classes(found: Any, classes: Sequence[str]) -> None:
-    """Print a row for each class or label."""
+    """Print a row for each class or label; for classes also the most frequent mistakes and the calibration error."""
     if found.labels is not None:
         print("\n".join(_columns([LABEL_HEADER, *found.labels.rows(classes)])))
-    elif found.confusion is not None:
-        print(_class_table(found.confusion, classes))
+    elif (confusion := found.confusion) is not None:
+        lines = _columns([CLASS_HEADER, *confusion.rows(classes)])
+        mistakes = [f"{label} taken for {predicted} ({number:,})" for label, predicted, number in confusion.mistaken(classes, 5)]
+        lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
+        lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} on average (calibration error)")
+        print("\n".join(lines))
 
 
 def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -207,12 +208,3 @@ def _uneven(confusion: Confusion, metric: str = "top1") -> str:
     scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
     chance = [f"{METRICS[name]} {percent(confusion.baseline(name), 2)}" for name in dict.fromkeys(("top1", metric))]
     return f"; {scores}; always predicting the largest class: {', '.join(chance)}"
-
-
-def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
-    """A row for each class, then the most frequent mistakes and the calibration error."""
-    lines = _columns([CLASS_HEADER, *confusion.rows(classes)])
-    mistakes = [f"{label} taken for {predicted} ({number:,})" for label, predicted, number in confusion.mistaken(classes, 5)]
-    lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
-    lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} on average (calibration error)")
-    return "\n".join(lines)

@@ -98,17 +98,6 @@ class _Course:
     rate: float
     first_step: int = 0
 
-    @classmethod
-    def of(cls, run: Run, images: int) -> "_Course":
-        """The supernet's training recipe, with `images` training images."""
-        schedule = run.schedule
-        if run.augment is None or schedule is None:
-            batch = min(BATCH, images)
-            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
-            return cls(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
-        recipe = replace(schedule.recipe, batch_size=min(schedule.recipe.batch_size, images))  # larger where nothing was trained
-        return cls(recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
-
 
 @dataclass(frozen=True, eq=False)
 class Finetuning:
@@ -138,8 +127,14 @@ class Finetuning:
 
     @cached_property
     def course(self) -> _Course:
-        """How the network is fine-tuned."""
-        return _Course.of(self.run, len(self.searcher.splits.train))
+        """How the network is fine-tuned: as the supernet was trained, or for imported weights as the authors trained theirs."""
+        schedule, augment, images = self.run.schedule, self.run.augment, len(self.searcher.splits.train)
+        if augment is None or schedule is None:
+            batch = min(BATCH, images)
+            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
+            return _Course(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
+        recipe = replace(schedule.recipe, batch_size=min(schedule.recipe.batch_size, images))  # larger where nothing was trained
+        return _Course(recipe, augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
 
     @cached_property
     def batches(self) -> TrainBatches:
