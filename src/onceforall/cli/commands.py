@@ -177,19 +177,8 @@ def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) ->
     metric = METRICS[Run.open(o.folder).metric]
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
-        if points is None:
-            found = search(replace(o, budget=budget), progress=Progress(say=tell))
-        else:
-            found = front(
-                o.folder,
-                points=points,
-                budget=budget,
-                device=o.device,
-                caution=o.caution,
-                seed=o.seed,
-                data=o.data,
-                progress=Progress(say=tell),
-            )
+        options, progress = replace(o, budget=budget), Progress(say=tell)
+        found = search(options, progress=progress) if points is None else front(options, points=points, progress=progress)
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
             continue
