@@ -235,7 +235,7 @@ class Engine:
         if row is not None:
             start = models.run.space.archs(self.pool.genes[row : row + 1])
             bounds = {name: (models.costs[name].estimate, most) for name, most in wanted}
-            with self._recorded(models) as score, suppress(InfeasibleError):  # rounding
+            with self._recorded(models) as score, suppress(InfeasibleError):  # after rounding, no network may meet the limits
                 maximise(models.run.space, score, bounds, start=start, evaluations=REFINE_EVALUATIONS)
         with self._lock:
             self._done.add(wanted)

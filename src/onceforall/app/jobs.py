@@ -28,7 +28,7 @@ ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # between asking a process to stop and killing it
 HALF_WRITTEN_S = 60.0  # an older temporary file was left by a killed worker
 MOST_WAITING = 20
-ID = re.compile(r"[0-9a-f]{12}")  # of jobs and explorers
+ID = re.compile(r"[0-9a-f]{12}")  # ids of jobs and explorers
 
 
 class Jobs:
@@ -171,7 +171,7 @@ class Jobs:
 
     def _work(self) -> None:
         self._clear()
-        for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # of explorers that were killed
+        for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # locks of explorers that were killed
             with suppress(FileError), one_at_a_time(path, wait=False):
                 pass  # releasing the lock deletes the file
         while (id := self.waiting.get()) is not None:

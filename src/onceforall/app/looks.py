@@ -36,7 +36,7 @@ from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelDifference, LabelScores
 from ..train.checkpoint import load_tensors, save_tensors
 
-TENSORS = ("labels", "said", "sure")  # of a look's file
+TENSORS = ("labels", "said", "sure")  # in a look's file
 SHOWN = 48  # photographs at once
 PAIRS = 12  # mistakes that are listed
 AGAIN_S = 20.0  # before trying again to open images that could not be opened

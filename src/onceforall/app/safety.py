@@ -22,7 +22,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-OPEN = ("/static/",)  # nothing about the run
+OPEN = ("/static/",)  # needs no key, since it has nothing about the run
 HTTP_PORT = 80  # the port that browsers omit
 ADDRESS = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 

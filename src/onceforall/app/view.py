@@ -26,8 +26,8 @@ from .pool import NetworkPool
 from .quick import Standing
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
-MOST_POINTS = 160  # of a drawn front
-COLORS = 4  # of the page, --c0 to --c3
+MOST_POINTS = 160  # most points of a drawn front
+COLORS = 4  # colors of the page, --c0 to --c3
 RECENT = 400  # training records from which speed is estimated
 
 

@@ -20,7 +20,7 @@ from ..common.progress import Progress
 from ..errors import OnceForAllError
 from ..scores import scores_in_words
 
-STEPS = 4  # of an export
+STEPS = 4  # steps of an export
 
 
 def run_worker() -> None:

@@ -151,7 +151,7 @@ class TrainOptions:
 
     def chosen(self, name: str) -> Any:
         """The requested preset, or else the one called `name`, with the given parts replaced."""
-        from .presets import choose_preset  # help does without
+        from .presets import choose_preset  # loads more than --help needs
 
         return choose_preset(name if self.preset is None else self.preset, self.scheme, self.batch_size, self.rate, self.recipe)
 

@@ -18,8 +18,8 @@ from ..options.measuring import ProfileOptions
 from ..space import Space
 from .run_directory.run import Run
 
-LEVELS = "levels.jsonl"  # of devices, beside the decoded images
-CLASSES = 1000  # of a space without a run: ImageNet's
+LEVELS = "levels.jsonl"  # levels of devices, beside the decoded images
+CLASSES = 1000  # for a space without a run: ImageNet's
 
 
 @takes(ProfileOptions)

@@ -323,7 +323,7 @@ def _accuracy_data(run: Run) -> Iterator[RunPart]:
 def _measured(run: Run, place: Path) -> RunPart:
     try:
         rows = read_rows(place, run.space, weights_hash=run.weights_hash())
-    except DataError as error:  # other weights
+    except DataError as error:  # measured with other weights
         return RunPart("accuracy data", "stale", _line(error))
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
     on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead

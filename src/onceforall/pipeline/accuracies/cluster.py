@@ -11,8 +11,8 @@ from typing import TypeVar
 from ...common.processors import processors
 from ...errors import DeviceError, MissingExtraError, OnceForAllError
 
-PATIENCE_S = 10.0  # for the head to answer
-RETRIES = 5  # of a task whose worker was killed
+PATIENCE_S = 10.0  # time for the head to answer
+RETRIES = 5  # retries of a task whose worker was killed
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ def on_cluster(
             function failed.
         OnceForAllError: raised by the function.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report usage to its makers
     os.environ.setdefault(
         "RAY_worker_niceness", "0"
     )  # for a cluster started here; with 15, the default, workers make no progress on a busy machine

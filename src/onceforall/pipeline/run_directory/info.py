@@ -33,7 +33,7 @@ class DataInfo:
     holdout: float
     seed: int
     limit: int | None
-    fingerprint: str  # of what was found
+    fingerprint: str  # of the images that were found
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
     before: tuple[str, ...] = ()

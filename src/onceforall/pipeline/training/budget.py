@@ -21,7 +21,7 @@ Batches = Callable[[int, Resolution], tuple[Tensor, Tensor]]
 VALIDATIONS = 12  # in short schedules, besides those at the ends of phases
 VALIDATION_EPOCHS = 8  # between validations in long schedules
 TRIALS = 5  # timed steps of each phase, after one for warm-up
-RESERVE = 0.05  # of the time, for checkpoints and errors of the estimate
+RESERVE = 0.05  # share of the time, for checkpoints and errors of the estimate
 
 
 def validate_every(steps: int, batches_per_epoch: int) -> int:
