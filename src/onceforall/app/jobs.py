@@ -86,10 +86,10 @@ class Jobs:
             FileError: there are no or unknown formats, or too many jobs.
             MissingExtraError: a format needs a package that is not installed.
         """
-        if not formats or (unknown := [one for one in formats if one not in FORMATS]):
+        if not formats or (unknown := [name for name in formats if name not in FORMATS]):
             raise FileError(f"formats {unknown if formats else '(none)'}: choose from {', '.join(FORMATS)}")
-        for one in formats:
-            FORMATS[one].require()
+        for format in formats:
+            FORMATS[format].require()
         return self.put("export", name=name, arch=arch.to_json(), device=device, formats=formats, limits=limits)
 
     def put(self, kind: str, **given: Any) -> dict[str, Any]:

@@ -83,11 +83,11 @@ def facts(engine: Engine) -> dict[str, Any]:
         "formats": [
             {
                 "name": name,
-                "int8": one.int8,
-                "missing": [need for need in one.runtime.needs if find_spec(need) is None],
-                "extra": one.runtime.extra,
+                "int8": format.int8,
+                "missing": [need for need in format.runtime.needs if find_spec(need) is None],
+                "extra": format.runtime.extra,
             }
-            for name, one in FORMATS.items()
+            for name, format in FORMATS.items()
         ],
         "ready": False,
         **progress(engine),

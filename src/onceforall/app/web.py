@@ -132,7 +132,7 @@ class App:
     def export(self, request: Request, body: dict[str, Any]) -> Any:
         """Queue an export."""
         formats, limits = body.get("formats"), body.get("limits", {})
-        if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
+        if not isinstance(formats, list) or not all(isinstance(name, str) for name in formats) or not isinstance(limits, dict):
             raise ArchError("formats must be a list of names, limits an object")
         self.run.weights_hash()  # raises an error unless training has finished
         kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}

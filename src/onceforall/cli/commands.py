@@ -251,8 +251,8 @@ def _photo_record(result: Any) -> dict[str, Any]:
     if result.error is not None:
         return {**record, "error": result.error}
     classes = [{"name": name, "probability": share} for name, share in result.classes]
-    for one, threshold in zip(classes, result.thresholds, strict=False):
-        one["threshold"] = threshold
+    for entry, threshold in zip(classes, result.thresholds, strict=False):
+        entry["threshold"] = threshold
     return {**record, "classes": classes}
 
 

@@ -190,7 +190,7 @@ def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[s
 
 def _chosen(folder: Path, format: str | None) -> str:
     """The name of the format to run."""
-    there = [name for name, one in FORMATS.items() if all((folder / file).is_file() for file in one.files)]
+    there = [name for name, known in FORMATS.items() if all((folder / file).is_file() for file in known.files)]
     if format is not None:
         if format not in FORMATS:
             raise VerificationError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")

@@ -127,7 +127,7 @@ def evaluate_exports(
         else:
             confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
             found.append(ExportScores(*about, confusion, right, names, unreadable, trained_on=known))
-    if len({one.names for one in found}) > 1:
+    if len({scores.names for scores in found}) > 1:
         raise DataError(
             f"{data}: {exports[0]} and {exports[1]} do not read the same images of it: leave out those that only one can read"
         )

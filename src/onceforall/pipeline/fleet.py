@@ -166,7 +166,7 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
     export, metric = entry.get("export"), entry.get("metric")
     given = export if isinstance(export, list) else [] if export is None else str(export).split(",")
     try:
-        device, formats, tested = _at_precision(entry, tuple(str(one).strip() for one in given))
+        device, formats, tested = _at_precision(entry, tuple(str(name).strip() for name in given))
     except OnceForAllError as error:
         raise FileError(f"{where}: {error}") from None
     if metric is not None and not (isinstance(metric, str) and metric in METRICS):
@@ -317,7 +317,7 @@ def fleet_misses(run: Run) -> dict[str, str]:
     Raises:
         FileError: fleet.json is damaged.
     """
-    return {name: one.row.missed for name, one in _stored(run.folder / RESULT).items() if one.row.missed is not None}
+    return {name: served.row.missed for name, served in _stored(run.folder / RESULT).items() if served.row.missed is not None}
 
 
 def _stored(path: Path) -> dict[str, _Served]:

@@ -404,8 +404,8 @@ def _bundles(run: Run) -> Iterator[RunPart]:
         except OnceForAllError as error:
             yield RunPart("bundle", "damaged", _line(error))
         else:
-            found = {one.name: one.test_top1 for one in bundle.members}
-            others = {one.name: one.test_score for one in bundle.members if one.metric != "top1"}
+            found = {member.name: member.test_top1 for member in bundle.members}
+            others = {member.name: member.test_score for member in bundle.members if member.metric != "top1"}
             members = [f"{name} {percent(value)}" for name, value in (found | others).items()]
             metric = bundle.members[0].metric if bundle.members else "top1"
             text = f"{path.parent}: test {METRICS[metric]} of {plural(len(members), 'network')}: "
@@ -416,8 +416,8 @@ def _bundles(run: Run) -> Iterator[RunPart]:
 def _comparison(run: Run) -> Iterator[RunPart]:
     found = stored_comparison(run)
     if found is not None:
-        names = ", ".join(one.name for one in found.fixed)
-        facts = {one.name: one.test for one in (*found.fixed, *found.ours)}
+        names = ", ".join(network.name for network in found.fixed)
+        facts = {network.name: network.test for network in (*found.fixed, *found.ours)}
         yield RunPart("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
     for text in untrained(run):
         yield RunPart("comparison", "unfinished", text)

@@ -19,7 +19,7 @@ INT8_IMAGES = 128  # for the ranges of activations
 def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
     """How photographs become a network's input; `resolution` is None for several networks."""
     steps = run.preprocessing
-    square = all(isinstance(one, int) for one in run.space.resolutions)
+    square = all(isinstance(size, int) for size in run.space.resolutions)
     share = f"{steps.crop_share:g}"
     what = f"short side to ceil(resolution / {share})"
     if not square:
