@@ -304,8 +304,7 @@ def measure_look(run: Run, id: str, name: str, arch: Arch, *, export: str | None
     facts |= {"classes": list(run.info.classes), "names": images.names}
     labels, said, *sure = (np.concatenate(parts) for parts in zip(*found, strict=True))
     look = NetworkLook(id, facts, labels, said, *(sure or [LabelAnswers((labels,), (said,)).thresholds().astype(np.float32)]))
-    tensors = {name: torch.from_numpy(getattr(look, name)) for name in TENSORS}
-    save_tensors(make_folder(run.folder / "explorer" / "looks") / f"{id}.safetensors", tensors, facts)
+    _write(run.folder / "explorer" / "looks" / f"{id}.safetensors", look)
     return look
 
 
@@ -318,6 +317,11 @@ def _place_of(run: Run, export: str) -> Path:
     """The folder of one of the networks in specialised/."""
     own = run.folder / "specialised" / export
     return own if own.is_dir() else read_record(own.with_name(f"{export}.json"), Specialised).folder
+
+
+def _write(path: Path, look: NetworkLook) -> None:
+    tensors = {name: torch.from_numpy(getattr(look, name)) for name in TENSORS}
+    save_tensors(make_folder(path.parent) / path.name, tensors, look.facts)
 
 
 def _read(path: Path) -> NetworkLook:
