@@ -78,6 +78,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
         seed: seed for the weights, the held-out images and all random draws. The test images are always the same.
         progress: its `count` gets (done, total, note) while sub-networks are measured.
     """
+    out = Path(out)
     begun = (out / "run.json").exists()
     if begun and (preset := Run.open(out).info.preset) != PRESET:
         raise TrainingError(f"{out} holds a run of the preset {preset}, which is not the demo's: choose another --out")

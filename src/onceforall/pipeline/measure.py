@@ -49,16 +49,17 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
         raise DeviceError(
             f"{options.device}: its times are imported, so it cannot be measured from here: give a device of ofa devices"
         )
-    size = regular_file(options.model)
-    with reading_or_writing(options.model):
-        content = options.model.read_bytes()
-    found = input_shape(content, str(options.model), options.shape, chosen.batch)
+    model = Path(options.model)
+    size = regular_file(model)
+    with reading_or_writing(model):
+        content = model.read_bytes()
+    found = input_shape(content, str(model), options.shape, chosen.batch)
     latency = measure_onnx(content, found, chosen, rounds=rounds)
     if chosen.host is not None:
         return Measurement(latency, size, None, None)
     with tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder) / "tiny.onnx"
         tiny.write_bytes(tiny_model())
-        memory = peak_memory_bytes(options.model, found, chosen, tiny)
+        memory = peak_memory_bytes(model, found, chosen, tiny)
     images = np.zeros((chosen.batch, *found), np.float32)
     return Measurement(latency, size, memory, energy_mj(load_onnx(content, found, chosen).bind(images)))

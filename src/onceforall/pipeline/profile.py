@@ -74,7 +74,7 @@ def kit(
         The number of models.
     """
     space, num_classes = _networks(source, classes)
-    return len(export_kit(space, num_classes, target, QUICK if quick else Effort(), seed=seed, progress=progress))
+    return len(export_kit(space, num_classes, Path(target), QUICK if quick else Effort(), seed=seed, progress=progress))
 
 
 def imported(
@@ -91,7 +91,7 @@ def imported(
     kind, _, name = device.partition("@")
     if kind != IMPORTED:
         raise DeviceError(f"{device}: imported times need a name of their own: give --device imported@NAME")
-    table = import_results(space, num_classes, results, name)
+    table = import_results(space, num_classes, Path(results), name)
     with _own(_place(source, out, table.device)) as place:
         table.save(place / "table.json")
     return table
