@@ -418,7 +418,7 @@ def _comparison(run: Run) -> Iterator[RunPart]:
     if found is not None:
         names = ", ".join(network.name for network in found.fixed)
         facts = {network.name: network.test for network in (*found.fixed, *found.ours)}
-        yield RunPart("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
+        yield RunPart("comparison", "done", f"with {names}: {summary(found)}", facts={"test_top1": facts})
     for text in untrained(run):
         yield RunPart("comparison", "unfinished", text)
 
