@@ -72,7 +72,7 @@ def on_cluster(
 
 
 def _require_answer(address: str) -> None:
-    """Check quickly that something listens at the address, a `DeviceError` if not: Ray itself tries for seven minutes."""
+    """Raise a `DeviceError` soon if nothing listens at the address: Ray itself would try for seven minutes."""
     if address in ("local", "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -22,7 +22,7 @@ NEW_PLACE = "NEW_PLACE"  # placeholder in suggested commands
 def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
     """How a command that makes a run opens its images; their fingerprint is not known yet.
 
-    They are kept at the longest side and largest aspect ratio of the images that the space's networks take.
+    Images are kept at the longest side and largest aspect ratio that the space's networks take.
 
     Raises:
         DataError: images with the space's number of channels are not supported.
@@ -180,12 +180,12 @@ def gone(source: str) -> str:
 
 
 def root_of(source: str) -> Path:
-    """The folder or file that the data are in."""
+    """The folder or file that holds the data."""
     return expanded(_divided(source)[1])
 
 
 def _divided(source: str) -> tuple[str, str]:
-    """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    """The data's name as what precedes the folder, such as "torchvision:CIFAR10:", and the folder."""
     if source.startswith(HUB):
         return source, ""
     kind, name, folder = [*source.split(":", 2), "", ""][:3]

@@ -19,8 +19,8 @@ class DataInfo:
     """How the data were opened, to open them the same way again.
 
     Attributes:
-        cache: how training images are kept, see `onceforall.data.stores`; the decision of "auto".
-        cache_gb: limit for pixels on the disk, separately for those for evaluation.
+        cache: how training images are kept, see `onceforall.data.stores`; for "auto", the decision.
+        cache_gb: limit for decoded images on disk; images for evaluation have a separate limit of the same size.
         before: earlier places, oldest first.
         channels: channels of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
         exact: whether `limit` is exact; earlier versions used approximately that many images.

@@ -4,20 +4,20 @@ run.json              the data, space, seed, versions and command            tra
 schedule.json         phases and recipe                                      train
 problems.jsonl        images that were left out                              train, import
 images.parquet        the files of the images: sizes, times, hashes of ends  train, import
-metrics.jsonl         losses and validations, a JSON record a line           train
+metrics.jsonl         losses and validations, one JSON record per line       train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
 start.safetensors     the initial weights, with --from                       train
 trained_on.safetensors  hashes of the training images                        train
 supernet.safetensors  the trained weights                                    train, import
-evaluations.jsonl     accuracies asked for                                   evaluate
+evaluations.jsonl     accuracies of evaluated sub-networks                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
-accuracy-METRIC/      the same for another metric than the run's             specialise --fleet
+accuracy-METRIC/      the same for a metric other than the run's             specialise --fleet
 specialised/NAME/     exported networks                                      specialise
 compare/              fixed networks fine-tuned alone, and the comparison    compare
 finetuned/NAME-KEY/   the choice and checkpoints of unfinished fine-tuning   specialise
-report.html                                                                  report
+report.html           everything on one page                                 report
 original.pth          the weights under the original's names                 export-original
 test_openings.jsonl   when and why the test images were opened
 """
@@ -81,7 +81,7 @@ class Run:
 
     Args:
         info: the content of run.json.
-        moved: the images were given in another place than run.json has; `splits` checks this and saves it.
+        moved: whether the images were given at a place other than in run.json; `splits` checks and saves it.
         by: a metric for measuring and choosing networks other than the run's own, see `judged_by`.
     """
 
@@ -158,7 +158,7 @@ class Run:
         return run
 
     def save_listing(self, files: Sequence[str]) -> None:
-        """Write images.parquet, by which `ofa status` detects changed files; not for very many files, which takes minutes."""
+        """Write images.parquet, by which `ofa status` detects changed files; skipped for very many files, which would take minutes."""
         from ...data.formats.listing import Listing
 
         if self.info.data is not None and 0 < len(files) <= MOST_FILES:

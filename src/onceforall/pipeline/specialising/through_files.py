@@ -68,7 +68,7 @@ def measure_files(
 
     Test accuracies come from the card's programs run on the original files in a separate Python process: see `run_programs`.
 
-    int8 files are accepted by the held-out images, so that nothing is chosen on the test images. Files that do not take the
+    int8 files are accepted or rejected on the held-out images, so that nothing is chosen on the test images. Files that do not take the
     device's batch size are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
 
     Args:
@@ -80,7 +80,7 @@ def measure_files(
             timed again, as in the choice of networks: disturbances only make a measurement longer.
 
     Raises:
-        VerificationError: a file has another accuracy than the network, or its program fails.
+        VerificationError: a file's accuracy is not the network's, or its program fails.
     """
     run, onnx = searcher.run, made.job.onnx
     int8 = [name for name in made.proofs if FORMATS[name].int8]

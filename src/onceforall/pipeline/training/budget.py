@@ -80,8 +80,8 @@ def seconds_per_step(
 ) -> list[float]:
     """Seconds per step of each phase in this process: batch, teacher, sub-networks, optimizer; communication is left out.
 
-    The median of a few training steps at a learning rate of zero, scaled by the phase's average multiply-accumulates over those
-    of the networks that were drawn.
+    The median of a few training steps at a learning rate of zero, scaled by the ratio of the phase's average
+    multiply-accumulates to those of the networks that were drawn.
     """
     space = supernet.space
     table = macs_table(segment_table(space, supernet.num_classes))

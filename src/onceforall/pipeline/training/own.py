@@ -47,7 +47,7 @@ class OwnNetwork:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The preprocessing for evaluation that the weights expect, of as many channels as they were trained with."""
+        """The preprocessing for evaluation that the weights expect, for the number of channels they were trained with."""
         own = self.brought
         return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
 
