@@ -158,7 +158,7 @@ class Run:
         return run
 
     def save_listing(self, files: Sequence[str]) -> None:
-        """Write images.parquet, by which `ofa status` detects changed files; skipped for very many files, which would take minutes."""
+        """Write images.parquet, by which `ofa status` detects changed files; skipped for very many, which would take minutes."""
         from ...data.formats.listing import Listing
 
         if self.info.data is not None and 0 < len(files) <= MOST_FILES:

@@ -68,8 +68,8 @@ def measure_files(
 
     Test accuracies come from the card's programs run on the original files in a separate Python process: see `run_programs`.
 
-    int8 files are accepted or rejected on the held-out images, so that nothing is chosen on the test images. Files that do not take the
-    device's batch size are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
+    int8 files are accepted or rejected on the held-out images, so that nothing is chosen on the test images. Files that do not
+    take the device's batch size are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
 
     Args:
         made: the verified files, including "pytorch", with which the others are compared.
