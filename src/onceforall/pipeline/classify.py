@@ -55,7 +55,7 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
     """Classify photographs, prepared as in training and evaluation by `onceforall.preprocess`.
 
     Args:
-        progress: its `result` gets each result as it comes.
+        progress: its `result` gets each result as soon as it is available.
 
     Returns:
         A result for each photograph, in order; unreadable ones have an error in place of classes.

@@ -37,7 +37,7 @@ class FleetDevice:
         device: a profiled device.
         budget: limits for the network.
         export: formats.
-        accuracy: least test accuracy, a fraction; None for any.
+        accuracy: minimum test accuracy, a fraction; None for any.
         metric: metric of `accuracy` and for choosing networks; None for the run's metric.
         tested: the format whose test accuracy counts: an int8 file if the device runs int8.
     """
@@ -121,7 +121,7 @@ class _Fleet:
 
 def read_fleet(path: Path) -> list[FleetDevice]:
     """Read a fleet file: `devices`, a list with `name`, `device` (default: cpu), limits as on the command line, `precision`,
-    `export`, `metric` and the least `accuracy`.
+    `export`, `metric` and the minimum `accuracy`.
 
     Raises:
         FileError: it cannot be read, or an entry is invalid; the message names it.

@@ -17,7 +17,7 @@ from ..options.measuring import MeasureOptions
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model on one device.
+    """The measurements of one model on one device.
 
     Args:
         latency: latency of one call.
@@ -37,7 +37,7 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
     """Measure latency, memory and energy of a model with random input.
 
     Args:
-        rounds: least number of bursts of calls; see `onceforall.latency.time_calls`.
+        rounds: minimum number of bursts of calls; see `onceforall.latency.time_calls`.
 
     Raises:
         FileError: there is no such file.
