@@ -64,8 +64,6 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
             ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
             progress.say(f"exporting and verifying {job.target.name}")
             results.append(job.export(chosen, timing, ready, tuned))
-            if tuning:
-                tuning.forget()
         if same := next((other for other in results[:-1] if other.arch == results[-1].arch), None):
             progress.say(f"{job.target.name}: same network as {same.folder.name}")
         progress.result(results[-1])

@@ -159,7 +159,7 @@ class Finetuning:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Lock the folder from the choice until the network is exported.
+        """Lock the folder from the choice until the network is exported, then remove it.
 
         Raises:
             FileError: another command is working on the same network.
@@ -167,9 +167,11 @@ class Finetuning:
         with locked(make_folder(self.folder)):
             try:
                 yield
-            finally:
+            except BaseException:
                 if not (self.folder / "choice.json").exists():  # nothing was chosen
-                    self.forget()
+                    self._remove()
+                raise
+            self._remove()
 
     def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
         """The choice of an interrupted command, else the choice of `search`, whose latencies vary between runs.
@@ -216,10 +218,7 @@ class Finetuning:
             return after, tuned
         return own, tuned
 
-    def forget(self) -> None:
-        """Remove the checkpoints once the network is exported."""
-        if not self.folder.exists():
-            return
+    def _remove(self) -> None:
         with reading_or_writing(self.folder):
             shutil.rmtree(self.folder)
         with suppress(OSError):  # others are there
