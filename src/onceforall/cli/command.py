@@ -58,7 +58,7 @@ def command_of(kind: type | None, function: Command) -> Command:
 
 def _declared(kind: type) -> dict[str, tuple[Flag, Any]]:
     """The arguments that a class declares, each with its type."""
-    hints = get_type_hints(kind, localns={"OnnxOptions": Any})  # whose module loads torch
+    hints = get_type_hints(kind)
     return {name: (flag, str if "make" in field.metadata else hints[name]) for name, (field, flag) in flags_of(kind).items()}
 
 

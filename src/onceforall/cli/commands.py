@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from ..common.advice import ofa
 from ..common.progress import Progress
 from ..common.readable import amount, between, duration, memory, milliseconds, percent
-from ..errors import DataError, ValueTextError
+from ..errors import DataError, InfeasibleError, ValueTextError, VerificationError
 from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
@@ -44,8 +44,6 @@ def specialise_command(
     fleet: Annotated[Path | None, Flag("Devices with limits, e.g. devices.yaml: docs/fleet.md.", "FILE")] = None,
 ) -> None:
     """Export the best network for each budget, with proof."""
-    from ..errors import VerificationError
-
     if fleet is not None:
         _fleet(o, fleet, as_json, no_limit)
         return
@@ -83,7 +81,6 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
     """Export a network for each device of the file; an error at the end if a device has none."""
     if o.budgets or no_limit or list(o.devices) != ["cpu"] or tuple(o.export) != ("onnx",):
         raise ValueTextError(f"--fleet {file} has devices, limits and formats: leave these options out")
-    from ..errors import InfeasibleError
     from ..pipeline.fleet import read_fleet, specialise_fleet
 
     members = read_fleet(file)

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..arch import Arch
+from ..common.onnx_options import OPSET, OnnxOptions
 from .declare import Flag, argument, group, option
 from .shared import LIMITS, Budget, budgets_of, device, finalists, known_devices, moved, names_in, run_folder, seed
 from .values import duration_s
-
-if TYPE_CHECKING:
-    from ..export import OnnxOptions
 
 CAUTION = 1.0
 
@@ -48,13 +46,10 @@ class SearchOptions:
         known_devices(self.device)
 
 
-def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
-    """The options given; None if there are none."""
+def _onnx(opset: int | None, batch: int | None, softmax: bool) -> OnnxOptions | None:
+    """The given options; None if there are none."""
     if opset is None and batch is None and not softmax:
         return None
-    from ..common.onnx_options import OPSET
-    from ..export import OnnxOptions
-
     return OnnxOptions(OPSET if opset is None else opset, batch, softmax)
 
 
@@ -99,7 +94,7 @@ class SpecialiseOptions:
         "Such as onnx,onnx-int8: docs/export.md.", "FORMATS", ("onnx",), read=names_in, complete="format,"
     )
     max_drop: float = option("Maximum top-1 loss of int8 files.", "POINTS", 2.0, least=0, most=100)
-    onnx: "OnnxOptions | None" = group(None, _onnx, _ONNX)
+    onnx: OnnxOptions | None = group(None, _onnx, _ONNX)
     readers: Sequence[str] | None = option(
         "Check ONNX files in e.g. opencv,ncnn; or none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
     )
