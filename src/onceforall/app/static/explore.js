@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { amount, at, cost, ends, make, memory, milliseconds, percent, picture, pixels } from "./format.js";
 
 const STEPS = 1000;
-const KEYS = { macs: "macs", params: "params", memory_bytes: "memory_bytes" };
+const KEYS = ["macs", "params", "memory_bytes"];
 
 export class Explore {
   constructor(shown) {
@@ -70,7 +70,7 @@ export class Explore {
   }
 
   sliders(kept) {
-    const keys = [...(this.run.devices.length ? ["latency_ms"] : []), ...Object.keys(KEYS)];
+    const keys = [...(this.run.devices.length ? ["latency_ms"] : []), ...KEYS];
     this.limits.clear();
     at("limits").replaceChildren(
       ...keys.map((key) => {
