@@ -161,7 +161,7 @@ def test_a_supernet_of_the_authors(mirror: FileServer, monkeypatch: pytest.Monke
     assert torch.equal(start["head.classifier.weight"], fresh.state_dict()["head.classifier.weight"])
     assert torch.equal(start["stem.first.conv.weight"], own.supernet.state_dict()["stem.first.conv.weight"])
     assert len(bring_own("ofa:ofa_mbv3_d234_e346_k357_w1.0").supernet.space.resolutions) == 25
-    with pytest.raises(SpaceError, match=r"brings its own space, of which only resolutions can be chosen: leave depths out"):
+    with pytest.raises(SpaceError, match=r"has its own space, in which only resolutions can be chosen: leave depths out"):
         bring_own(f"ofa:{SUPERNET}", choices={"depths": (2,)})
     assert bring(f"ofa:{SUPERNET}", "random").weights.random
     assert len(mirror.asked) == 1

@@ -9,7 +9,7 @@ from ..latency import LatencyTable
 from ..looks import channels, look_of, pixels
 from ..picture import draw
 from ..pipeline.run_directory.run import Run
-from ..pipeline.specialising.taken_home import Specialised, specialised_in
+from ..pipeline.specialising.record import Specialised, specialised_in
 from ..scores import METRICS
 from .charts import FrontSeries
 from .confusion import confusion_part, disagreement, labels_part

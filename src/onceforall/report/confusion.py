@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from ..common.readable import percent
 from ..pipeline.specialising.mistakes import Mistake, from_bits
-from ..pipeline.specialising.taken_home import Specialised
+from ..pipeline.specialising.record import Specialised
 from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html

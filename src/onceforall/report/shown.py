@@ -20,7 +20,7 @@ from ..latency import LatencyTable
 from ..pipeline.comparison.versus import Comparison
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
-from ..pipeline.specialising.taken_home import Specialised
+from ..pipeline.specialising.record import Specialised
 from ..plan import Plan
 from ..scores import METRICS
 from ..train import Schedule
