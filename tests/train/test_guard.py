@@ -73,7 +73,7 @@ def test_once(tmp_path: Path, step: int, optimizer: str) -> None:
     (back,) = only(events, "rollback")
     assert (back["step"], back["rate_factor"]) == (good_before(step), 0.5)
     assert step < back["lost_step"] <= step + SETTINGS.validate_every
-    assert "weights stopped being finite" in back["reason"] or "loss stopped being finite" in back["reason"]
+    assert "weights are no longer finite" in back["reason"] or "loss is no longer finite" in back["reason"]
     before, after = events[: events.index(back)], events[events.index(back) :]
     for part, factor in ((before, 1.0), (after, 0.5)):
         for record in only(part, "train"):
@@ -121,7 +121,7 @@ def test_every_time(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     phase, _ = PLAN.at(7)
     message = (
-        rf"^the (weights|loss) stopped being finite near step \d+ in phase {phase.name}, again after 3 returns to a checkpoint "
+        rf"^the (weights are|loss is) no longer finite near step \d+ in phase {phase.name}, after 3 returns to a checkpoint "
         r"with ever lower rates \(now 0.125 of the schedule's\): use a lower --rate or look at the images; "
         "the last good state is in "
     )
@@ -344,6 +344,6 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     net = fresh()
     with torch.no_grad():
         net.get_parameter("head.classifier.bias")[CLASSES - 1] = torch.nan
-    with pytest.raises(TrainingError, match="the weights to start from are not finite"):
+    with pytest.raises(TrainingError, match="the initial weights are not finite"):
         go(tmp_path, PLAN, supernet=net)
     assert latest(tmp_path / "checkpoints") is None

@@ -145,7 +145,7 @@ def test_texts_that_are_no_schedules(text: str) -> None:
     ("change", "message"),
     [
         ({"steps": -1}, "phase 'a': steps is -1: it must be a whole number of at least 0"),
-        ({"steps": 4, "warmup_steps": 100}, "phase 'a': 100 of its 4 steps are warm-up: it can have at most all of them"),
+        ({"steps": 4, "warmup_steps": 100}, "phase 'a': warmup_steps is 100 and steps is 4: give at most"),
         ({"steps": True}, "steps is True"),
         ({"rate": 0.0}, "rate is 0.0: it must be a number above 0"),
         ({"rate": math.nan}, "rate is nan"),

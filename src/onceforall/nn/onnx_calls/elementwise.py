@@ -1,4 +1,4 @@
-"""Element-wise functions, and sums and products of tensors."""
+"""Write element-wise functions, and sums and products of tensors."""
 
 from collections.abc import Sequence
 from math import pi, sqrt
@@ -28,7 +28,7 @@ def _clip(w: Writing, x: Array, low: Any, high: Any) -> str:
             last = w.node(kind, [last, w.operand(bound, x, f"{kind}.bound")], "" if i == len(given) - 1 else "inner")
         return last
     if not x.floating and w.opset < 12:
-        raise NotWrittenError("bounds of integers")
+        raise NotWrittenError("a clamp of integers needs opset 12")
     if w.opset < 11:
         bounds = {name: float(bound) for name, bound in (("min", low), ("max", high)) if bound is not None}
         return w.node("Clip", [x], **bounds)
@@ -73,7 +73,7 @@ def _mish(w: Writing, x: Array) -> str:
 
 def _elu(w: Writing, x: Array, alpha: Number, scale: Number, input_scale: Number) -> str:
     if scale != 1 or input_scale != 1:
-        raise NotWrittenError("scales of its own")
+        raise NotWrittenError("custom scales")
     return w.node("Elu", [x], **({} if alpha == 1 else {"alpha": float(alpha)}))
 
 
@@ -164,17 +164,17 @@ def _compare(kind: str, part: str = "") -> Write:
 
 
 def _not_less(kind: str) -> Write:
-    """The negation of the opposite comparison, since direct ones need opset 12."""
+    """Negate the opposite comparison, since the direct operators need opset 12."""
     return lambda w, x, other: w.node("Not", [_compare(kind, "opposite")(w, x, other)])
 
 
 def _logical(kind: str) -> Write:
-    """For booleans; bitwise operations on integers need opset 18."""
+    """Logical operations on booleans; bitwise operations on integers need opset 18."""
 
     def write(w: Writing, x: Array, other: Any = None) -> str:
         given = [x] if other is None else [x, other]
         if any(not isinstance(item, Array) or item.metas[0].dtype != torch.bool for item in given):
-            raise NotWrittenError("other than truth values")
+            raise NotWrittenError("operands that are not boolean")
         return w.node(kind, given)
 
     return write

@@ -1,4 +1,4 @@
-"""Views, slices, and concatenations of tensors."""
+"""Write views, slices and concatenations of tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def _ints(*values: int) -> torch.Tensor:
 
 
 def _transpose(w: Writing, x: Array, **rest: Any) -> str:
-    counted = torch.empty(*range(1, x.rank + 1), device="meta")  # the sizes identify the dimensions
+    counted = torch.empty(*range(1, x.rank + 1), device="meta")  # distinct sizes identify the dimensions
     moved = [size - 1 for size in function_of(w.target)(counted, **rest).shape]
     return w.node("Transpose", [x], perm=moved) if moved != list(range(x.rank)) else w.name(x)
 
@@ -38,7 +38,7 @@ def _copied(w: Writing, x: Array, src: Array, non_blocking: bool = False) -> str
 
 
 def _filled(w: Writing, x: Any = None, **rest: Any) -> str:
-    """A constant tensor whose size depends on the images."""
+    """A constant tensor whose size depends on the number of images."""
     value = {"zeros": 0, "new_zeros": 0, "zeros_like": 0, "ones": 1, "new_ones": 1, "ones_like": 1}.get(w.target.partition(".")[0])
     number = rest["fill_value"] if value is None else value
     like = w.out[0]
@@ -51,7 +51,7 @@ def _slice(w: Writing, x: Array, dim: int, start: Any, end: Any, step: int) -> s
     if isinstance(size, Batch):
         if start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end > 2**31)):
             return w.name(x)
-        raise NotWrittenError("it goes across images")
+        raise NotWrittenError("it combines images")
     first, last, _ = slice(start, end, None).indices(size)
     return _cut(w, x, axis, first, last, step, "")
 
@@ -80,7 +80,7 @@ def _select_scatter(w: Writing, x: Array, src: Array, dim: int, index: int) -> s
 
 
 def _scattered(w: Writing, x: Array, source: str, axis: int, written: Sequence[int]) -> str:
-    """The entries of `source` in place of those at `written` along a dimension."""
+    """Replace the entries at indices `written` along a dimension by those of `source`."""
     at = list(range(x.size(axis)))
     for number, place in enumerate(written):
         at[place] = len(at) + number
@@ -111,7 +111,7 @@ def _split(w: Writing, x: Array, dim: int, **ignored: Any) -> list[str]:
     if len(sizes) == 1:
         return [w.name(x)]
     names, at = [], 0
-    for i, size in enumerate(sizes):  # as slices, which later passes can drop if unused
+    for i, size in enumerate(sizes):  # slices, which later passes can drop if unused
         names.append(_cut(w, x, axis, at, at + size, 1, f"{i}"))
         at += size
     return names
@@ -149,15 +149,15 @@ def _pad(w: Writing, x: Array, pad: Sequence[int], mode: str = "constant", value
 
 
 def _index(w: Writing, x: Array, indices: Sequence[Any]) -> str:
-    """Entries along one dimension, at constant positions."""
+    """Select entries along one dimension, at constant positions."""
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not isinstance(given[0][1], Array) or given[0][1].value is None:
-        raise NotWrittenError("positions that depend on the images, or of several dimensions")
+        raise NotWrittenError("positions that depend on the images, or along several dimensions")
     ((axis, index),) = given
     at = index.value
     if at.dtype == torch.bool:
         if at.ndim != 1:
-            raise NotWrittenError("a mask of several dimensions")
+            raise NotWrittenError("a mask with several dimensions")
         at = at.nonzero()[:, 0]
     size = x.size(axis)
     return w.node("Gather", [x, at.long() % size], **({"axis": axis} if axis else {}))
@@ -223,7 +223,7 @@ def interleaved(w: Writing, x: Array, times: int, axis: int, out: Sequence[int |
 
 def _repeat_interleave(w: Writing, x: Array, repeats: Any, dim: int | None = None, output_size: Any = None) -> str:
     if not isinstance(repeats, int) or dim is None:
-        raise NotWrittenError("as often as a tensor says")
+        raise NotWrittenError("repeats given by a tensor")
     return interleaved(w, x, repeats, x.dim(dim), w.out[0].dims)
 
 
@@ -255,11 +255,11 @@ def _channel_shuffle(w: Writing, x: Array, groups: int) -> str:
 
 
 VIEWS = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
-TURNS = ("permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "adjoint")
+TRANSPOSES = ("permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "adjoint")
 FILLED = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
 SHAPES: dict[str, Write] = {
     **dict.fromkeys(VIEWS, _view),
-    **dict.fromkeys(TURNS, _transpose),
+    **dict.fromkeys(TRANSPOSES, _transpose),
     **dict.fromkeys(FILLED, _filled),
     "expand": _expand, "expand_as": _expand, "copy": _copied, "broadcast_to": _expand, "repeat": _repeat,
     "repeat_interleave": _repeat_interleave,

@@ -14,7 +14,7 @@ from ...data.preparation import for_channels
 from ...errors import ModelError, SpaceError
 from ...graph import Value
 from ...models import Brought, bring
-from ...reader.exporting import told_sizes
+from ...reader.exporting import stored_sizes
 from ...resolutions import Resolution
 from ...spaces import space as make_space
 from ...spaces.checks import sizes
@@ -108,7 +108,7 @@ def bring_own(
 
 def _told_size(model: torch.nn.Module) -> Resolution | None:
     """The image size given by the network's modules, if unique; it may differ from that of the weights in default_cfg."""
-    told = told_sizes(model)
+    told = stored_sizes(model)
     return told[0] if len(told) == 1 else None
 
 
