@@ -152,7 +152,7 @@ def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
 def test_onnxruntime_refuses_what_is_no_model() -> None:
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot load the model: .*$"):
         RUNTIMES["onnxruntime"].load_onnx(b"no model", threads=1, shape=(1, 3, 8, 8))
-    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantise the model: .*$"):
+    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantize the model: .*$"):
         ONNXRUNTIME_INT8.model_of(b"no model", trained().calibration)
 
 
@@ -182,7 +182,7 @@ def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])
 def test_images_of_another_shape_to_quantise_with(name: str) -> None:
     runtime = calibrated(runtime_here(name), np.ones((4, 1, 5, 5), np.float32))
-    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot quantise the model: .*$"):
+    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot quantize the model: .*$"):
         runtime.load(small_plan(), trained().network.state_dict(), threads=1, batch=1)
 
 

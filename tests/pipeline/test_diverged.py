@@ -19,7 +19,7 @@ from tiny_run import TRAINING
 
 def test_a_rate_that_is_far_too_high(tmp_path: Path) -> None:
     """Three returns, then a diagnosis."""
-    with pytest.raises(TrainingError, match=r"again after 3 returns to a checkpoint .* use a lower --rate") as stopped:
+    with pytest.raises(TrainingError, match=r"after 3 returns to a checkpoint .* use a lower --rate") as stopped:
         train("digits", out=tmp_path / "run", **TRAINING, rate=1e4)
     assert "\n" not in str(stopped.value)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -31,11 +31,11 @@ def for_images(model: nn.Module, channels: int, source: str) -> tuple[nn.Module,
     names = [name for name in ([named] if isinstance(named, str) else named or []) if name]
     names = [name for name in names if name in dict(model.named_modules())] or [first_convolution(model) or ""]
     found = [model.get_submodule(name) for name in names]
-    read = {conv.in_channels if isinstance(conv, nn.Conv2d) else 0 for conv in found}
-    if read == {channels}:
+    read = [conv.in_channels if isinstance(conv, nn.Conv2d) else 0 for conv in found]
+    if set(read) == {channels}:
         return model, ()
-    if read != {COLORS} or any(conv.groups != 1 or "weight" not in conv._parameters for conv in found):
-        has = " and ".join(f"{name or 'none'} reads {plural(max(read), 'channel')}" for name in names)
+    if set(read) != {COLORS} or any(conv.groups != 1 or "weight" not in conv._parameters for conv in found):
+        has = " and ".join(f"{name or 'none'} reads {plural(own, 'channel')}" for name, own in zip(names, read, strict=True))
         raise ModelError(
             f"{source} cannot be made for images of {plural(channels, 'channel')}: the first convolution must read "
             f"images of 3 ({has}); give a network for such images"

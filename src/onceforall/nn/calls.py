@@ -347,14 +347,14 @@ def modules_of(plan: Plan) -> dict[str, nn.Module]:
             refused |= names
             continue
         (name,) = names
-        key = op.target, each(op.args[1:], _as_first), op.kwargs
+        key = op.target, each(op.args[1:], _as_counted), op.kwargs
         refused |= {name} if made.setdefault(name, key) != key else set()
         layers.setdefault(name, layer)
     inside = {name for name in layers for other in (*layers, *refused) if other.startswith(f"{name}.")}
     return {name: layer for name, layer in layers.items() if name not in refused | inside}
 
 
-def _as_first(leaf: Any) -> Any:
+def _as_counted(leaf: Any) -> Any:
     """A weight as in its first use; in later uses its parameters are not counted again."""
     return replace(leaf, counted=True) if isinstance(leaf, Weight) else leaf
 

@@ -132,17 +132,12 @@ def synchronized_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps
     size, kind = dist.get_world_size(), x.dtype
     x = x.to(torch.promote_types(kind, torch.float32))
     others, line = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
-    mean = _sum_over_processes(x.mean(others)) / size
+    mean: Tensor = _Sum.apply(x.mean(others)) / size
     centered = x - mean.view(line)
-    var = _sum_over_processes(centered.square().mean(others)) / size
+    var: Tensor = _Sum.apply(centered.square().mean(others)) / size
     scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
     normalized = centered * scale.view(line)
     return (normalized if bias is None else normalized + bias.view(line)).to(kind)
-
-
-def _sum_over_processes(value: Tensor) -> Tensor:
-    total: Tensor = _Sum.apply(value)
-    return total
 
 
 def some_images(x: Tensor, rate: float) -> Tensor:

@@ -132,6 +132,7 @@ def _silence() -> Iterator[None]:
     config.do_not_emit_stack_traces = True  # recording them took up to a quarter of the time, and nobody reads them
     try:
         with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
@@ -164,7 +165,6 @@ def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) 
     """Number of operations that a model on the meta device runs for this batch size; None if it fails."""
     try:
         with _silence(), torch.no_grad(), torch.compiler.set_stance("force_eager"), _Counting() as counting:
-            warnings.simplefilter("ignore")
             model(_images(model, pixels, batch, channels))
             count: int = counting.count
     except Exception:  # the model may raise anything
@@ -176,7 +176,6 @@ def own_gradients(model: nn.Module, pixels: Resolution, batch: int, channels: in
     """The model's own classes of torch.autograd.Function, whose backward torch.export does not see."""
     try:
         with _silence(), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-            warnings.simplefilter("ignore")
             results = model(_images(model, pixels, batch, channels).requires_grad_())
     except Exception:  # the model may raise anything
         return []
@@ -201,7 +200,6 @@ def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> t
     images = _images(model, pixels, batch, channels)
     try:
         with _silence(), torch.no_grad():
-            warnings.simplefilter("ignore")
             exported = torch.export.export(model, (images,), strict=False)
             if not _aliased_writes(exported):
                 return exported, ()

@@ -287,10 +287,9 @@ def _standing(along: Array, dim: int, ndim: int) -> Array:
     return along.reshape([-1 if d == dim else 1 for d in range(ndim)])
 
 
-@rule("batch_norm", "instance_norm")
-def batch_norm(labels: Labels, step: Step) -> list[Factors]:
-    factors = factors_of(labels, step.args[0])
-    return [_channelwise(labels, step, factors, step.args[1:5])]
+@rule("batch_norm", "instance_norm", "prelu")
+def norm(labels: Labels, step: Step) -> list[Factors]:
+    return [_channelwise(labels, step, factors_of(labels, step.args[0]), step.args[1:5])]
 
 
 def _channelwise(labels: Labels, step: Step, factors: Factors, vectors: Sequence[Any]) -> Factors:
@@ -302,12 +301,6 @@ def _channelwise(labels: Labels, step: Step, factors: Factors, vectors: Sequence
             else:
                 _tie_vector(labels, step, vector, channels)
     return factors
-
-
-@rule("prelu")
-def prelu(labels: Labels, step: Step) -> list[Factors]:
-    factors = factors_of(labels, step.args[0])
-    return [_channelwise(labels, step, factors, step.args[1:])]
 
 
 @rule("group_norm")

@@ -47,7 +47,7 @@ DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_si
 COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # operations recorded with all their default arguments
 CONTEXTS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # index of the nested graph among the arguments
 AUTOCAST = "the model: torch.autocast in its forward is ignored: call the supernet inside torch.autocast instead"
-# Index of the train mode among the arguments.
+# Index of the argument that is True in train mode.
 TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2}
 
 
@@ -343,6 +343,7 @@ class _Reading:
         return [(step.name, step.op) for step in self.steps]
 
     def _call(self, node: fx.Node) -> None:
+        where = module_of(node) or "the model"
         if node.target is operator.getitem:
             op = "getitem"
         elif isinstance(node.target, torch._ops.OpOverload):
@@ -350,7 +351,7 @@ class _Reading:
             op = f"{'' if space == 'aten' else space + '::'}{name.split('.')[0]}.{node.target._overloadname}"
         else:
             raise ModelError(
-                f"{str(node.target).partition(' at ')[0]} in {module_of(node) or 'the model'} is run-time control flow or a "
+                f"{str(node.target).partition(' at ')[0]} in {where} is run-time control flow or a "
                 "transform such as torch.vmap, which cannot be read: write it with plain tensor operations"
             )
         kind = op.split(".")[0]
@@ -366,9 +367,7 @@ class _Reading:
             if name not in ("memory_format", "pin_memory", "layout") and value is not None
         }
         if kind in REFUSED:
-            raise ModelError(
-                f"{kind} in {module_of(node) or 'the model'} depends on the memory layout, so it cannot be read: use view"
-            )
+            raise ModelError(f"{kind} in {where} depends on the memory layout, so it cannot be read: use view")
         if kind in ("channel_shuffle", "native_channel_shuffle"):
             return self._shuffle(node, args)
         if kind == "einsum":
@@ -403,7 +402,9 @@ class _Reading:
         source = node.args[1] if kind == "copy" else None
         if isinstance(source, fx.Node) and source.meta["val"].dtype == node.meta["val"].dtype:  # copy has no derivative
             op, args, kwargs = "expand_as.default", [args[1], args[0]], {}
-        self._mark_mode(kind, args)
+        mode = TRAINING.get(kind)
+        if mode is not None and len(args) > mode and args[mode] is False and (kind != "batch_norm" or args[3] is not None):
+            args[mode] = "<training>"
         value = node.meta["val"]
         several = isinstance(value, tuple | list)
         self._add(node, op, args, kwargs, list(value) if several else [value], several)
@@ -438,11 +439,6 @@ class _Reading:
         name = f"{node.name}{part}{self.suffix}"
         self.steps.append(Step(name, op, tuple(args), kwargs, shapes, [], dtype, module_of(node), several))
         self.names[node] = Value(name)
-
-    def _mark_mode(self, kind: str, args: list[Any]) -> None:
-        at = TRAINING.get(kind)
-        if at is not None and len(args) > at and args[at] is False and (kind != "batch_norm" or args[3] is not None):
-            args[at] = "<training>"
 
     def _argument(self, value: Any) -> Any:
         match value:

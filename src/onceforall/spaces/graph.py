@@ -85,19 +85,16 @@ def graph_space(
     modules = {piece.name: piece.module for piece in read.pieces}
     lowering = _Lowering(read, tuple(_stream_shares(read, s, pieces, stream_shares) for s, pieces in stages.items()))
     positions = {pixels: names for i, pixels in enumerate(known) if (names := _interpolated(read, i))}
+    classes = read.groups[read.classes].units if read.classes >= 0 else 1
     return Space(
         "graph", arguments, tuple(chosen), made, lowering,
-        classes=_classes(read), modules=modules, fixed=read.fixed, interpolated=positions,
+        classes=classes, modules=modules, fixed=read.fixed, interpolated=positions,
     )  # fmt: skip
 
 
 def _interpolated(graph: Graph, resolution: int) -> tuple[str, ...]:
     """Position embeddings that are interpolated at the resolution with this index."""
     return tuple(name for name, spec in graph.weights.items() if spec.grids and not spec.grids[resolution].same)
-
-
-def _classes(graph: Graph) -> int:
-    return graph.groups[graph.classes].units if graph.classes >= 0 else 1
 
 
 def _stage(

@@ -43,9 +43,8 @@ def _conv(w: Writing, x: Array, weight: Array, bias: Any, stride: Any, padding: 
         pads = [0] * 2 * n if padding == "valid" else _each(padding, n) * 2
     if x.rank != n + 2:
         raise NotWrittenError("images without a batch")
-    inputs = [x, weight, *([] if bias is None else [bias])]
     more = {"group": groups} if groups != 1 else {}
-    return w.node("Conv", inputs, **_window(kernel, stride, pads, dilation), **more)
+    return w.node("Conv", [x, weight, bias], **_window(kernel, stride, pads, dilation), **more)
 
 
 def _conv_transpose(
@@ -56,9 +55,8 @@ def _conv_transpose(
     more: dict[str, Any] = {"group": groups} if groups != 1 else {}
     if any(_each(output_padding, n)):
         more["output_padding"] = _each(output_padding, n)
-    inputs = [x, weight, *([] if bias is None else [bias])]
     window = _window(kernel, _each(stride, n), _each(padding, n) * 2, _each(dilation, n))
-    return w.node("ConvTranspose", inputs, **window, **more)
+    return w.node("ConvTranspose", [x, weight, bias], **window, **more)
 
 
 def _patches(w: Writing, x: Array, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> str:
@@ -92,7 +90,7 @@ def _copying(channels: int, kernel: Sequence[int]) -> torch.Tensor:
 
 def _linear(w: Writing, x: Array, weight: Array, bias: Any) -> str:
     if x.rank == 2:
-        return w.node("Gemm", [x, weight, *([] if bias is None else [bias])], transB=1)
+        return w.node("Gemm", [x, weight, bias], transB=1)
     if weight.value is None:
         turned: Array | torch.Tensor | str = w.node("Transpose", [weight], "turned", perm=[1, 0])
     else:
@@ -124,7 +122,7 @@ def _layer_norm(w: Writing, x: Array, normalized_shape: Any, weight: Any, bias: 
         scale = weight if weight is not None else w.name(torch.ones(tuple(normalized_shape)), "scale")
         more: dict[str, Any] = {} if n == 1 else {"axis": -n}
         more |= {} if eps == 1e-5 else {"epsilon": eps}
-        return w.node("LayerNormalization", [x, scale, *([] if bias is None else [bias])], **more)
+        return w.node("LayerNormalization", [x, scale, bias], **more)
     axes = [x.rank - n + i for i in range(n)]
     centred = w.node("Sub", [x, _reduced(w, "ReduceMean", x, axes, True, "mean")], "centred")
     variance = _reduced(w, "ReduceMean", w.node("Mul", [centred, centred], "square"), axes, True, "variance")
@@ -243,10 +241,6 @@ def _windows(size: int, wanted: int) -> torch.Tensor:
     return matrix
 
 
-def _adaptive_1d(w: Writing, x: Array, output_size: Any) -> str:
-    return w.node("MatMul", [x, w.name(_windows(x.size(-1), w.out[0].size(-1)).T, "columns")])
-
-
 def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, **rest: Any) -> str:
     n = max(len(_each(kernel_size, 1)), x.rank - 2)
     kernel, pads = _each(kernel_size, n), _each(padding, n)
@@ -272,10 +266,6 @@ def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, cei
     return w.node("AveragePool" if mean else "MaxPool", [x], **_window(kernel, stride, [*pads, *ends], dilation), **ceil, **more)
 
 
-def _pool_with_positions(w: Writing, x: Array, **rest: Any) -> list[str]:
-    return [_pool(replace(w, out=w.out[:1]), x, **rest), ""]
-
-
 def _resize(mode: str) -> Write:
     def write(w: Writing, x: Array, output_size: Any = None, align_corners: bool = False, **ignored: Any) -> str:
         sizes, out = ([array.size(i) for i in (-2, -1)] for array in (x, w.out[0]))
@@ -297,11 +287,6 @@ def _resize(mode: str) -> Write:
         return w.node("Resize", [x, *empty, w.shape(w.out[0].dims, "sizes")], **more)
 
     return write
-
-
-def _matmul(w: Writing, x: Array, **others: Array) -> str:
-    (other,) = others.values()
-    return w.node("MatMul", [x, other])
 
 
 def _added(w: Writing, x: Array, beta: Any = 1, alpha: Any = 1, **factors: Array) -> str:
@@ -375,11 +360,14 @@ LAYERS: dict[str, Write] = {
     "max": _extreme("ReduceMax"), "min": _extreme("ReduceMin"),
     "var": _variance(False), "std": _variance(True),
     "linalg_vector_norm": _vector_norm, "norm": _vector_norm,
-    "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": _adaptive_1d,
+    "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": lambda w, x, output_size: w.node(
+        "MatMul", [x, w.name(_windows(x.size(-1), w.out[0].size(-1)).T, "columns")]
+    ),
     "avg_pool2d": _pool, "avg_pool1d": _pool, "max_pool2d": _pool, "max_pool1d": _pool,
-    "max_pool2d_with_indices": _pool_with_positions,
+    "max_pool2d_with_indices": lambda w, x, **rest: [_pool(replace(w, out=w.out[:1]), x, **rest), ""],
     "upsample_nearest2d": _resize("nearest"), "upsample_bilinear2d": _resize("linear"), "upsample_bicubic2d": _resize("cubic"),
-    "matmul": _matmul, "bmm": _matmul, "mm": _matmul, "addmm": _added, "baddbmm": _added,
+    **dict.fromkeys(("matmul", "bmm", "mm"), lambda w, x, **other: w.node("MatMul", [x, *other.values()])),
+    "addmm": _added, "baddbmm": _added,
     "scaled_dot_product_attention": _attention, "softmax": _softmax("Softmax"), "_softmax": _softmax("Softmax"),
     "log_softmax": _softmax("LogSoftmax"), "einsum": _einsum,
 }  # fmt: skip

@@ -10,10 +10,6 @@ from ..calls import function_of
 from .writer import Array, NotWrittenError, Write, Writing
 
 
-def _view(w: Writing, x: Array, **ignored: Any) -> str:
-    return w.reshaped(w.name(x), x.dims, w.out[0].dims)
-
-
 def _ints(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.long)
 
@@ -33,10 +29,6 @@ def _expand(w: Writing, x: Array, **ignored: Any) -> str:
     return w.node("Expand", [x, w.shape(sizes)])
 
 
-def _copied(w: Writing, x: Array, src: Array, non_blocking: bool = False) -> str:
-    return _expand(w, src)
-
-
 def _filled(w: Writing, x: Any = None, **rest: Any) -> str:
     """A constant tensor whose size depends on the number of images."""
     value = {"zeros": 0, "new_zeros": 0, "zeros_like": 0, "ones": 1, "new_ones": 1, "ones_like": 1}.get(w.target.partition(".")[0])
@@ -53,10 +45,10 @@ def _slice(w: Writing, x: Array, dim: int, start: Any, end: Any, step: int) -> s
             return w.name(x)
         raise NotWrittenError("it combines images")
     first, last, _ = slice(start, end, None).indices(size)
-    return _cut(w, x, axis, first, last, step, "")
+    return _cut(w, x, axis, first, last, step)
 
 
-def _cut(w: Writing, x: Array | str, axis: int, first: int, last: int, step: int, part: str) -> str:
+def _cut(w: Writing, x: Array | str, axis: int, first: int, last: int, step: int = 1, part: str = "") -> str:
     steps = [_ints(step)] if step != 1 else []
     return w.node("Slice", [x, _ints(first), _ints(last), _ints(axis), *steps], part)
 
@@ -64,7 +56,7 @@ def _cut(w: Writing, x: Array | str, axis: int, first: int, last: int, step: int
 def _narrow(w: Writing, x: Array, dim: int, start: int, length: int) -> str:
     axis = x.dim(dim)
     first = start % x.size(axis) if start < 0 else start
-    return _cut(w, x, axis, first, first + length, 1, "")
+    return _cut(w, x, axis, first, first + length)
 
 
 def _slice_scatter(w: Writing, x: Array, src: Array, dim: int, start: Any, end: Any, step: int) -> str:
@@ -88,21 +80,14 @@ def _scattered(w: Writing, x: Array, source: str, axis: int, written: Sequence[i
     return w.node("Gather", [both, _ints(*at)], **({"axis": axis} if axis else {}))
 
 
-def _select(w: Writing, x: Array, dim: int, index: int) -> str:
-    return _item(w, x, x.dim(dim), index, "")
-
-
-def _item(w: Writing, x: Array, axis: int, index: int, part: str) -> str:
+def _select(w: Writing, x: Array, dim: int, index: int, part: str = "") -> str:
     """One entry along a dimension, which is removed."""
+    axis = x.dim(dim)
     size = x.size(axis)
     if size == 1:
         return w.reshaped(w.name(x), x.dims, [*x.dims[:axis], *x.dims[axis + 1 :]], part)
     at = torch.tensor(index % size, dtype=torch.long)
     return w.node("Gather", [x, at], part, **({"axis": axis} if axis else {}))
-
-
-def _unbind(w: Writing, x: Array, dim: int) -> list[str]:
-    return [_item(w, x, x.dim(dim), i, f"{i}") for i in range(x.size(dim))]
 
 
 def _split(w: Writing, x: Array, dim: int, **ignored: Any) -> list[str]:
@@ -172,10 +157,6 @@ def _windows(w: Writing, x: Array, dimension: int, size: int, step: int) -> str:
     return w.node("Transpose", [found], perm=[*order, axis + 1])
 
 
-def _index_select(w: Writing, x: Array, dim: int, index: Array) -> str:
-    return _index(w, x, [*[None] * x.dim(dim), index])
-
-
 def _roll(w: Writing, x: Array, shifts: Any, dims: Any) -> str:
     shifts, dims = ((value,) if isinstance(value, int) else tuple(value) for value in (shifts, dims))
     if not dims:
@@ -189,10 +170,6 @@ def _roll(w: Writing, x: Array, shifts: Any, dims: Any) -> str:
         start = _cut(w, last, axis, 0, size - shift, 1, f"start{number}")
         last = w.node("Concat", [end, start], "" if number == len(moves) - 1 else f"moved{number}", axis=axis)
     return last
-
-
-def _one_hot(w: Writing, x: Array, num_classes: int) -> str:
-    return w.node("OneHot", [x, _ints(num_classes), _ints(0, 1)])
 
 
 def _flip(w: Writing, x: Array, dims: Sequence[int]) -> str:
@@ -258,16 +235,19 @@ VIEWS = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "
 TRANSPOSES = ("permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "adjoint")
 FILLED = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
 SHAPES: dict[str, Write] = {
-    **dict.fromkeys(VIEWS, _view),
+    **dict.fromkeys(VIEWS, lambda w, x, **ignored: w.reshaped(w.name(x), x.dims, w.out[0].dims)),
     **dict.fromkeys(TRANSPOSES, _transpose),
     **dict.fromkeys(FILLED, _filled),
-    "expand": _expand, "expand_as": _expand, "copy": _copied, "broadcast_to": _expand, "repeat": _repeat,
-    "repeat_interleave": _repeat_interleave,
-    "slice": _slice, "narrow": _narrow, "select": _select, "unbind": _unbind, "index": _index, "index_select": _index_select,
+    "expand": _expand, "expand_as": _expand, "broadcast_to": _expand, "copy": lambda w, x, src, **ignored: _expand(w, src),
+    "repeat": _repeat, "repeat_interleave": _repeat_interleave,
+    "slice": _slice, "narrow": _narrow, "select": _select,
+    "unbind": lambda w, x, dim: [_select(w, x, dim, i, f"{i}") for i in range(x.size(dim))],
+    "index": _index, "index_select": lambda w, x, dim, index: _index(w, x, [*[None] * x.dim(dim), index]),
     "unfold": _windows, "slice_scatter": _slice_scatter, "select_scatter": _select_scatter,
     "split": _split, "split_with_sizes": _split, "chunk": _split, "tensor_split": _split,
     "cat": _cat, "concat": _cat, "stack": _stack,
-    "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip, "one_hot": _one_hot,
+    "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip,
+    "one_hot": lambda w, x, num_classes: w.node("OneHot", [x, _ints(num_classes), _ints(0, 1)]),
     "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle, "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
 }  # fmt: skip

@@ -337,9 +337,10 @@ class Writing:
     def opset(self) -> int:
         return self.writer.opset
 
-    def node(self, kind: str, inputs: Sequence[Constant | Array | str], part: str = "", /, **attributes: Any) -> str:
-        """Add a node; the last node of the call has no `part`."""
-        names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(inputs)]
+    def node(self, kind: str, inputs: Sequence[Constant | Array | str | None], part: str = "", /, **attributes: Any) -> str:
+        """Add a node; inputs that are None are omitted, and the last node of the call has no `part`."""
+        given = [item for item in inputs if item is not None]
+        names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(given)]
         return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
 
     def name(self, item: Constant | Array | str, part: str = "constant") -> str:
