@@ -154,7 +154,10 @@ def smaller_kernel(weight: Tensor, matrix: Tensor, small: int) -> Tensor:
 
 
 def matrix_name(big: int, small: int, weight: str = "") -> str:
-    """Name of the matrix that turns kernels of size `big` into size `small`, as in the original's checkpoints, beside a weight."""
+    """Name of the matrix that turns kernels of size `big` into size `small`, as in the original's checkpoints.
+
+    With the name of a weight, it is the full name of the matrix in the same layer.
+    """
     return f"{weight.removesuffix('weight')}{big}to{small}_matrix"
 
 
@@ -173,7 +176,7 @@ def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
 
 @contextmanager
 def exchanging() -> Iterator[None]:
-    """Context that turns torch's error after the end of another process into a one-line error.
+    """Context that turns torch's error into a one-line error if another process has ended.
 
     Raises:
         TrainingError: the exchange failed.

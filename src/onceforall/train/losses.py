@@ -28,7 +28,7 @@ def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """
     from torch.nn import functional as F
 
-    student = _precise(student)
+    student = precise(student)
     loss = F.cross_entropy(student, teacher.detach().to(student.dtype).softmax(1))
     return loss, loss.detach()
 
@@ -45,7 +45,7 @@ def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    log_q = _precise(student).log_softmax(1)
+    log_q = precise(student).log_softmax(1)
     with torch.no_grad():
         log_p = teacher.to(log_q.dtype).log_softmax(1)
         p, q = log_p.exp(), log_q.exp()
@@ -68,6 +68,6 @@ def divergence_of(name: str, task: Task, student: Tensor, teacher: Tensor) -> tu
     return times * loss, times * reported
 
 
-def _precise(logits: Tensor) -> Tensor:
+def precise(logits: Tensor) -> Tensor:
     """Convert half precision to float32, since differences of logits could overflow."""
     return logits.float() if logits.dtype.itemsize < 4 else logits

@@ -13,7 +13,7 @@ from ..arch import Arch
 from ..errors import TrainingError
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
-from .losses import divergence_of
+from .losses import divergence_of, precise
 from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
@@ -100,14 +100,14 @@ def train_step(
     target = None
     if teacher is not None:
         with torch.no_grad(), in_precision(settings.precision, images.device):
-            target = wide(teacher(images))
+            target = precise(teacher(images))
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
     for i, arch in enumerate(archs or [None]):
         dropout, drop_path = (0.0, 0.0) if in_place and i > 0 else (recipe.dropout, recipe.drop_path)
         options = {"dropout": dropout, "drop_path": drop_path, "sync_norm": settings.sync_norm}
         with in_precision(settings.precision, images.device):
-            logits = wide(network(images) if arch is None else network(images, arch, **options))
+            logits = precise(network(images) if arch is None else network(images, arch, **options))
         loss = reported = torch.zeros((), device=logits.device)
         if i == 0 or phase.labels == "all":
             loss = settings.loss(logits, labels, recipe.label_smoothing)
@@ -150,7 +150,7 @@ def choose_subnets(
     if not tried:
         return [group[0] for group in groups]
     with torch.no_grad(), in_precision(settings.precision, images.device):
-        logits = (wide(supernet(images, arch, sync_norm=settings.sync_norm)) for group in tried for arch in group)
+        logits = (precise(supernet(images, arch, sync_norm=settings.sync_norm)) for group in tried for arch in group)
         found = [settings.task.loss(each, labels, 0.0, ()) for each in logits]
     rows = torch.split(mean(torch.stack(found)), [len(group) for group in tried])
     best = iter(pad_sequence(list(rows), batch_first=True, padding_value=torch.inf).argmin(1).tolist())
@@ -160,11 +160,6 @@ def choose_subnets(
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Context in which convolutions and linear layers compute in this precision, by torch.autocast; weights stay float32."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
-
-
-def wide(logits: Tensor) -> Tensor:
-    """Convert half precision to float32."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:

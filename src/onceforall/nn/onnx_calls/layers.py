@@ -1,4 +1,4 @@
-"""Convolutions, norms, pooling, matrix products and attention."""
+"""Write convolutions, norms, pooling, matrix products and attention."""
 
 from collections.abc import Sequence
 from dataclasses import replace
