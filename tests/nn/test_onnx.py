@@ -1,6 +1,6 @@
 """The ONNX file computes what PyTorch computes."""
 
-import builtins
+import sys
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, get_args
@@ -202,14 +202,7 @@ def test_weights_of_another_network_are_refused() -> None:
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
-
-    def absent(name: str, *arguments: object) -> object:
-        if name == "onnx":
-            raise ImportError(name)
-        return found(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     plan = SPACES["digits"].lower(SPACES["digits"].smallest(), 10)
     with pytest.raises(MissingExtraError, match=r"pip install 'onceforall\[onnx\]'"):
         to_onnx(plan, {})
