@@ -271,7 +271,7 @@ def test_bad_data() -> None:
     with pytest.raises(DataError, match="7 measured networks are too few"):
         AccuracyPredictor.fit(SPACE, genes[:7], y[:7])
     for losses in (y[:19], np.full(20, np.inf)):
-        with pytest.raises(DataError, match="20 networks need 20 losses, all of them finite numbers"):
+        with pytest.raises(DataError, match="20 networks need 20 losses, all finite"):
             AccuracyPredictor.fit(SPACE, genes, y, losses=losses)
     for kinds in ([], ["linear", "forest"]):
         with pytest.raises(DataError, match=r"kinds of models .*: choose from linear, pairwise, smooth"):

@@ -100,7 +100,7 @@ def test_programs_read_files_with_options(tmp_path, reader, family, options):
     plan = SPACES[family].lower(SPACES[family].sample(np.random.default_rng(2)), 10)
     found = read(tmp_path, plan, tamed(plan, 2), readers=[reader], options=options)[reader]
     if reader == "ncnn" and options.batch is not None:
-        assert (found.state, found.why) == ("refuses", "ncnn takes one image a call, not 4")
+        assert (found.state, found.why) == ("refuses", "ncnn takes one image per call, not 4")
     else:
         assert (found.state, found.warning) == ("agrees", None), found
 
@@ -188,7 +188,7 @@ def test_readers_that_are_asked_for_must_be_there(monkeypatch):
     assert readers_of(None) == []
     with pytest.raises(MissingExtraError, match=r"'cv2'.*onceforall\[readers\]"):
         readers_of(["opencv"])
-    with pytest.raises(VerificationError, match=r"'onnxruntime-web' needs 'node', which is not found from here: npm install"):
+    with pytest.raises(VerificationError, match=r"'onnxruntime-web' needs 'node', which was not found: npm install"):
         readers_of(["onnxruntime-web"])
 
 

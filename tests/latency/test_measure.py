@@ -71,7 +71,7 @@ def test_more_rounds_while_intervals_are_wide() -> None:
 
 def test_too_noisy_is_refused_with_numbers() -> None:
     machine = Machine(noise=3.0)
-    with pytest.raises(DeviceError, match=r"too noisy to measure: after 80 rounds .* wider than ±\d+%, at most ±5% is allowed"):
+    with pytest.raises(DeviceError, match=r"too noisy to measure: after 80 rounds .* wider than ±\d+%, and at most ±5% is allowed"):
         machine.measure(0.5, limit=0.05)
 
 

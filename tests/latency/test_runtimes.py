@@ -106,7 +106,7 @@ def test_statistics_that_are_not_finite_are_refused(runtime: str) -> None:
 def test_more_threads_than_processors_are_refused() -> None:
     have = processors()
     with pytest.raises(
-        DeviceError, match=f"threads is {have + 1}, this machine has {os.cpu_count()} processor.*: ask for at most {have} thread"
+        DeviceError, match=f"threads is {have + 1}, this machine has {os.cpu_count()} processor.*: use at most {have} thread"
     ):
         ready(PLAN, stand_in(PLAN), Device("pytorch", threads=have + 1))
     with pytest.raises(DeviceError, match=f"threads is {have + 1}, "):

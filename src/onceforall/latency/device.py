@@ -1,4 +1,4 @@
-"""`Device`: what latency is measured on, a runtime with its settings on this machine or another one."""
+"""`Device`: a runtime with its settings, on this machine or another one. Latency is measured on a device."""
 
 import re
 from dataclasses import dataclass, fields
@@ -37,8 +37,7 @@ class Device:
         if self.imported:
             if self.host is None or not re.fullmatch(r"\w[\w.-]{0,60}", self.host, re.ASCII):
                 raise DeviceError(
-                    f"a device whose times are imported needs a name of letters, digits, dots and dashes, not {self.host!r}: "
-                    "such as imported@phone"
+                    f"an imported device cannot be named {self.host!r}: use letters, digits, dots and dashes, as in imported@phone"
                 )
         elif self.host is not None:
             object.__setattr__(self, "host", str(Host.parse(self.host)))
@@ -52,7 +51,7 @@ class Device:
     def parse(cls, text: str) -> "Device":
         """Read "runtime" or "runtime:key=value,…", e.g. "onnxruntime:threads=2,batch=1". "cpu" stands for ONNX Runtime.
 
-        Another machine follows "@", as in "onnxruntime:threads=2@ssh://pi@board", as does the name in "imported@phone".
+        Another machine follows "@", as in "onnxruntime:threads=2@ssh://pi@board"; so does the name in "imported@phone".
 
         Raises:
             DeviceError: an unknown runtime or key, a value that is not a whole number of at least 1, or a malformed host.
@@ -89,7 +88,7 @@ class Device:
         return self.host is None and RUNTIMES[self.runtime].hardware().name == processor_name()
 
     def __str__(self) -> str:
-        """The canonical name, usable as a folder name: "onnxruntime-threads1-batch1", with the address of another machine."""
+        """The canonical name, usable as a folder name: "onnxruntime-threads1-batch1", plus the address of another machine."""
         where = "" if self.host is None else "-at-" + re.sub(r"[^\w.-]+", "-", self.host.removeprefix("ssh://"), flags=re.ASCII)
         return f"{self.runtime}-threads{self.threads}-batch{self.batch}{where}"
 
@@ -124,7 +123,7 @@ def list_devices() -> list[Available]:
 
 
 def available(name: str) -> Available:
-    """The availability of one runtime, by its name, on this machine."""
+    """The availability of a runtime, by name, on this machine."""
     runtime = RUNTIMES[name]
     version = package_version(runtime.package)
     try:

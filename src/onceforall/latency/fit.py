@@ -13,7 +13,7 @@ model 0.8 and 2.2 %. Repeated measurements differed by 0.5 and 1.7 %.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -41,10 +41,6 @@ class _Likeness:
     widths: tuple[int, ...]
     size: Shape
 
-    @property
-    def without_size(self) -> "_Likeness":
-        return _Likeness(self.place, self.kernels, self.widths, ())
-
 
 def likeness(segment: Segment) -> _Likeness:
     """The properties of a segment, from its operations."""
@@ -60,20 +56,20 @@ def likeness(segment: Segment) -> _Likeness:
 
 
 def interpolate_times(segments: Sequence[Segment], known: Mapping[int, float]) -> Floats:
-    """Interpolate the times of all segments from some (by index), linearly in MACs between segments that differ only in size.
+    """Interpolate the times of all segments from known ones (by index), linearly in MACs between segments that differ only in size.
 
     Raises:
         KeyError: the time of no segment like this one is known.
     """
     groups: dict[_Likeness, list[int]] = {}
     for i in known:
-        groups.setdefault(likeness(segments[i]).without_size, []).append(i)
+        groups.setdefault(replace(likeness(segments[i]), size=()), []).append(i)
     times = np.zeros(len(segments))
     for i, segment in enumerate(segments):
         if i in known:
             times[i] = known[i]
             continue
-        like = sorted(groups[likeness(segment).without_size], key=lambda j: segments[j].macs)
+        like = sorted(groups[replace(likeness(segment), size=())], key=lambda j: segments[j].macs)
         times[i] = np.interp(segment.macs, [segments[j].macs for j in like], [known[j] for j in like])
     return times
 

@@ -37,7 +37,7 @@ class Host:
         """
         found = ADDRESS.fullmatch(text)
         if found is None:
-            raise DeviceError(f"host {text!r}: give {FORM}")
+            raise DeviceError(f"host {text!r} is malformed: give {FORM}")
         port = None if found["port"] is None else int(found["port"])
         if port is not None and not 0 < port < 65536:
             raise DeviceError(f"host {text!r}: the port must be from 1 to 65535")

@@ -23,7 +23,7 @@ from .lookup_file import read_lookup_files
 from .published import Place, missing_entry, published_costs
 
 FORMAT = "onceforall.latency/2"
-DRAWS = 1000  # of the bootstrap
+DRAWS = 1000  # bootstrap samples
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
@@ -53,7 +53,7 @@ class LatencyErrors:
         return float((self._relative <= fraction).mean())
 
     def bound(self, share: float = 0.95) -> float:
-        """The error that this share of the networks does not exceed, as a fraction of the measured time."""
+        """The quantile of the errors: this share of the networks does not exceed it, as a fraction of the measured time."""
         return float(np.quantile(self._relative, share))
 
     def interval(self, statistic: Callable[["LatencyErrors"], float]) -> tuple[float, float]:
@@ -184,9 +184,7 @@ class LatencyTable:
     @property
     def _measured(self) -> Measured:
         if self.measured is None:
-            raise DeviceError(
-                f"{self.processor} is a published table, not of a device of this machine: measure one with ofa profile"
-            )
+            raise DeviceError(f"{self.processor} is a published table, not a device measured here: measure one with ofa profile")
         return self.measured
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Predicted against measured accuracy, and latency on each device, for networks that were not used for fitting."""
+"""Predicted against measured accuracy and latency, for networks that were not used for fitting."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from .drawing import Axis, Point
 from .html import html
 from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device, score_axis
 
-FITTED = "network not used for fitting"
+NOT_FITTED = "network not used for fitting"
 EQUAL = "predicted = measured"
 
 
 def read_checks(run: Run) -> PredictorChecks | None:
-    """The accuracy predictor on the networks it was checked on, with 90 % error bars and 95 % intervals of the measurements."""
+    """Accuracy predictions for the networks to check it on, with 90 % error bars, and measurements with 95 % intervals."""
     with as_file_error(run.folder / "accuracy" / "errors.json"):
         errors, rows = checks(run)
         if not rows:
@@ -44,7 +44,7 @@ def read_checks(run: Run) -> PredictorChecks | None:
 
 
 def latency_points(table: LatencyTable, folder: Path) -> list[Point]:
-    """The networks that a latency table was checked on, with intervals from the measurements in `folder`."""
+    """The networks that a latency table was tested on, with intervals from the measurements in `folder`."""
     errors, known = table.errors, checked_networks(table, folder)
     named: list[tuple[str, tuple[float, float] | None]] = [(f"network {i + 1}", None) for i in range(errors.n)]
     if known is not None:
@@ -95,9 +95,9 @@ def _numbers(found: PredictorChecks) -> dict[str, str]:
 
 def _accuracy_chart(found: PredictorChecks, score: str) -> Markup:
     axes = Axis(f"predicted {score}", "%", 100), Axis(f"measured {score}", "%", 100)
-    rmse = f"{100 * found.errors['rmse']:.2f}"
-    told = f"{len(found.points)} networks, root mean square error {rmse} points; all are in the table below."
-    chart = scatter_chart([(FITTED, found.points)], *axes, name=f"predicted and measured {score}", equal=EQUAL, description=told)
+    n, rmse, name = len(found.points), f"{100 * found.errors['rmse']:.2f}", f"predicted and measured {score}"
+    description = f"{n} networks, root mean square error {rmse} points; all are in the table below."
+    chart = scatter_chart([(NOT_FITTED, found.points)], *axes, name=name, equal=EQUAL, description=description)
     numbers = _table(f"Checked networks: {score}", found.points, percent)
     return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
 
@@ -124,8 +124,10 @@ def _device(table: LatencyTable, points: Sequence[Point]) -> Markup:
         "networks checked": f"{len(points):,}",
     }
     axes = Axis("predicted latency", "ms"), Axis("measured latency", "ms")
-    told = f"{len(points)} networks, mean error {percent(errors.mape)}; all are in the table below."
-    chart = scatter_chart([(FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=told)
+    description = f"{len(points)} networks, mean error {percent(errors.mape)}; all are in the table below."
+    chart = scatter_chart(
+        [(NOT_FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=description
+    )
     figure = html.figure("", chart, _table(f"Latency of checked networks on {device}", points, milliseconds))
     return Markup(html.device(device, table.hardware, numbers.items(), figure))
 

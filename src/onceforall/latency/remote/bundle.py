@@ -43,9 +43,9 @@ def agent_zip(runtime: str) -> bytes:
     """The agent as a zip that Python runs, including the runtime's model loader; the same sources give the same bytes."""
     files = {f"onceforall/{name}": b"" for name in EMPTY}
     files |= {f"onceforall/{name}": (PACKAGE / name).read_bytes() for name in SOURCES}
-    found = RUNTIMES[runtime]
-    facts = f"PACKAGE = {found.package!r}\nopen_model = {found.there[-1].__name__}\n"
-    files["onceforall/there.py"] = "\n\n".join([IMPORTS, *map(inspect.getsource, found.there), facts]).encode()
+    there, package = RUNTIMES[runtime].there, RUNTIMES[runtime].package
+    names = f"PACKAGE = {package!r}\nopen_model = {there[-1].__name__}\n"
+    files["onceforall/there.py"] = "\n\n".join([IMPORTS, *map(inspect.getsource, there), names]).encode()
     return _zipped({**files, "__main__.py": START.encode()})
 
 
