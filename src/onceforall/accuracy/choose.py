@@ -60,10 +60,10 @@ def choose(
     Returns:
         The model, the calibration of its error bars, and the cross-validated root mean square error of each kind.
     """
-    features, groups = Features.of(space), families(space, genes)
+    features, groups = Features.of(space), relatives(space, genes)
 
     def learn(name: str, rows: Any, uses_losses: bool) -> Learnt:
-        folds = deal(groups[rows], np.random.default_rng([seed, 1]))
+        folds = assign_folds(groups[rows], np.random.default_rng([seed, 1]))
         labels = as_measured(accuracies[rows], folds)
         if uses_losses and losses is not None:
             labels = denoised(features, genes[rows], accuracies[rows], losses[rows], folds)
@@ -111,7 +111,7 @@ def _best(squares: Mapping[str, Floats]) -> str:
     return min(provable or [best], key=lambda name: squares[name].mean())
 
 
-def families(space: Space, genes: Genes) -> Folds:
+def relatives(space: Space, genes: Genes) -> Folds:
     """Group indices (n,), equal for networks with the same resolution and the same first half of their stages.
 
     Networks sampled as a tree have close relatives. Predictions by a model that was fitted to relatives do not show how well other
@@ -121,7 +121,7 @@ def families(space: Space, genes: Genes) -> Folds:
     return np.asarray(np.unique(genes[:, first], axis=0, return_inverse=True)[1]).reshape(-1)
 
 
-def deal(groups: Folds, rng: np.random.Generator) -> Folds:
+def assign_folds(groups: Folds, rng: np.random.Generator) -> Folds:
     """Assign each network to a fold; all networks of a group get the same one, and folds are about equal in size.
 
     Args:

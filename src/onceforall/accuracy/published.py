@@ -76,9 +76,9 @@ class _Layout:
                     f"this predictor is for {_call(full)} with {name} {full.arguments[name]}, not {space.arguments[name]}, "
                     "whose networks differ: load it for that space or a part of it"
                 )
-        for s, (own, known) in enumerate(zip(space.stages, full.stages, strict=True)):
+        for s, (stage, known) in enumerate(zip(space.stages, full.stages, strict=True)):
             for name in Choices.__dataclass_fields__:
-                values, allowed = getattr(own, name), getattr(known, name)
+                values, allowed = getattr(stage, name), getattr(known, name)
                 if not set(values) <= set(allowed):
                     raise ArchError(
                         f"stage {s} offers {name} {values}, this predictor knows {allowed}: restrict the space to those, or fit one"

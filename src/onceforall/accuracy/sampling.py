@@ -56,8 +56,8 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
     """Sample n distinct architectures with the same spread as `spread`, many of which share a prefix of segments.
 
     A tree grows at each resolution, from input to output: at each segment some networks are forked, that is, everything after it is
-    redrawn (`beginnings` gives their number). The forks at a segment are spread evenly over sizes and over the networks that they
-    fork from; among candidates of about the right size, the one with the rarest choices is chosen.
+    redrawn (see `prefix_counts` for their number). The forks at a segment are spread evenly over sizes and over the networks that
+    they fork from; among candidates of about the right size, the one with the rarest choices is chosen.
 
     Args:
         saving: target factor by which sharing reduces the cost of measuring. Small spaces and few networks save less.
@@ -79,7 +79,7 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
         costs = [values[slot.codes(pool)] for slot, values in zip(segments.slots, works.values, strict=True)]
         inner = [at for at, slot in enumerate(segments.slots) if slot.name.startswith("stages.")]
         means, present = [costs[at].mean() for at in inner], [(costs[at] > 0).mean() for at in inner]
-        numbers = beginnings(means, present, costs[-1].mean(), share, saving)
+        numbers = prefix_counts(means, present, costs[-1].mean(), share, saving)
         for at, number in zip(inner, numbers, strict=True):
             rows = _fork(space, rng, rows, number - len(rows), segments.slots[: at + 1], macs, drawn)
         for at in reversed(inner):  # forks that were not possible at their segment
@@ -91,7 +91,7 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
     return space.archs(chosen)
 
 
-def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
+def prefix_counts(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
     """Number of distinct prefixes of n networks up to each segment with choices, from input to output.
 
     The error of a segment's mean effects is proportional to 1 / b, so the numbers b minimize sum(1 / b) at the cost

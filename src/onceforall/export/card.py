@@ -113,7 +113,7 @@ def write_card(
     untried = dict.fromkeys(reading.reader for reading in readings if reading.state == "not tried")
     return card_of(
         "card.md",
-        facts=facts, arch=arch, config=config, proofs=proofs, readings=readings, onnx=onnx, own=elastic, formats=FORMATS,
+        facts=facts, arch=arch, config=config, proofs=proofs, readings=readings, onnx=onnx, elastic=elastic, formats=FORMATS,
         head=head_of(
             {facts.name: facts.reported[1]}, facts.data, tags,
             license=facts.license, on_hub=on_hub, metric=facts.reported[0], others=facts.other,

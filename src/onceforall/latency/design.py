@@ -156,8 +156,8 @@ def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int)
 def _draw(table: SegmentTable, effort: Effort, seed: int) -> tuple[Genes, Genes]:
     """Networks to fit (the smallest, the largest, and others spread evenly over MACs) and other networks to test.
 
-    Uniform samples have similar MACs, but a search also visits the extremes. So each row draws its genes around its own size level;
-    every other network to test is drawn uniformly, like `Space.sample`.
+    Uniform samples have similar MACs, but a search also visits the extremes. So each row draws its genes around a size level of its
+    own; every other network to test is drawn uniformly, like `Space.sample`.
     """
     space, rng = table.space, np.random.default_rng(seed)
     sizes = np.array([len(column.choices) for column in space.columns])

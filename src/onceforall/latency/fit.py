@@ -100,11 +100,11 @@ def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networ
     per_network = (counts @ features).mean(0)
     features = np.column_stack([features[:, per_network > 0] / per_network[per_network > 0] * networks.mean(), expected])
     shared = features @ (counts @ features).T
-    own = _kernel(segments) * np.outer(expected, expected) @ counts.T  # (segments, networks), as shared
+    individual = _kernel(segments) * np.outer(expected, expected) @ counts.T  # (segments, networks), as shared
     rest = networks - counts @ expected
     best, costs = -np.inf, expected
     for feature, segment, noise in product(FEATURE_SPREADS, SEGMENT_SPREADS, NOISES):
-        covariance = feature**2 * shared + segment**2 * own
+        covariance = feature**2 * shared + segment**2 * individual
         factor = np.linalg.cholesky(counts @ covariance + np.diag((noise * networks) ** 2))
         white = np.linalg.solve(factor, rest)
         likelihood = -white @ white / 2 - np.log(np.diag(factor)).sum()

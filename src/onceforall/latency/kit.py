@@ -18,7 +18,7 @@ from ..plan import Plan
 from ..space import Space
 from .design import Design, Effort, key_of
 from .device import Device
-from .networks import made_up
+from .networks import random_weights
 from .table import LatencyTable, Measured, space_hash
 
 FORMAT = "onceforall.kit/1"
@@ -36,7 +36,7 @@ MOST_ERROR = 0.5  # mean error of the table above which the times must be those 
 def export_kit(
     space: Space, num_classes: int, folder: Path, effort: Effort, *, seed: int = 0, progress: Progress = QUIET
 ) -> list[str]:
-    """Write every model to time as ONNX with made-up weights, a manifest, and a results.csv to fill in.
+    """Write every model to time as ONNX with random weights, a manifest, and a results.csv to fill in.
 
     An interrupted export resumes where it stopped.
 
@@ -72,7 +72,7 @@ def export_kit(
     for done, (name, plan) in enumerate(plans.items()):
         progress.count(done, len(plans), "models")
         if not (folder / name).exists():
-            write_bytes(folder / name, to_onnx(plan, made_up(plan), batch=1))
+            write_bytes(folder / name, to_onnx(plan, random_weights(plan), batch=1))
     if not (folder / RESULTS).exists():
         write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
     progress.count(len(plans), len(plans), "models")

@@ -33,7 +33,7 @@ class _LocalMeter:
         self.baseline_ms = least_disturbed_ms(self._reference)
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        """Time networks with made-up weights in turns; the arguments are those of `time_calls`."""
+        """Time networks with random weights in turns; the arguments are those of `time_calls`."""
         return time_calls(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
 
 
@@ -61,10 +61,10 @@ def measure_networks(
     patience_s: float = 20.0,
     anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
-    """Measure the latency of whole networks, timed in turns; on another machine with made-up weights.
+    """Measure the latency of whole networks, timed in turns; on another machine with random weights.
 
     Args:
-        networks: plans with their networks or state dicts; None for made-up weights, since latency does not depend on weights.
+        networks: plans with their networks or state dicts; None for random weights, since latency does not depend on weights.
         rounds: see `time_calls`, also for limit and patience_s.
         anchor: a `LatencyTable.anchor`; it is timed too, which makes the times comparable with the table's estimates.
 

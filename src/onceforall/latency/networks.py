@@ -1,4 +1,4 @@
-"""Networks with made-up weights, and networks loaded for timing on this machine."""
+"""Networks with random weights, and networks loaded for timing on this machine."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from .device import Device
 POOL = 1 << 18  # number of random weights, which are repeated to fill each layer
 
 
-def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
+def random_weights(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
     """Random weights and statistics for a plan's network, by the names of its state dict. Latency does not depend on their values,
     except for denormal numbers, which are avoided."""
     generator = torch.Generator().manual_seed(seed)
@@ -42,8 +42,8 @@ def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
 
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
-    """A network of the plan with made-up weights and statistics, in eval mode, for when only its speed matters."""
-    return own_network(plan, made_up(plan, seed))
+    """A network of the plan with random weights and statistics, in eval mode, for when only its speed matters."""
+    return own_network(plan, random_weights(plan, seed))
 
 
 def require_threads(device: Device) -> None:
@@ -73,11 +73,11 @@ def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[
 
 
 def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], device: Device) -> list[Callable[[], object]]:
-    """Like `ready`, for several networks; None for made-up weights."""
+    """Like `ready`, for several networks; None for random weights."""
 
     def load(network: tuple[Plan, nn.Module | Weights | None]) -> Callable[[], object]:
         plan, weights = network
-        return ready(plan, made_up(plan) if weights is None else weights, device)
+        return ready(plan, random_weights(plan) if weights is None else weights, device)
 
     if not RUNTIMES[device.runtime].in_threads:
         return list(map(load, networks))

@@ -115,14 +115,14 @@ def scatter_chart(
         equal: name of the diagonal y = x; if given, it is drawn and both axes have the same scale.
         band: also draw the lines where x differs from y by this fraction of y.
     """
-    shown = [(kind, [point for point in own if point.finite]) for kind, own in groups]
-    points = [point for _, own in shown for point in own]
+    shown = [(kind, [point for point in some if point.finite]) for kind, some in groups]
+    points = [point for _, some in shown for point in some]
     if not points:
         return nothing(name)
     xs = [v for p in points for v in (p.x, *finite(p.x_interval))]
     ys = [v for p in points for v in (p.y, *finite(p.y_interval))]
     frame = frame_of(xs + ys, xs + ys, x, y) if equal else frame_of(xs, ys, x, y)
-    legend = [(kind, key_marker(index)) for index, (kind, own) in enumerate(shown) if kind and own]
+    legend = [(kind, key_marker(index)) for index, (kind, some) in enumerate(shown) if kind and some]
     parts = frame.axes()
     if equal:
         low, high = (tick / x.scale for tick in (frame.x_ticks[0], frame.x_ticks[-1]))
@@ -132,7 +132,7 @@ def scatter_chart(
             slopes = [1 / (1 + band), *([1 / (1 - band)] if band < 1 else [])]
             parts += [f'<path class="grid" d="{_segment(frame, low, high, slope)}"/>' for slope in slopes]
             legend.append((f"± {100 * band:.2g} %", '<path class="grid" d="M0 -6H20M0 -2H20"/>'))
-    parts += [dot(frame, point, index) for index, (_, own) in enumerate(shown) for point in own]
+    parts += [dot(frame, point, index) for index, (_, some) in enumerate(shown) for point in some]
     return svg(parts, name, legend, description=description)
 
 
@@ -172,8 +172,8 @@ def front_chart(
         if any(_points(one, kind) for one in shown):
             legend.append((words, key_marker(shape, color=GRAY if neutral else color, hollow=hollow)))
         for index, one in enumerate(shown):
-            own, size = index if one.name else color, 4.4 if hollow else 6.5
-            parts += [dot(frame, point, shape, size=size, color=own, hollow=hollow) for point in _points(one, kind)]
+            fill, size = index if one.name else color, 4.4 if hollow else 6.5
+            parts += [dot(frame, point, shape, size=size, color=fill, hollow=hollow) for point in _points(one, kind)]
     parts += _labels(frame, picked, named)
     return svg(parts, name, legend, description=description)
 
@@ -228,7 +228,7 @@ def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> li
     shared = len(list(takewhile(lambda words: len(set(words)) == 1, columns))) if len(points) > 1 else 0
     parts: list[str] = []
     boxes: list[tuple[float, float, float, float]] = []  # of names: left, right, top, bottom
-    dots, own = ([(frame.x(mark.x), frame.y(mark.y)) for mark in some] for some in (marks, points))
+    dots, named = ([(frame.x(mark.x), frame.y(mark.y)) for mark in some] for some in (marks, points))
     for point in sorted(points, key=lambda p: -p.y):
         at, up, text = frame.x(point.x), frame.y(point.y), shorten("-".join(point.name.split("-")[shared:]), 28)
         width = 7.0 * len(text)
@@ -238,7 +238,7 @@ def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> li
             left, right, top, bottom = _box(at + 11 * side, up + shift, width, side)
             over = 4.0 * sum(left < b[1] and b[0] < right and top < b[3] and b[2] < bottom for b in boxes)
             over += sum(left - 5 < x < right + 5 and top - 5 < y < bottom + 5 for x, y in dots)
-            near = ((x - at - 11 * side, y - up - shift + 4) for x, y in own if (x, y) != (at, up))
+            near = ((x - at - 11 * side, y - up - shift + 4) for x, y in named if (x, y) != (at, up))
             over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in near)  # it would seem to be another marker's name
             return over + 4.0 * (left < LEFT or right > WIDTH or top < TOP or bottom > HEIGHT - BOTTOM)
 

@@ -24,11 +24,11 @@ def spread_chart(
     text: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
     """Values by class, with several series side by side; a series has a name, and the values of each class."""
-    finite = [(label, {key: [v for v in values if isfinite(v)] for key, values in own.items()}) for label, own in series]
-    classes = sorted({key for _, own in finite for key, values in own.items() if values})
+    finite = [(label, {key: [v for v in values if isfinite(v)] for key, values in by_class.items()}) for label, by_class in series]
+    classes = sorted({key for _, by_class in finite for key, values in by_class.items() if values})
     if not classes:
         return nothing(name)
-    everything = [v for _, own in finite for values in own.values() for v in values]
+    everything = [v for _, by_class in finite for values in by_class.values() for v in values]
     frame = replace(frame_of([0.0, 1.0], everything, x, y), x_ticks=[], x_range=(-0.5, len(classes) - 0.5))
     parts = frame.axes()
     parts += [
@@ -36,12 +36,12 @@ def spread_chart(
         for place, key in enumerate(classes)
     ]
     width = ROOM / len(finite)
-    for index, (label, own) in enumerate(finite):
+    for index, (label, by_class) in enumerate(finite):
         for place, key in enumerate(classes):
-            if values := own.get(key):
+            if values := by_class.get(key):
                 middle = place - ROOM / 2 + width * (index + 0.5)
                 parts.append(_box(frame, values, middle, 0.38 * width, index, f"{label} {x.label} {text(key)} {x.unit}".strip()))
-    legend = [(label, key_marker(index)) for index, (label, own) in enumerate(finite) if label and any(own.values())]
+    legend = [(label, key_marker(index)) for index, (label, by_class) in enumerate(finite) if label and any(by_class.values())]
     legend.append(("box: middle half, line: median", '<path class="axis" d="M2 -10h16v11h-16ZM2 -5h16"/>'))
     return svg(parts, name, legend, description=description)
 

@@ -73,8 +73,8 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
     groups = [(run.name, points(run)) for run in runs]
     if len(runs) == 1:
         some = _thinned(ascending({row.arch.resolution for row, _ in runs[0].subnets}))
-        ends = ["–".join(in_pixels(one, "") for one in dict.fromkeys((own[0], own[-1]))) for own in some]
-        groups = [(f"{text} px", points(runs[0], own)) for text, own in zip(ends, some, strict=True)]
+        ends = ["–".join(in_pixels(one, "") for one in dict.fromkeys((group[0], group[-1]))) for group in some]
+        groups = [(f"{text} px", points(runs[0], group)) for text, group in zip(ends, some, strict=True)]
     score = score_axis(runs)
     name = f"Measured {score.label} by MACs"
     description = "Each point is a measured sub-network; the table below summarizes them by fifths of MACs."

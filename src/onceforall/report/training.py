@@ -100,9 +100,9 @@ def _chart(
 ) -> Markup:
     """One chart of all runs' curves. With several runs, colors distinguish runs and dashes the curves of a run."""
     series = []
-    for run, own in zip(runs, curves, strict=True):
-        for place, one in enumerate(own):
-            several = len(own) > 1
+    for run, of_run in zip(runs, curves, strict=True):
+        several = len(of_run) > 1
+        for place, one in enumerate(of_run):
             color, dash = (None, None) if run.alone else (run.place, place if several else run.place)
             series.append(Series(run.label(one.name if run.alone or several else ""), one.xs, one.ys, color, dash))
     description = f"{axis.title} over training steps, for {', '.join(one.name for one in series)}."
@@ -111,7 +111,7 @@ def _chart(
     if len(steps) > MOST_ROWS:
         steps = [steps[round(i * (len(steps) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
     values = [dict(zip(one.xs, one.ys, strict=True)) for one in series]
-    rows = [[f"{step:,.0f}", *(_value(own.get(step), shown) for own in values)] for step in steps]
+    rows = [[f"{step:,.0f}", *(_value(column.get(step), shown) for column in values)] for step in steps]
     return Markup(html.figure(caption, chart, html.table(caption, ["step", *(one.name for one in series)], rows)))
 
 
@@ -119,8 +119,8 @@ def _legend(runs: Sequence[Shown], curves: Sequence[Sequence[Series]]) -> list[t
     """A legend entry for each of several runs and, if they have several curves, for each curve."""
     if len(runs) == 1:
         return None
-    kinds = list(dict.fromkeys(one.name for own in curves for one in own))
-    shown = [run for run, own in zip(runs, curves, strict=True) if own]
+    kinds = list(dict.fromkeys(one.name for of_run in curves for one in of_run))
+    shown = [run for run, of_run in zip(runs, curves, strict=True) if of_run]
     if len(kinds) == 1:
         return [(run.name, key_line(run.place)) for run in shown]
     colors = [(run.name, key_line(0, color=run.place, marked=False)) for run in shown]

@@ -15,7 +15,7 @@ from ...backends.common import noise
 from ...nn.onnx import to_onnx
 from ...ops import Shape
 from ...plan import Plan
-from ..networks import made_up
+from ..networks import random_weights
 from .agent import WEIGHTS
 
 PACKAGE = Path(__file__).parents[2]
@@ -59,13 +59,13 @@ class RemoteModel:
 
     @classmethod
     def stand_in(cls, plan: Plan, runtime: str) -> "RemoteModel":
-        """A model of the plan with made-up weights, as the named runtime on this machine would make it.
+        """A model of the plan with random weights, as the named runtime on this machine would make it.
 
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
         found = RUNTIMES[runtime]
-        content = to_onnx(plan, made_up(plan), opset=found.opset)
+        content = to_onnx(plan, random_weights(plan), opset=found.opset)
         if found.quantise is not None:  # int8 weights are sent
             return cls(found.model_of(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)

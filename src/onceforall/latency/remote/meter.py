@@ -63,7 +63,7 @@ class RemoteMeter:
             raise DeviceError(f"threads is {threads}, {host} has {cpus} processors for this: use at most {cpus}")
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        """Time networks with made-up weights in turns; the arguments are those of `time_calls`.
+        """Time networks with random weights in turns; the arguments are those of `time_calls`.
 
         Raises:
             DeviceError: the host is too noisy, lost, or cannot run a network.
