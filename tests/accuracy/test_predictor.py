@@ -197,7 +197,7 @@ def test_other_formats_and_models(predictor: AccuracyPredictor, tmp_path: Path) 
     for model in ("trees", "perceptrons"):
         predictor.save(path)
         rewritten(path, model=model)
-        with pytest.raises(CheckpointError, match=f"{model}, made by an earlier version, .*: ofa accuracy fit RUN"):
+        with pytest.raises(CheckpointError, match=f"by an earlier version with {model}, .* with ofa accuracy fit RUN"):
             AccuracyPredictor.load(path, SPACE)
 
 

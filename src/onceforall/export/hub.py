@@ -81,5 +81,5 @@ def _reason(error: Exception) -> str:
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
     if not out_of_reach(error):
-        return f"{one_line(error)}: fix this"
+        return one_line(error)
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

@@ -67,13 +67,9 @@ class ReferenceKernel:
             np.matmul(self._a, self._a, out=self._b)
         self._big.sum()
 
-    def baseline_ms(self) -> float:
-        """Time of one call when the machine is least disturbed; takes about a fifth of a second to measure."""
-        return least_disturbed_ms(self)
-
 
 def least_disturbed_ms(kernel: Callable[[], object]) -> float:
-    """The 10 % quantile of 300 bursts of a reference kernel."""
+    """Time of a reference kernel when the machine is least disturbed: the 10 % quantile of 300 bursts, a fifth of a second."""
     return float(np.quantile([_burst(kernel, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
 
 

@@ -26,7 +26,7 @@ class Axis:
     def title(self) -> str:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
-    def value(self, value: float, interval: tuple[float, float] | None = None) -> str:
+    def text(self, value: float, interval: tuple[float, float] | None = None) -> str:
         """A value, with its interval, for a tooltip."""
         text = f"{self.label}: {self.scale * value:.4g}"
         if interval:
@@ -79,17 +79,17 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 class Frame:
     """Maps values to the plot. Ticks and ranges are in the axes' units; the y ticks span the plot's height."""
 
-    across: Axis
-    up: Axis
+    x_axis: Axis
+    y_axis: Axis
     x_ticks: list[float]
     y_ticks: list[float]
     x_range: tuple[float, float]
 
     def x(self, value: float) -> float:
-        return self._x(self.across.scale * value)
+        return self._x(self.x_axis.scale * value)
 
     def y(self, value: float) -> float:
-        return self._y(self.up.scale * value)
+        return self._y(self.y_axis.scale * value)
 
     def _x(self, tick: float) -> float:
         low, high = self.x_range
@@ -112,9 +112,9 @@ class Frame:
             parts.append(f'<text class="m" x="{at:.1f}" y="{floor_y + 18}">{_label(tick, self.x_ticks)}</text>')
         parts.append(f'<path class="axis" d="M{LEFT} {floor_y}H{WIDTH - RIGHT}"/>')
         middle = (LEFT + WIDTH - RIGHT) / 2
-        parts.append(f'<text class="m soft" x="{middle:.0f}" y="{floor_y + 38}">{escape(self.across.title)}</text>')
+        parts.append(f'<text class="m soft" x="{middle:.0f}" y="{floor_y + 38}">{escape(self.x_axis.title)}</text>')
         turned = f"translate(14 {(TOP + floor_y) / 2:.0f}) rotate(-90)"
-        parts.append(f'<text class="m soft" transform="{turned}">{escape(self.up.title)}</text>')
+        parts.append(f'<text class="m soft" transform="{turned}">{escape(self.y_axis.title)}</text>')
         return parts
 
 
@@ -167,7 +167,7 @@ def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, color: int
         bars += f"M{low:.1f} {up:.1f}H{high:.1f}M{low:.1f} {up - 3:.1f}v6M{high:.1f} {up - 3:.1f}v6"
     bar = f'<path class="bar s{color}" d="{bars}"/>' if bars else ""
     look = f"open s{color}" if hollow else f"f{color}"
-    tip = f"{point.name}\n{frame.across.value(point.x, point.x_interval)}\n{frame.up.value(point.y, point.y_interval)}"
+    tip = f"{point.name}\n{frame.x_axis.text(point.x, point.x_interval)}\n{frame.y_axis.text(point.y, point.y_interval)}"
     return (
         f'<g class="p"><title>{escape(tip)}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
         f'<path class="mark {look}" d="{marker(index, at, up, size)}"/></g>'

@@ -61,7 +61,7 @@ def _box(frame: Frame, values: Sequence[float], middle: float, half: float, inde
         marker(index, center + 0.8 * (right - center) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
         for i, v in enumerate(sorted(values))
     )
-    y = frame.up
+    y = frame.y_axis
     a, b, c, d, e = (f"{y.scale * value:.4g}" for value in (low, q1, median, q3, high))
     tip = f"{name}\nn = {len(values)}\n{y.label}: median {c} {y.unit}, middle half {b} to {d}, all {a} to {e}"
     return (
