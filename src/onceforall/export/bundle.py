@@ -69,7 +69,7 @@ class BundleMember:
     thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not NAMES.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAMES.fullmatch(self.name):
             raise FileError(f"a network cannot be named {self.name!r}: letters, digits, dots, dashes and underscores are allowed")
         if self.metric not in METRICS:
             raise FileError(f"the metric of {self.name} is {self.metric!r}: it must be one of {', '.join(METRICS)}")

@@ -44,7 +44,7 @@ SHAPES = {  # marker, color with one run, and what it is
     "elsewhere": (3, 4, "architectures published for other devices, predicted"),
     "measured": (0, 2, "found and measured, held-out images"),
     "chosen": (1, 1, "chosen, measured, test images, 95 % intervals"),
-    "fixed": (4, 5, "fixed networks, each fine-tuned alone, likewise"),
+    "fixed": (4, 5, "fixed, each fine-tuned alone, test images, 95 % intervals"),
 }
 FILLED = ("chosen", "fixed")
 

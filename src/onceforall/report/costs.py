@@ -52,8 +52,8 @@ def costs(runs: Sequence[Shown]) -> Markup:
         rows.append([name, *("–" if cell is None else (duration(cell[0]), cell[1]) for cell in cells)])
     rows.append(["energy of the training", *(_energy(run.training.joules) for run in runs)])
     words = (
-        "Training and accuracy data are paid for once; another device needs only a profile and searches, another budget a search. "
-        "For the energy of one call of an exported file: {}, where the processor counts it."
+        "Training and accuracy data are paid for once; another device needs only a profile and searches, another budget only a "
+        "search. For the energy of one call of an exported file: {}, where the processor counts it."
     )
     return Markup(html.columns("What it took", runs, rows) + html.soft(Markup(words).format(html.code("ofa measure"))))
 

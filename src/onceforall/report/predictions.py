@@ -87,8 +87,8 @@ def _numbers(found: PredictorChecks) -> dict[str, str]:
         "Kendall τ": kendall_text(errors["kendall_tau"], errors["ceiling"]),
         "90 % error bars hold": percent(errors["coverage90"], 0),
         "networks checked": f"{len(found.points):,}",
-        "networks fitted on": f"{errors['fitted_on']:,}",
-        "held-out images each": f"{errors['images']:,}",
+        "networks used for fitting": f"{errors['fitted_on']:,}",
+        "held-out images per network": f"{errors['images']:,}",
         "kind": found.kind,
     }
 
@@ -145,4 +145,4 @@ def _table(name: str, points: Sequence[Point], shown: Callable[[float], str]) ->
         ]
         for point in points
     ]
-    return Markup(html.table(name, ["network", "predicted", "measured", "off by, of the measured"], rows))
+    return Markup(html.table(name, ["network", "predicted", "measured", "relative error"], rows))
