@@ -45,8 +45,8 @@ class BundleMember:
         name: letters, digits, dots, dashes and underscores.
         held_out_top1: a fraction, measured through the bundle.
         test_top1: a fraction, measured through the bundle.
-        latency_ms: of a call through the bundle on the machine that made it.
-        device_latency_ms: in the runtime of the device that it was chosen for.
+        latency_ms: latency of a call through the bundle, on the machine that made it.
+        device_latency_ms: latency in the runtime of the device that it was chosen for.
         metric: the run's, a name in `onceforall.scores.METRICS`; `Bundle.under` chooses by it.
         held_out_score: value of that metric on held-out images, if it is not top-1.
         test_score: the same on test images.

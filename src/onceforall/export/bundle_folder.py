@@ -66,8 +66,8 @@ def write_bundle(
 
     Args:
         folder: replaced if it holds only an earlier bundle.
-        networks: in the order of the bundle.
-        supernet: of all networks.
+        networks: the networks, in the order of the bundle.
+        supernet: the supernet of all networks.
         classes: names, in the order of the logits.
         preprocessing: what the networks expect.
         measure: called with the verified bundle and its folder; returns the members with measurements, and the other facts.

@@ -31,7 +31,7 @@ class FileRow:
     Args:
         format: key of `FORMATS`.
         top1: top-1 on the test images, a fraction.
-        latency: in ms with its 95 % interval, on the machine that wrote the card; None if the network is for another machine.
+        latency: latency in ms with its 95 % interval, on the machine that wrote the card; None if it is for another one.
         held_out: int8 files only: top-1 (or mAP) on the held-out images before and after quantization.
         top5: top-5 on the test images, a fraction.
         map: multi-label only: mean average precision on the test images.

@@ -47,7 +47,7 @@ def push(folder: Path, repo: str) -> str:
     is deleted.
 
     Args:
-        folder: as written by `exporting`.
+        folder: a folder written by `exporting`.
         repo: USER/NAME, or NAME for the token's user.
 
     Raises:

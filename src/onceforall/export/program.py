@@ -140,7 +140,7 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
     photographs, only once for programs with the same preparation.
 
     Args:
-        programs: by name, for messages.
+        programs: the programs by name, which messages use.
         photos: image files.
 
     Raises:

@@ -72,7 +72,7 @@ class ReaderResult:
 
     Args:
         reader: key of `READERS`.
-        version: of the program; "" if not known.
+        version: the program's version; "" if unknown.
         state: "agrees" if it computes what the network computes in at least one batch size, and something else in none.
         batches: batch sizes in which it agrees.
         max_abs_diff: the largest difference over all batch sizes it ran with, as in the proof of ONNX Runtime.

@@ -79,7 +79,7 @@ def maximise(
     Args:
         score: maps a gene matrix (n, columns) or a list of n `Arch` to n numbers, or one `Arch` to a number; a trial call shows
             which of these it takes.
-        limits: by name, a pair of an estimate (a function like `score`) and the largest value allowed, e.g.
+        limits: by name, pairs of an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
         seed: the same seed and arguments give the same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
         evaluations: approximate number of networks to score. The local search at the end tries all changes of one choice together,

@@ -57,7 +57,7 @@ def pareto(
     """Find the Pareto front of two or more objectives.
 
     Args:
-        objectives: by name, a pair of a function as in `maximise` and "max" or "min", e.g.
+        objectives: by name, pairs of a function as in `maximise` and "max" or "min", e.g.
             `{"accuracy": (predictor.predict, "max"), "latency_ms": (table.estimate, "min")}`.
         limits: as in `maximise`.
         seed: the same seed and arguments give the same result (unless `time_s` ends the search).
