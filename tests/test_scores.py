@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score,
 
 from onceforall.calibrate import Tally
 from onceforall.errors import DataError
-from onceforall.scores import Confusion, default_metric, imbalance, mcnemar
+from onceforall.scores import Confusion, default_metric, imbalance, mcnemar, score_difference
 from onceforall.tasks.task import MULTICLASS
 
 CLASSES = 4
@@ -119,3 +119,40 @@ def test_batch_by_batch_in_torch(found: Answers, size: int) -> None:
         assert accuracy.score(metric) == pytest.approx(one.score(metric))
     n = np.bincount(labels)[np.bincount(labels) > 0]
     assert counted.effective_images() == max(1, round(len(n) ** 2 / (1 / n).sum()))
+
+
+@given(answers(), st.sampled_from(["top1", "balanced", "macro_f1"]), st.integers(0, 2**32))
+def test_difference_of_two_networks(found: Answers, metric: str, seed: int) -> None:
+    labels, first, confidence = found
+    second = np.where(np.random.default_rng(seed).random(len(labels)) < 0.7, first, 0)
+    value, low, high = score_difference(metric, labels, first, second)
+    scores = [Confusion.of(labels, said, confidence, CLASSES).score(metric) for said in (first, second)]
+    assert value == pytest.approx(scores[0] - scores[1])
+    assert low <= high
+    back = score_difference(metric, labels, second, first)
+    assert back[0] == pytest.approx(-value, abs=1e-12)
+    if metric != "macro_f1":  # whose interval is of random draws
+        assert back[1:] == pytest.approx((-high, -low), abs=1e-12)
+    same = score_difference(metric, labels, first, first)
+    assert same[0] == 0
+    assert same[1] <= 0 <= same[2]
+
+
+@pytest.mark.parametrize("metric", ["top1", "balanced", "macro_f1"])
+@pytest.mark.parametrize("sizes", [(60, 60, 60), (150, 40, 12)])
+def test_the_interval_holds_the_true_difference_as_often_as_it_says(metric: str, sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    labels, big = np.repeat(range(3), sizes), np.repeat(range(3), [size * 2000 for size in sizes])
+
+    def predict(truth: np.ndarray) -> list[np.ndarray]:  # two networks that often agree; the first is better at the last class
+        shared, own = (
+            rng.random(len(truth)) < 0.6,
+            rng.random((2, len(truth))) < np.where(truth == 2, [[0.7], [0.4]], [[0.6], [0.65]]),
+        )
+        return [np.where(shared | right, truth, (truth + 1) % 3) for right in own]
+
+    wide = predict(big)
+    true = np.subtract(*(Confusion.of(big, said, np.ones(len(big)), 3).score(metric) for said in wide))
+    trials = 300 if metric != "macro_f1" else 150
+    held = sum(low <= true <= high for _, low, high in (score_difference(metric, labels, *predict(labels)) for _ in range(trials)))
+    assert 0.9 < held / trials < 0.995

@@ -49,8 +49,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onceforall.pipeline.comparison.fixed.follow_schedule", never)
 
 
-def result(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "compare" / "result.json").read_text())  # type: ignore[no-any-return]
+def result(folder: Path) -> Any:
+    return json.loads((folder / "compare" / "result.json").read_text())
 
 
 def test_what_is_found(compared: Path) -> None:
@@ -122,6 +122,31 @@ def test_the_command_tells_it_again(capsys: pytest.CaptureFixture[str], compared
     (none_fits,) = (v for v in found["verdicts"] if v["budget"]["macs"] == 1)
     assert (none_fits["winner"], none_fits["ours"], none_fits["fixed"]) == ("none", None, None)
     assert any(note.startswith("none of ours for ") for note in found["notes"])
+
+
+def test_by_the_run_s_metric(capsys: pytest.CaptureFixture[str], compared: Path, tmp_path: Path, quick: None) -> None:
+    """As trained and measured with --metric balanced."""
+    folder, file = Path(shutil.copytree(compared, tmp_path / "run")), compared.parent / "own.py"
+    edited(folder / "run.json", lambda data: data.update(metric="balanced"))
+    given = ["compare", str(folder), "--with", f"{file}:Net@16,{file}:seven", "--epochs", "2", "--finalists", "2"]
+    assert run(given) == 0
+    out, err = capsys.readouterr()
+    assert "as compared before" not in err  # then top-1 decided
+    assert "own.py:Net@16 (16 px): test balanced accuracy " in out
+    assert "ours is at least as accurate by balanced accuracy in " in out
+    found = result(folder)
+    assert found["metric"] == "balanced"
+    by_name = {one["name"]: one for one in (*found["fixed"], *found["ours"])}
+    differences = [v for v in found["verdicts"] if v["difference"] is not None]
+    for v in differences:
+        assert v["difference"] == pytest.approx(by_name[v["ours"]]["balanced"] - by_name[v["fixed"]]["balanced"])
+        assert v["low"] < v["difference"] < v["high"]
+    assert differences
+    page = tmp_path / "page.html"
+    assert run(["report", str(folder), "--out", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Ours and fixed networks: balanced accuracy against latency on " in text
+    assert "the winner has the higher balanced accuracy on the same test images" in text
 
 
 def test_the_report_has_a_section(

@@ -1,6 +1,7 @@
 """Who wins within a budget, and from how many devices on ours takes less, on made-up numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from onceforall.common.readable import wilson
 from onceforall.common.records import as_record
 from onceforall.errors import FileError
 from onceforall.pipeline import Budget
-from onceforall.pipeline.comparison.versus import FORMAT, Comparison, Costs, Rival, Verdict, summary, verdict
+from onceforall.pipeline.comparison.versus import FORMAT, Comparison, Costs, Rival, Verdict, summary
+from onceforall.pipeline.comparison.versus import verdict as decide
 from onceforall.scores import balanced_of
 
 N = 200
@@ -22,6 +25,12 @@ def rival(name: str, right: int, **changes: Any) -> Rival:
     facts: dict[str, Any] = {"ours": name.startswith("ours"), "resolution": 24, "macs": 1000, "params": 100, "ms": 2.0}
     facts |= {"ms_low": 1.9, "ms_high": 2.1, "held_out": right / N, "test": right / N, "images": N}
     return Rival(name, **facts | changes)
+
+
+def verdict(budget: Budget, of: list[str], ours: Rival | None, fixed: list[Rival], right: dict[str, Any]) -> Verdict:
+    """By top-1, of networks that get these images right."""
+    predicted = {name: np.where(hits, 0, 1) for name, hits in right.items()}
+    return decide(budget, of, ours, fixed, metric="top1", labels=np.zeros(N, int), predicted=predicted)
 
 
 def rights(**first: int) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
@@ -96,7 +105,29 @@ def test_summary_counts_every_budget() -> None:
         Verdict(budget, (), None, "a"),
     ]
     text = "ours is at least as accurate in 2 of 5 budgets; beyond doubt (95 %) better in 1, worse in 1"
-    assert summary(verdicts) == text
+    found = Comparison("key", "cpu", "a processor", (), (), tuple(verdicts), Costs(9, 1, 4))
+    assert summary(found) == text
+    assert " accurate by balanced accuracy in 2 of " in summary(replace(found, metric="balanced"))
+
+
+def test_the_run_s_metric_decides() -> None:
+    """Ours finds the rare class, the fixed network the frequent one more often."""
+    labels = np.repeat([0, 1], [180, 20])
+    ours, fixed = np.where(labels == 0, 0, 1), np.zeros(N, int)
+    ours[:30] = 1  # 150 + 20 right, of theirs 180
+    rivals = [
+        rival("ours", 170, balanced=balanced_accuracy_score(labels, ours)),
+        rival("a", 180, balanced=balanced_accuracy_score(labels, fixed)),
+    ]
+    predicted = {"ours": ours, "a": fixed}
+    by = {
+        metric: decide(Budget(macs=1000), [], rivals[0], rivals[1:], metric=metric, labels=labels, predicted=predicted)
+        for metric in ("top1", "balanced")
+    }
+    assert by["top1"].winner == "fixed"
+    assert by["balanced"].winner == "ours"
+    assert by["balanced"].certain
+    assert by["balanced"].difference == pytest.approx(rivals[0].score("balanced") - rivals[1].score("balanced"))
 
 
 @pytest.mark.parametrize(
@@ -158,8 +189,12 @@ def test_comparisons_of_before_have_no_mean_of_the_classes() -> None:
     data = Comparison("key", "cpu", "a processor", rivals[:1], rivals[1:], (found,), Costs(9, 1, 4), uneven=5.0).to_json()
     assert read(data).uneven == 5
     del data["uneven"]
+    del data["metric"]
     for one in (*data["fixed"], *data["ours"]):
-        del one["balanced"]
+        for name in ("balanced", "macro_f1", "interval"):
+            del one[name]
     old = read(json.loads(json.dumps(data)))
     assert old.uneven == 1
+    assert old.metric == "top1"
+    assert old.ours[0].between == wilson(0.8, N)
     assert {one.balanced for one in (*old.fixed, *old.ours)} == {None}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from ..common.advice import ofa
 from ..common.progress import Progress
-from ..common.readable import amount, between, duration, memory, milliseconds, percent, wilson
+from ..common.readable import amount, between, duration, memory, milliseconds, percent
 from ..errors import DataError, ValueTextError
 from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
@@ -300,21 +300,23 @@ def _lines(found: Any) -> list[str]:
     """The comparison for people."""
     from ..pipeline.comparison.versus import summary
 
-    images = found.fixed[0].images
+    images, uneven = found.fixed[0].images, found.metric == "top1" and found.uneven > UNEVEN
     lines = [f"measured on {images:,} test images, and on {found.hardware} ({found.device}), in turns:"]
     for one in sorted((*found.fixed, *found.ours), key=lambda one: one.ms):
-        low, high = wilson(one.test, one.images)
+        low, high = one.between
         costs = f"{milliseconds(one.ms)}, {amount(one.macs)} MACs, {amount(one.params)} parameters"
         trained = "" if one.ours else f"; fixed, {one.epochs:.3g} epochs in {duration(one.seconds)}"
-        top1 = f"{percent(one.test)} ({100 * low:.1f} to {100 * high:.1f})"
-        if found.uneven > UNEVEN and one.balanced is not None:
-            top1 += f", mean of the classes {percent(one.balanced)}"
-        lines.append(f"  {one.name} ({in_pixels(one.resolution)}): test top-1 {top1}, {costs}{trained}")
-    if found.uneven > UNEVEN:
-        lines.append(f"one class has {found.uneven:.3g} times as many test images as another: see the mean of the classes")
+        shown = f"{METRICS[found.metric]} {percent(one.score(found.metric))} ({100 * low:.1f} to {100 * high:.1f})"
+        if found.metric != "top1":
+            shown += f", top-1 {percent(one.test)}"
+        elif uneven and one.balanced is not None:
+            shown += f", balanced accuracy {percent(one.balanced)}"
+        lines.append(f"  {one.name} ({in_pixels(one.resolution)}): test {shown}, {costs}{trained}")
+    if uneven:
+        lines.append(f"one class has {found.uneven:.3g} times as many test images as another: winners are decided by top-1")
     lines.append("within each budget, ours against the fixed network that is best on held-out images:")
     lines += [f"  {verdict_line(v, found)}" for v in found.verdicts]
-    lines.append(summary(found.verdicts))
+    lines.append(summary(found))
     lines.append("seconds for networks for several devices, each with a budget of its own:")
     lines += [f"  {k}: ours {duration(ours)}, fixed {duration(fixed)}" for k, ours, fixed in found.costs.rows()]
     least = found.costs.break_even
@@ -325,7 +327,7 @@ def _lines(found: Any) -> list[str]:
 
 def verdict_line(v: Any, found: Any) -> str:
     """One budget in words."""
-    test = {one.name: percent(one.test) for one in (*found.fixed, *found.ours)}
+    test = {one.name: percent(one.score(found.metric)) for one in (*found.fixed, *found.ours)}
     of = f" (of {', '.join(v.of)})" if v.of else ""
     ours = "ours: none" if v.ours is None else f"{v.ours} {test[v.ours]}"
     fixed = "fixed: none" if v.fixed is None else f"{v.fixed} {test[v.fixed]}"

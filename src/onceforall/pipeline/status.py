@@ -415,7 +415,7 @@ def _comparison(run: Run) -> Iterator[RunPart]:
     if found is not None:
         names = ", ".join(one.name for one in found.fixed)
         facts = {one.name: one.test for one in (*found.fixed, *found.ours)}
-        yield RunPart("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
+        yield RunPart("comparison", "done", f"with {names}: {summary(found)}", facts={"test_top1": facts})
     for text in untrained(run):
         yield RunPart("comparison", "unfinished", text)
 

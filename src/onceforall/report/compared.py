@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from ..common.readable import amount, duration, percent, wilson
+from ..common.readable import amount, duration, percent
 from ..pipeline.comparison.versus import Comparison, Rival, Verdict, summary
 from ..resolutions import in_pixels
+from ..scores import METRICS
 from .charts import FrontSeries, front_chart
-from .drawing import MS, TOP1, Point
+from .drawing import MS, Axis, Point
 from .html import html
 from .shown import Cell, Shown, counted, timed
 
@@ -32,10 +33,10 @@ def compared(runs: Sequence[Shown]) -> Markup:
 def _one(run: Shown, found: Comparison) -> Markup:
     words = (
         "Fixed networks, each fine-tuned alone with the images, splits and recipe of this run, against the networks that a "
-        "search in this run finds within the same budget. Both sides were chosen on held-out images; top-1 is on the same test "
-        "images, and the 95 % interval of a difference is paired. Latencies were timed in turns."
+        "search in this run finds within the same budget. Both sides were chosen on held-out images; the winner has the higher "
+        f"{METRICS[found.metric]} on the same test images. Intervals (95 %) of differences are paired, latencies timed in turns."
     )
-    test = {one.name: one.test for one in (*found.fixed, *found.ours)}
+    test = {one.name: one.score(found.metric) for one in (*found.fixed, *found.ours)}
     verdicts = [_verdict(verdict, test) for verdict in found.verdicts]
     least = found.costs.break_even
     about_costs = (
@@ -47,7 +48,7 @@ def _one(run: Shown, found: Comparison) -> Markup:
     return Markup().join(
         [
             html.soft(words),
-            html.strong(f"{summary(found.verdicts)}."),
+            html.strong(f"{summary(found)}."),
             _chart(run, found),
             html.table(
                 "Who wins within each budget", ["budget", "winner", "ours", "best fixed", "difference in points"], verdicts, 2
@@ -61,23 +62,29 @@ def _one(run: Shown, found: Comparison) -> Markup:
 
 def _chart(run: Shown, found: Comparison) -> Markup:
     line = next((series.front for (device, _), series in run.fronts.items() if device == found.device), ())
-    ours, fixed = ([_point(one) for one in side] for side in (found.ours, found.fixed))
-    name = f"Ours and fixed networks: top-1 against latency on {found.device}"
-    told = (
-        "Test top-1 in percent against latency in ms; the line is predicted for held-out images. The table below has all numbers."
-    )
+    if found.metric != run.run.metric:
+        line = ()  # predicted by another metric
+    metric = METRICS[found.metric]
+    ours, fixed = ([_point(one, found.metric) for one in side] for side in (found.ours, found.fixed))
+    name = f"Ours and fixed networks: {metric} against latency on {found.device}"
+    told = f"Test {metric} in percent against latency in ms; the line is predicted for held-out images. The table has all numbers."
     series = FrontSeries("", [], line, chosen=ours, fixed=fixed)
-    chart = front_chart([series], MS, TOP1, name=name, description=told)
-    header = ["network", "what", "latency", "test top-1", "MACs", "parameters"]
-    rows = [_row(one) for one in sorted((*found.fixed, *found.ours), key=lambda one: one.ms)]
+    chart = front_chart([series], MS, Axis(metric, "%", 100), name=name, description=told)
+    header = ["network", "what", "latency", *(f"test {METRICS[name]}" for name in _metrics(found)), "MACs", "parameters"]
+    rows = [_row(one, _metrics(found)) for one in sorted((*found.fixed, *found.ours), key=lambda one: one.ms)]
     return Markup(html.figure(f"{name} ({found.hardware})", chart, html.table(name, header, rows, 2)))
 
 
-def _point(one: Rival) -> Point:
-    return Point(one.name, one.ms, one.test, (one.ms_low, one.ms_high), wilson(one.test, one.images))
+def _metrics(found: Comparison) -> list[str]:
+    """The metrics to show: the one that decides, and top-1."""
+    return list(dict.fromkeys((found.metric, "top1")))
 
 
-def _row(one: Rival) -> list[Cell]:
+def _point(one: Rival, metric: str) -> Point:
+    return Point(one.name, one.ms, one.score(metric), (one.ms_low, one.ms_high), one.between)
+
+
+def _row(one: Rival, metrics: Sequence[str]) -> list[Cell]:
     what: Cell = f"ours, {in_pixels(one.resolution)}"
     if not one.ours:
         trained = "" if one.seconds is None else f"{one.epochs:.3g} epochs in {duration(one.seconds)}, from {one.weights}"
@@ -87,7 +94,8 @@ def _row(one: Rival) -> list[Cell]:
         one.name,
         what,
         latency,
-        counted(one.test, wilson(one.test, one.images), one.images),
+        counted(one.score(metrics[0]), one.between, one.images),
+        *(percent(one.score(metric)) for metric in metrics[1:]),
         amount(one.macs),
         amount(one.params),
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arch import Arch
-from ...calibrate import Calibrated, evaluate_each
+from ...calibrate import Calibrated
 from ...common.arguments import takes
 from ...common.files import locked, make_folder, read_lines, sha256, text_sha256, write_json
 from ...common.progress import QUIET, Progress
@@ -21,10 +21,10 @@ from ...latency import Device, Timing, measure_networks
 from ...options.choosing import CompareOptions
 from ...options.shared import Budget
 from ...plan import Plan
-from ...scores import imbalance
+from ...scores import Confusion, imbalance
 from ...tasks.task import require_multiclass
 from ..accuracies.predictor import measured_rows
-from ..evaluate import calibrated
+from ..evaluate import calibrated, judge_network
 from ..run_directory.run import Run
 from ..search import FINALIST_IMAGES, Candidate, Searcher
 from ..specialising.choose import confirmed
@@ -83,7 +83,7 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
     files = [run.folder / "latency" / str(searcher.device) / "table.json", run.folder / "accuracy" / "predictor.safetensors"]
     told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
     limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]
-    settings = [limits, str(searcher.device), finalists, seed]
+    settings = [limits, str(searcher.device), finalists, seed, *([] if run.metric == "top1" else [run.metric])]
     return text_sha256(json.dumps([told, settings]))[:16]
 
 
@@ -113,33 +113,33 @@ def _compared(
     names = ", ".join(one.trained.name for one in fixed)
     test = run.open_test(searcher.splits, f"comparison with {names}")
     progress.say(f"measuring all of them on {len(test):,} test images")
-    right: dict[str, NDArray[np.bool_]] = {}
+    predicted: dict[str, NDArray[np.int64]] = {}
     rivals = []
     for one, timing in zip(fixed, final, strict=False):
         own = one.trained
         facts: dict[str, Any] = {"name": own.name, "ours": False, "resolution": one.resolution}
         facts |= {"held_out": own.held_out.score(run.metric), "seconds": own.seconds, "epochs": own.epochs, "weights": own.weights}
-        rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, right, facts))
+        rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, predicted, facts))
     ours: dict[Arch, Rival] = {}
     for number, (arch, timing) in enumerate(zip(archs, final[len(fixed) :], strict=True), 1):
         ready = calibrated(run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
         facts = {"name": f"ours {number}", "ours": True, "resolution": arch.resolution, "arch": arch.to_json()}
         facts |= {"held_out": searcher.accuracies[arch].value}
-        ours[arch] = _rival(run, ready, plans[arch], timing, test, right, facts)
+        ours[arch] = _rival(run, ready, plans[arch], timing, test, predicted, facts)
     by_name = {one.name: one for one in rivals}
     verdicts = []
     for budget, of in budgets.items():
         rival = ours[found[budget][0].arch] if budget in found else None
         if of and budget.latency_ms is not None:  # as timed in turns with the others
             budget = Budget(latency_ms=max(by_name[name].ms for name in of))
-        verdicts.append(verdict(budget, of, rival, rivals, right))
+        verdicts.append(verdict(budget, of, rival, rivals, metric=run.metric, labels=test.labels, predicted=predicted))
     costs = _costs(run, searcher, fixed, [seconds for _, seconds in found.values()])
     notes = [note for one in fixed for note in one.trained.notes] + notes
     if run.info.origin is not None:
         notes.append(f"the training of {run.info.origin.folder}, from which this run started, is not counted")
     return Comparison(
         key, searcher.device.spec, searcher.hardware, tuple(rivals), tuple(ours.values()), tuple(verdicts), costs, tuple(notes),
-        uneven=imbalance(test.labels),
+        uneven=imbalance(test.labels), metric=run.metric,
     )  # fmt: skip
 
 
@@ -188,14 +188,18 @@ def _rival(
     plan: Plan,
     timing: Timing,
     test: Images,
-    right: dict[str, NDArray[np.bool_]],
+    predicted: dict[str, NDArray[np.int64]],
     facts: Mapping[str, Any],
 ) -> Rival:
-    """Measure a network on the test images; `right` gets which of them it classifies correctly."""
-    accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
-    right[facts["name"]] = hits.numpy()
+    """Measure a network on the test images; its predictions are added to `predicted`."""
+    batches: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []  # predicted classes, and their probabilities
+    judge_network(run, ready, test, facts["resolution"], lambda _, p: batches.append((p.argmax(1), p.max(1))))
+    classes, confidence = (np.concatenate(part) for part in zip(*batches, strict=True))
+    predicted[facts["name"]] = classes
+    confusion = Confusion.of(test.labels, classes, confidence, run.num_classes)
     return Rival(
-        test=accuracy.top1, balanced=accuracy.balanced, images=accuracy.images,
+        test=confusion.top1, balanced=confusion.balanced, macro_f1=confusion.macro_f1, interval=confusion.interval(run.metric),
+        images=confusion.images,
         macs=plan.macs, params=plan.params,
         ms=timing.ms, ms_low=timing.low, ms_high=timing.high, **facts,
     )  # fmt: skip

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ...common.advice import ofa
 from ...common.files import busy, read_text
-from ...common.readable import plural
+from ...common.readable import plural, wilson
 from ...common.records import json_of, read_record
 from ...options.shared import Budget
 from ...resolutions import Resolution
-from ...scores import Difference
+from ...scores import METRICS, score_difference
 from ...train import Schedule
 from ..run_directory.metrics import Metrics
 from ..run_directory.run import Run
@@ -23,7 +23,7 @@ FORMAT = "onceforall.comparison/1"
 FOLDER, RESULT = "compare", "result.json"
 DEVICES = (1, 3, 10)
 
-Rights = Mapping[str, NDArray[np.bool_]]  # by the network's name: which of the test images (n,) it gets right
+Predicted = Mapping[str, NDArray[np.int64]]  # by the network's name: the classes (n,) that it predicts for the test images
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,15 @@ class Rival:
         macs: multiply-accumulates per image.
         params: number of parameters.
         ms: latency, timed in turns with all the others; `ms_low` and `ms_high` are its 95 % interval.
-        held_out: top-1 on held-out images, or the score of the run's metric; networks are chosen by it.
+        held_out: score on held-out images by the comparison's metric; networks are chosen by it.
         test: top-1 on `images` test images, the same ones for all networks.
         seconds: training time; None for ours.
         epochs: of its training; None for ours.
         weights: the initial weights of a fixed network, as text.
         arch: architecture of ours, as JSON text.
         balanced: balanced accuracy on the test images (mean recall over classes); None if it was not measured.
+        macro_f1: macro F1 on the test images; None if it was not measured.
+        interval: 95 % interval of the test score by the comparison's metric; None in older files.
     """
 
     name: str
@@ -62,6 +64,19 @@ class Rival:
     weights: str | None = None
     arch: str | None = None
     balanced: float | None = None
+    macro_f1: float | None = None
+    interval: tuple[float, float] | None = None
+
+    def score(self, metric: str) -> float:
+        """The score on the test images by the metric's name."""
+        score = {"top1": self.test, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
+        assert score is not None, "older files lack it, and their metric is top-1"
+        return score
+
+    @property
+    def between(self) -> tuple[float, float]:
+        """95 % interval of the test score by the comparison's metric."""
+        return self.interval or wilson(self.test, self.images)
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,7 @@ class Verdict:
         ours: name of our network; None if none keeps the budget.
         fixed: name of the best fixed network; None if none keeps the budget.
         over: ours exceeded the budget when timed in turns with the others.
-        difference: top-1 of ours minus that of the fixed network; None unless there are both.
+        difference: score of ours minus that of the fixed network, by the comparison's metric; None unless there are both.
         low: lower end of its paired 95 % interval.
         high: upper end of that interval.
     """
@@ -102,14 +117,26 @@ class Verdict:
         return not self.over and self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
-def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequence[Rival], right: Rights) -> Verdict:
+def verdict(
+    budget: Budget,
+    of: Sequence[str],
+    ours: Rival | None,
+    fixed: Sequence[Rival],
+    *,
+    metric: str,
+    labels: NDArray[np.int64],
+    predicted: Predicted,
+) -> Verdict:
     """Decide which side wins within a budget.
 
     Args:
         budget: limits; latency as in `Rival.ms`.
+        of: fixed networks whose own cost is the budget.
         ours: the network that the search found for the budget; None if none keeps it.
         fixed: all fixed networks. Of those that keep the budget, the one with the best held-out score counts, then the fastest.
-        right: for every network, which test images it classifies correctly.
+        metric: the score that decides.
+        labels: of the test images, (n,).
+        predicted: every network's predictions.
     """
     keeping = [one for one in fixed if _keeps(one, budget)]
     best = min(keeping, key=lambda one: (-one.held_out, one.ms)) if keeping else None
@@ -117,24 +144,12 @@ def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequen
     names = (None if ours is None else ours.name, None if best is None else best.name)
     if ours is None or best is None:
         return Verdict(budget, tuple(of), *names, over)
-    found = Difference.of(right[ours.name], right[best.name])
-    return Verdict(budget, tuple(of), *names, over, found.top1, *found.interval)
+    return Verdict(budget, tuple(of), *names, over, *score_difference(metric, labels, predicted[ours.name], predicted[best.name]))
 
 
 def _keeps(one: Rival, budget: Budget) -> bool:
     limits = ((one.ms, budget.latency_ms), (one.macs, budget.macs), (one.params, budget.params))
     return all(most is None or cost <= most * (1 + 1e-9) for cost, most in limits)
-
-
-def summary(verdicts: Sequence[Verdict]) -> str:
-    """One line on how often each side wins."""
-    winners = [v.winner for v in verdicts]
-    least = winners.count("ours") + winners.count("equal")
-    sure = [sum(v.certain and v.winner == side for v in verdicts) for side in ("ours", "fixed")]
-    return (
-        f"ours is at least as accurate in {least} of {plural(len(verdicts), 'budget')}; beyond doubt (95 %) better in {sure[0]}, "
-        f"worse in {sure[1]}"
-    )
 
 
 @dataclass(frozen=True)
@@ -176,6 +191,7 @@ class Comparison:
         costs: of either way.
         notes: lines for the reader.
         uneven: test images of the largest class divided by those of the smallest.
+        metric: the run's metric, by which networks were chosen and winners decided.
     """
 
     key: str
@@ -187,6 +203,7 @@ class Comparison:
     costs: Costs
     notes: tuple[str, ...] = ()
     uneven: float = 1.0
+    metric: str = "top1"
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values, with winners, the devices' costs and the break-even."""
@@ -198,6 +215,16 @@ class Comparison:
             "break_even": self.costs.break_even,
         }
         return found
+
+
+def summary(found: Comparison) -> str:
+    """One line on how often each side wins."""
+    verdicts, winners = found.verdicts, [v.winner for v in found.verdicts]
+    least = winners.count("ours") + winners.count("equal")
+    sure = [sum(v.certain and v.winner == side for v in verdicts) for side in ("ours", "fixed")]
+    by = "" if found.metric == "top1" else f" by {METRICS[found.metric]}"
+    budgets = plural(len(verdicts), "budget")
+    return f"ours is at least as accurate{by} in {least} of {budgets}; beyond doubt (95 %) better in {sure[0]}, worse in {sure[1]}"
 
 
 def stored_comparison(run: Run) -> Comparison | None:
