@@ -24,7 +24,7 @@ from onceforall.backends import RUNTIMES
 from onceforall.common.onnx_options import HARD_SWISH, OPSET
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, Effort, profile_space
-from onceforall.latency.host import Host
+from onceforall.latency.device import Host
 from onceforall.latency.remote import RemoteMeter, RemoteModel, Ssh
 from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import agent_zip

@@ -30,7 +30,7 @@ State = Literal["agrees", "differs", "refuses", "not tried"]
 
 
 @dataclass(frozen=True)
-class _Program:
+class _Reader:
     """A program that reads ONNX files.
 
     Args:
@@ -59,10 +59,10 @@ class _Program:
 
 
 READERS = {
-    "opencv": _Program("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
-    "openvino": _Program("OpenVINO", ("openvino",), "pip install openvino"),
-    "ncnn": _Program("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
-    "onnxruntime-web": _Program("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
+    "opencv": _Reader("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
+    "openvino": _Reader("OpenVINO", ("openvino",), "pip install openvino"),
+    "ncnn": _Reader("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
+    "onnxruntime-web": _Reader("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
 }
 
 

@@ -13,8 +13,7 @@ from ..backends.kept import Weights
 from ..errors import DeviceError
 from ..ops import Shape
 from ..plan import Plan
-from .device import Device, available
-from .host import Host
+from .device import Device, Host, available
 from .measure import ReferenceKernel, Timing, least_disturbed_ms, time_calls
 from .networks import all_ready, require_threads
 from .remote import RemoteMeter, RemoteModel

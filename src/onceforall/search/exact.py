@@ -43,7 +43,7 @@ def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> tu
     for r in range(len(space.resolutions)):
         if time.monotonic() > deadline:
             return None
-        program = _Program(space, r, score[0], [(limit, terms[0], _rounding(terms)) for limit, terms in structured])
+        program = _IntegerProgram(space, r, score[0], [(limit, terms[0], _rounding(terms)) for limit, terms in structured])
         relaxed, _ = program.solve(integer=False, seconds=max(0.1, deadline - time.monotonic()))
         if relaxed == math.inf:
             return None  # out of time, and a bound needs all resolutions
@@ -85,7 +85,7 @@ def _rounding(known: Known) -> float:
 
 
 @dataclass
-class _Program:
+class _IntegerProgram:
     """The integer program of one resolution: maximize the score's terms subject to the limits' terms.
 
     Args:

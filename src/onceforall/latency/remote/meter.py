@@ -10,7 +10,7 @@ from typing import Any
 from ...backends import RUNTIMES
 from ...errors import DeviceError
 from ...plan import Plan
-from ..host import Host
+from ..device import Host
 from ..measure import Timing
 from .bundle import RemoteModel, agent_zip, digest_of_bytes, job_zip
 from .ssh import Ssh, printable_text

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import IO
 
 from ...errors import DeviceError
-from ..host import Host
+from ..device import Host
 
 BROKEN = 255  # ssh's exit code when the connection fails
 MOST_BYTES = 10_000_000  # per answer
