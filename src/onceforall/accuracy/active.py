@@ -78,8 +78,8 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     evolve(evaluator, offspring, rows, rng, evaluations=sys.maxsize, generations=GENERATIONS)
     while (new := ~np.isin(keys(seen.genes), keys(taken))).sum() < n:  # a tiny space, or one that is almost completely measured
         evaluator(space.sample_genes(rng, 4 * n))
-    found = seen.rows(new)
-    return space.archs(found.genes[_batch(found, step_of(found, n), n)])
+    candidates = seen.rows(new)
+    return space.archs(candidates.genes[_batch(candidates, step_of(candidates, n), n)])
 
 
 def _batch(rows: Evaluated, steps: Ints, n: int) -> list[int]:

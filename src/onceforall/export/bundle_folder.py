@@ -92,7 +92,7 @@ def write_bundle(
         measured, facts = measure(bundle, temporary)
         _write_index(
             temporary, config, measured, digest,
-            facts=asdict(facts), proofs={name: {by: asdict(p) for by, p in found.items()} for name, found in proofs.items()},
+            facts=asdict(facts), proofs={name: {reader: asdict(p) for reader, p in of.items()} for name, of in proofs.items()},
         )  # fmt: skip
         bundle = load_bundle(temporary)
         write_text(temporary / "README.md", write_bundle_card(facts, bundle, proofs, (temporary / TRAINED_ON).exists()))
@@ -144,10 +144,10 @@ def _run_source(folder: Path) -> Callable[[str], nn.Module]:
 
     def network(name: str) -> nn.Module:
         try:
-            found: nn.Module = bundle.network(name)
+            loaded: nn.Module = bundle.network(name)
         except Exception as error:
             raise VerificationError(f"{folder / 'model.py'}: {name} cannot be made: {one_line(error)}") from error
-        return found
+        return loaded
 
     return network
 

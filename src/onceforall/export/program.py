@@ -63,7 +63,7 @@ def answer(name, photo, enough):
     scope["x"] = np.concatenate(images + images[-1:] * (size - len(images))) if size > 1 else images[0]
     try:
         exec(job["programs"][name]["each"], scope)
-        found[name].extend(np.asarray(scope.pop("logits"), np.float32)[: len(images)])
+        results[name].extend(np.asarray(scope.pop("logits"), np.float32)[: len(images)])
     except Exception as error:
         sys.exit(f"{name}: {photo}: {type(error).__name__}: {error}")
     images.clear()
@@ -80,7 +80,7 @@ for name, program in job["programs"].items():
     program["each"] = compile(ast.Module(body[-1:], []), name, "exec")
     xs.setdefault(program["image"], (scope, compile(program["image"], name, "exec")))
 gc.enable()
-found, waiting = ({name: [] for name in scopes} for _ in range(2))
+results, waiting = ({name: [] for name in scopes} for _ in range(2))
 with ThreadPoolExecutor(job["threads"]) as pool:
     for start in range(0, len(job["photos"]), 64):
         photos = job["photos"][start : start + 64]
@@ -97,7 +97,7 @@ with ThreadPoolExecutor(job["threads"]) as pool:
 for name, program in job["programs"].items():
     if waiting[name]:
         answer(name, photos[-1], len(waiting[name]))
-np.savez(job["out"], *[np.stack(found[name]) for name in job["programs"]])
+np.savez(job["out"], *[np.stack(results[name]) for name in job["programs"]])
 """
 
 

@@ -24,14 +24,14 @@ const fs = require("fs"), ort = require("onnxruntime-web"), [model, x, y, shape]
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 ort.InferenceSession.create(fs.readFileSync(model)).then(async (session) => {
-  const data = fs.readFileSync(x), dims = JSON.parse(shape), one = dims.slice(1).reduce((a, b) => a * b, 4), found = [];
+  const data = fs.readFileSync(x), dims = JSON.parse(shape), one = dims.slice(1).reduce((a, b) => a * b, 4), parts = [];
   for (let at = 0; at < data.length; at += dims[0] * one) {
     const part = data.buffer.slice(data.byteOffset + at, data.byteOffset + Math.min(data.length, at + dims[0] * one));
     const images = new ort.Tensor("float32", new Float32Array(part), [part.byteLength / one, ...dims.slice(1)]);
     const result = (await session.run({ [session.inputNames[0]]: images }))[session.outputNames[0]];
-    found.push(Buffer.from(result.data.buffer, result.data.byteOffset, result.data.byteLength));
+    parts.push(Buffer.from(result.data.buffer, result.data.byteOffset, result.data.byteLength));
   }
-  fs.writeFileSync(y, Buffer.concat(found));
+  fs.writeFileSync(y, Buffer.concat(parts));
 }).catch((error) => { process.stderr.write(`${error.message || error}`); process.exit(1); });
 """
 
@@ -43,11 +43,11 @@ def run_reader(program: str, model: Path, images: Path, into: Path, sizes: list[
     x = np.load(images)
     for size in sizes:
         try:
-            found = compute(model, x, size)
+            outputs = compute(model, x, size)
         except Exception as error:  # programs raise their own classes
             (into / f"{size}.txt").write_text(" ".join(str(error).split()) or type(error).__name__)
         else:
-            np.save(into / f"{size}.npy", found.astype(np.float32))
+            np.save(into / f"{size}.npy", outputs.astype(np.float32))
 
 
 def _version(package: str) -> str:
@@ -62,11 +62,11 @@ def _opencv(model: Path, x: Floats, size: int) -> Floats:
     import cv2
 
     network = cv2.dnn.readNetFromONNX(str(model))
-    found = []
+    outputs = []
     for part in _parts(x, size):
         network.setInput(part)
-        found.append(network.forward().copy())
-    return np.concatenate(found)
+        outputs.append(network.forward().copy())
+    return np.concatenate(outputs)
 
 
 def _openvino(model: Path, x: Floats, size: int) -> Floats:
@@ -102,15 +102,15 @@ def _ncnn(model: Path, x: Floats, size: int) -> Floats:
             options.use_bf16_storage = False
             if network.load_param(str(copy.with_suffix(".ncnn.param"))) or network.load_model(str(copy.with_suffix(".ncnn.bin"))):
                 raise ValueError("ncnn cannot load what pnnx made of it")
-            found = []
+            outputs = []
             for image in x:
                 with network.create_extractor() as extractor:
                     extractor.input("in0", ncnn.Mat(np.ascontiguousarray(image)))
                     code, values = extractor.extract("out0")
                     if code:
                         raise ValueError(f"ncnn cannot run it (code {code})")
-                    found.append(np.array(values))
-            return np.stack(found)
+                    outputs.append(np.array(values))
+            return np.stack(outputs)
 
 
 def _web_version() -> str:

@@ -48,12 +48,12 @@ class TrainedOn:
         content = base64.b64decode(self.hashes)
         return frozenset(content[i : i + BYTES] for i in range(0, len(content), BYTES))
 
-    def among(self, found: int) -> "AmongTrained":
-        """The result for images of which `found` have a known hash."""
+    def among(self, matches: int) -> "AmongTrained":
+        """The result for images of which `matches` have a known hash."""
         known = len(self.known())
         exact = self.complete and known == self.images
-        about = round(found * self.images / known) if found and known < self.images else None
-        return AmongTrained(found if found or exact else None, exact, about)
+        about = round(matches * self.images / known) if matches and known < self.images else None
+        return AmongTrained(matches if matches or exact else None, exact, about)
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class AmongTrained:
 NOT_KNOWN = AmongTrained()
 
 
-def write_trained_on(folder: Path, found: TrainedOn | None) -> None:
+def write_trained_on(folder: Path, record: TrainedOn | None) -> None:
     """Write trained_on.json into an exported folder, if anything is known."""
-    if found is not None and found.images:
-        write_record(folder / TRAINED_ON, found, FORMAT)
+    if record is not None and record.images:
+        write_record(folder / TRAINED_ON, record, FORMAT)
 
 
 def read_trained_on(folder: Path) -> TrainedOn | None:
@@ -94,9 +94,9 @@ def read_trained_on(folder: Path) -> TrainedOn | None:
     path = folder / TRAINED_ON
     if not path.is_file():
         return None
-    found = read_record(path, TrainedOn, FORMAT, otherwise="remove it, or export the network again")
+    record = read_record(path, TrainedOn, FORMAT, otherwise="remove it, or export the network again")
     try:
-        found.known()
+        record.known()
     except ValueError as error:
         raise FileError(f"{path}: damaged ({error}): remove it, or export the network again") from None
-    return found
+    return record

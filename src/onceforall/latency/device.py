@@ -40,13 +40,13 @@ class Host:
         Raises:
             DeviceError: a malformed address.
         """
-        found = ADDRESS.fullmatch(text)
-        if found is None:
+        match = ADDRESS.fullmatch(text)
+        if match is None:
             raise DeviceError(f"host {text!r} is malformed: give {FORM}")
-        port = None if found["port"] is None else int(found["port"])
+        port = None if match["port"] is None else int(match["port"])
         if port is not None and not 0 < port < 65536:
             raise DeviceError(f"host {text!r}: the port must be from 1 to 65535")
-        return cls(found["host"], found["user"], port, found["python"] or "python3")
+        return cls(match["host"], match["user"], port, match["python"] or "python3")
 
     def __str__(self) -> str:
         """The text that `parse` reads."""

@@ -44,13 +44,13 @@ class _Likeness:
 
 def likeness(segment: Segment) -> _Likeness:
     """The properties of a segment, from its operations."""
-    found = layers(segment)
+    parts = layers(segment)
     calls = any(isinstance(op, Call) for op in segment.ops)
     into, out = (channels(shape) if calls else shape[0] for shape in (segment.in_shape, segment.out_shape))
     return _Likeness(
         (into, out, tuple(kind_of(op) for op in segment.ops)),
-        tuple((layer.kernel, layer.stride) for layer in found),
-        tuple(width for layer in found for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
+        tuple((layer.kernel, layer.stride) for layer in parts),
+        tuple(width for layer in parts for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
         segment.in_shape if calls else segment.in_shape[1:],
     )
 

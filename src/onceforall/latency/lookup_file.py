@@ -57,9 +57,9 @@ def _read(path: Path) -> LookupFile:
         raise FileError(f"{path}: not YAML ({_short(error)})") from None
     resolutions = sorted({int(match[1]) for match in map(FIRST_CONV.fullmatch, ms) if match})
     if len(resolutions) != 1:
-        found = f"{resolutions[0]} and {resolutions[1]}" if resolutions else "none"
+        got = f"{resolutions[0]} and {resolutions[1]}" if resolutions else "none"
         raise FileError(
-            f"{path}: a table needs a first convolution 'Conv-input:RxRx3-output:…' at one resolution R, this one has {found}: "
+            f"{path}: a table needs a first convolution 'Conv-input:RxRx3-output:…' at one resolution R, this one has {got}: "
             "give a table of the original project"
         )
     return LookupFile(path, resolutions[0], ms)

@@ -60,8 +60,8 @@ class EnergyCounter:
     """
 
     def __init__(self, counters: Path = POWERCAP) -> None:
-        found = [path for path in sorted(counters.glob("intel-rapl:*")) if path.name.count(":") == 1]
-        self._packages = [path for path in found if (path / "energy_uj").exists()]
+        folders = [path for path in sorted(counters.glob("intel-rapl:*")) if path.name.count(":") == 1]
+        self._packages = [path for path in folders if (path / "energy_uj").exists()]
         self._used = 0
         try:
             self._last, self._ranges = self._read("energy_uj"), self._read("max_energy_range_uj")

@@ -34,24 +34,24 @@ KINDS = {
     "published": "as published",
 }
 
-Found = Mapping[tuple[Arch, str], tuple[str, float, float]]  # network and device -> name, ms, held-out top-1
+Known = Mapping[tuple[Arch, str], tuple[str, float, float]]  # network and device -> name, ms, held-out top-1
 
 
 def read_fronts(run: Run, predictor: AccuracyPredictor, tables: Sequence[LatencyTable], seed: int) -> Fronts:
     """Fronts of latency on each device and of MACs."""
-    found, macs = _found(run), macs_table(segment_table(run.space, run.num_classes))
-    fronts: Fronts = {(table.device.spec, table.hardware): _front(run, predictor, table, found, seed) for table in tables}
-    return {**fronts, (None, ""): _front(run, predictor, macs, found, seed)}
+    known, macs = _known_networks(run), macs_table(segment_table(run.space, run.num_classes))
+    fronts: Fronts = {(table.device.spec, table.hardware): _front(run, predictor, table, known, seed) for table in tables}
+    return {**fronts, (None, ""): _front(run, predictor, macs, known, seed)}
 
 
-def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTable, found: Found, seed: int) -> FrontSeries:
+def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTable, known: Known, seed: int) -> FrontSeries:
     objectives: Objectives = {"top1": (predictor.score, "max"), "cost": (cost.estimate, "min")}
     best = pareto(run.space, objectives, seed=seed, size=100, evaluations=FRONT_EVALUATIONS).points
     cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
     table = cost if isinstance(cost, LatencyTable) else None
     measured = {  # each network once, even if measured on several devices
         arch: Point(name, ms if table is not None else float(cost.estimate([arch])[0]), top1)
-        for (arch, device), (name, ms, top1) in found.items()
+        for (arch, device), (name, ms, top1) in known.items()
         if table is None or device == str(table.device)
     }
     elsewhere = dict[Arch, Point]()
@@ -93,19 +93,19 @@ def predictor_doubts(run: Run, predictor: AccuracyPredictor, seed: int) -> list[
     return [warning]
 
 
-def _found(run: Run) -> Found:
+def _known_networks(run: Run) -> Known:
     """Networks measured by searches; of several measurements on a device, the last one on the most images."""
-    found, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
+    known, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
     every = run.info.images.get("held-out", 0)
     for one in read_records(run.folder / "searches.jsonl", Finalist):
         key, n = (one.arch, one.device), every if one.held_out_images is None else one.held_out_images
         if n >= images.get(key, 0) and one.metric in (None, run.metric):
-            found[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), n
+            known[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), n
     if (path := run.folder / "front.json").exists():
         front = read_record(path, MeasuredFront)
         for point in front.points:
-            found[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out)
-    return {key: values for key, values in found.items() if key[0] in run.space}
+            known[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out)
+    return {key: values for key, values in known.items() if key[0] in run.space}
 
 
 def _is_imagenet(run: Run) -> bool:

@@ -82,9 +82,9 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
         OnceForAllError: a file is damaged.
     """
     schedule, tables = run.schedule, latency_tables(run)
-    found = Shown(run, name, schedule, Metrics.of(run.folder))
+    shown = Shown(run, name, schedule, Metrics.of(run.folder))
     if schedule is not None and run.info.data is not None and not (run.folder / "supernet.safetensors").exists():
-        found = replace(found, resume=run.resume_command())
+        shown = replace(shown, resume=run.resume_command())
     listed = run.problems()
     kinds = _by_kind(listed)
     problems = [*kinds, *(f"{name}: {why}" for name, why in fleet_misses(run).items())]
@@ -92,19 +92,19 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
         predictor = load_predictor(run)
         imported = run.info.imported is not None and predictor.kind == "published"
         problems += predictor_doubts(run, predictor, seed)
-        found = replace(
-            found,
+        shown = replace(
+            shown,
             predictor="the Once-for-All authors' predictor" if imported else None,
             fronts=read_fronts(run, predictor, list(tables.values()), seed),
         )
     return replace(
-        found,
+        shown,
         subnets=read_subnets(run),
         checks=read_checks(run),
         tables=[(table, latency_points(table, place)) for place, table in tables.items()],
         chosen=read_chosen(run, {str(table.device): table for table in tables.values()}),
         compared=stored_comparison(run),
-        costs=read_costs(run, found.training, found.images_seen, tables),
+        costs=read_costs(run, shown.training, shown.images_seen, tables),
         problems=problems,
         listed=[f"{problem.name}: {problem.reason}" for problem in listed] if len(kinds) < len(listed) else [],
     )

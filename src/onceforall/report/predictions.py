@@ -70,7 +70,7 @@ def accuracy(runs: Sequence[Shown]) -> Markup:
     else:
         rows = [[name, *(numbers[name] for _, _, numbers in known)] for name in known[0][2]]
         head = html.columns("Accuracy predictors", [run for run, _, _ in known], rows)
-    figures = [run.named(_accuracy_chart(found, score_axis([run]).label)) for run, found, _ in known]
+    figures = [run.named(_accuracy_chart(checked, score_axis([run]).label)) for run, checked, _ in known]
     return Markup(head + html.soft(words) + html.pair(figures) + missing)
 
 
@@ -80,25 +80,25 @@ def _no_predictor(run: Shown) -> Markup:
     return run.empty(f"Accuracy is predicted by {run.predictor}, not checked on these images.", "predict {run}")
 
 
-def _numbers(found: PredictorChecks) -> dict[str, str]:
-    errors = found.errors
+def _numbers(checked: PredictorChecks) -> dict[str, str]:
+    errors = checked.errors
     return {
         "RMSE": f"{100 * errors['rmse']:.2f} points",
         "Kendall τ": kendall_text(errors["kendall_tau"], errors["ceiling"]),
         "90 % error bars hold": percent(errors["coverage90"], 0),
-        "networks checked": f"{len(found.points):,}",
+        "networks checked": f"{len(checked.points):,}",
         "networks used for fitting": f"{errors['fitted_on']:,}",
         "held-out images per network": f"{errors['images']:,}",
-        "kind": found.kind,
+        "kind": checked.kind,
     }
 
 
-def _accuracy_chart(found: PredictorChecks, score: str) -> Markup:
+def _accuracy_chart(checked: PredictorChecks, score: str) -> Markup:
     axes = Axis(f"predicted {score}", "%", 100), Axis(f"measured {score}", "%", 100)
-    n, rmse, name = len(found.points), f"{100 * found.errors['rmse']:.2f}", f"predicted and measured {score}"
+    n, rmse, name = len(checked.points), f"{100 * checked.errors['rmse']:.2f}", f"predicted and measured {score}"
     description = f"{n} networks, root mean square error {rmse} points; all are in the table below."
-    chart = scatter_chart([(NOT_FITTED, found.points)], *axes, name=name, equal=EQUAL, description=description)
-    numbers = _table(f"Checked networks: {score}", found.points, percent)
+    chart = scatter_chart([(NOT_FITTED, checked.points)], *axes, name=name, equal=EQUAL, description=description)
+    numbers = _table(f"Checked networks: {score}", checked.points, percent)
     return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
 
 

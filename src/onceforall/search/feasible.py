@@ -51,8 +51,8 @@ def _descend(problem: SearchProblem, measured: Measure) -> Evaluated:
     starts = evaluator(problem.space.genes([problem.space.smallest(r) for r in problem.space.resolutions]))
     best = starts.best(1)
     for i in np.argsort(-starts.scores, kind="stable")[:4]:
-        found, _ = two_step_optimum(evaluator, starts.rows(np.array([i])))
-        best = best.joined(found).best(1)
+        reached, _ = two_step_optimum(evaluator, starts.rows(np.array([i])))
+        best = best.joined(reached).best(1)
     return best
 
 

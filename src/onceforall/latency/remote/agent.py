@@ -55,11 +55,11 @@ def run_agent(arguments: Sequence[str], package: str, open_model: OpenModel) -> 
 
 def _about(package: str) -> dict[str, Any]:
     try:
-        found = importlib.import_module(package)
+        module = importlib.import_module(package)
     except ImportError as error:
         raise RuntimeError(f"{error}: pip install {package} there") from None
     return {
-        "version": str(found.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
+        "version": str(module.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
         "baseline_ms": least_disturbed_ms(ReferenceKernel()),
     }  # fmt: skip
 

@@ -64,10 +64,10 @@ class RemoteModel:
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
-        found = RUNTIMES[runtime]
-        content = to_onnx(plan, random_weights(plan), opset=found.opset)
-        if found.quantise is not None:  # int8 weights are sent
-            return cls(found.model_of(content, noise(plan.input_shape)), plan.input_shape)
+        backend = RUNTIMES[runtime]
+        content = to_onnx(plan, random_weights(plan), opset=backend.opset)
+        if backend.quantise is not None:  # int8 weights are sent
+            return cls(backend.model_of(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)
         return cls(light, plan.input_shape, size)
 
