@@ -21,7 +21,7 @@ Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
 NORMAL_90 = 1.6448536  # standard deviations that contain 90 % of a normal distribution
 MOST_COMPARED = 1000  # maximum number of networks to compare kinds on; the chosen kind is then fitted to all
-DEGREE = 2  # of accuracy as a polynomial of the loss
+DEGREE = 2  # degree of the polynomial from loss to accuracy
 PENALTIES = np.geomspace(1, 1e5, 11)
 
 # (features, gene rows, labels (n, folds + 1), folds (n,), rng) -> Learnt. Column k of the labels is for the model fitted without

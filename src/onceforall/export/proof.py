@@ -36,7 +36,7 @@ ABOUT_FLOAT32 = (
     f"Allowed is {MARGIN} times what rounding to float32 can do to this network on these images, on any processor; for int8, half "
     "of the largest logit."
 )
-INT8 = 0.5  # of the largest logit; a small MobileNetV3 on the digits was off by a sixteenth of the logits' spread
+INT8 = 0.5  # allowed, relative to the largest logit; a small MobileNetV3 on the digits was off by a sixteenth of the spread
 
 
 @dataclass(frozen=True)

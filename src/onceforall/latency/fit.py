@@ -28,8 +28,8 @@ from ..plan import Segment
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 FEATURE_SPREADS = (0.03, 0.1, 0.3)  # standard deviation of each feature's share of an average network's time
-SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # of a segment's own relative deviation
-NOISES = (0.003, 0.01, 0.03)  # of a whole network's measured time
+SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # standard deviation of a segment's individual relative deviation
+NOISES = (0.003, 0.01, 0.03)  # relative standard deviation of a network's measured time
 
 
 @dataclass(frozen=True, slots=True)

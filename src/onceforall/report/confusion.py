@@ -12,7 +12,7 @@ from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
-MOST_CLASSES = 40  # in a picture
+MOST_CLASSES = 40  # with more, there is no picture
 CELL, LETTER = 22, 6.4  # pixels of a cell, and mean width of a letter
 LONGEST = 22  # letters of a name
 

@@ -17,7 +17,7 @@ from .html import html
 from .shown import Shown, lacking, score_axis
 from .spread import quartiles, spread_chart
 
-BANDS = 5  # of MACs, in the table
+BANDS = 5  # ranges of MACs in the table
 HEADER = ("networks", "lowest", "lower quartile", "median", "upper quartile", "highest")
 
 

@@ -20,7 +20,7 @@ from ..structure import Factor, Quadratic, Structured, Terms
 from .problem import Floats, Limit, Measure, SearchProblem
 
 CHECKED = 500  # random networks on which declared terms must agree with the function
-TOLERANCE = 2e-6  # of HiGHS, absolute
+TOLERANCE = 2e-6  # absolute tolerance of HiGHS
 RTOL = 1e-5  # predictors compute in float32
 
 

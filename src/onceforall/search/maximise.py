@@ -19,7 +19,7 @@ from .problem import Costs, FoundNetwork, Function, Limits, SearchProblem, limit
 FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # for functions that take one Arch at a time
 POPULATION = 256
-EXACT = 1e-6  # of the score: a smaller gap is rounding
+EXACT = 1e-6  # relative to the score: a smaller gap is rounding
 
 
 @dataclass(frozen=True)

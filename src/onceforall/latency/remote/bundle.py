@@ -36,7 +36,7 @@ except ImportError as error:
     sys.exit(1)
 sys.exit(run_agent(sys.argv[1:], there.PACKAGE, there.open_model))
 """
-IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfrom typing import Any\n"  # of `Runtime.there`
+IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfrom typing import Any\n"  # for `Runtime.there`
 
 
 def agent_zip(runtime: str) -> bytes:
