@@ -5,7 +5,6 @@ x is (n, channels, height, width) float32, logits (n, classes).
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -140,7 +139,8 @@ class Bundle:
         Raises:
             ArchError: there is no such network.
         """
-        self._member(name)
+        if name not in self._networks:
+            raise ArchError(f"no network {name!r} in this bundle: choose from {', '.join(self.members)}")
         return self._networks[name]
 
     def __call__(self, images: Tensor, name: str) -> Tensor:
@@ -150,10 +150,9 @@ class Bundle:
             ArchError: there is no such network.
             DataError: the images do not have the network's resolution.
         """
-        self._member(name)
+        network = self.network(name)
         if tuple(images.shape[1:]) != (shape := self.plans[name].input_shape):
             raise DataError(f"images of shape {tuple(images.shape)}: {name} takes (n, {', '.join(map(str, shape))})")
-        network = self.network(name)
         with torch.no_grad():
             logits: Tensor = network(images)
         return logits
@@ -187,18 +186,13 @@ class Bundle:
             if limit is None:
                 continue
             known = {m.name: c for m in within if (c := cost(m)) is not None}
-            within = [m for m in within if known.get(m.name, math.inf) <= limit]
+            within = [m for m in within if m.name in known and known[m.name] <= limit]
             if not within:
                 raise InfeasibleError(
                     f"no network of the bundle is within {words(limit)} ({what}): "
                     + (f"the smallest is {words(min(known.values()))}" if known else "none was measured")
                 )
         return max(within, key=lambda m: (m.held_out, -(m.known_ms or 0.0))).name
-
-    def _member(self, name: str) -> BundleMember:
-        if name not in self.members:
-            raise ArchError(f"no network {name!r} in this bundle: choose from {', '.join(self.members)}")
-        return self.members[name]
 
 
 def load_bundle(folder: Path | str) -> Bundle:

@@ -38,9 +38,7 @@ MOST_POINTS = 300  # with more, a line's points are averaged in runs of equal le
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # minimum distance between the names of two marks
 WIDER = 1.25  # budgets beyond this multiple of the largest cost are not shown
 SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
-PLACES = tuple(
-    (side, shift) for shift in SHIFTS for side in (-1, 1)
-)  # of a name: left or right of its marker, shifted up or down
+PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its marker, shifted up or down
 SHAPES = {  # marker, color with one run, and what it is
     "published": (2, 3, "other networks, as published"),
     "elsewhere": (3, 4, "architectures published for other devices, predicted"),
