@@ -154,7 +154,19 @@ def test_rows_come_back_in_order_each_once(tmp_path: Path) -> None:
         append_rows(tmp_path / "accuracy", TINY, part, weights_hash="abc")
     assert read_rows(tmp_path / "accuracy", TINY, weights_hash="abc") == read_rows(str(tmp_path / "accuracy"), TINY) == rows
     table = pq.read_table(tmp_path / "accuracy" / "part-00000.parquet")
-    assert table.column_names == ["arch", "genes", "resolution", "top1", "loss", "images", "seconds", "top1_half", "score"]
+    assert table.column_names == [
+        "arch",
+        "genes",
+        "resolution",
+        "top1",
+        "loss",
+        "images",
+        "seconds",
+        "top1_half",
+        "score",
+        "soft",
+        "soft_half",
+    ]
     assert table["genes"].to_pylist() == TINY.genes([row.arch for row in rows[:4]]).tolist()
 
 

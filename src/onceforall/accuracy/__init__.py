@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from .predictor import AccuracyPredictor, PredictorErrors, assess
     from .rows import AccuracyRow, append_rows, read_rows
     from .sampling import spread, tree
+    from .steady import Steady, fit_rows, steadying
 
 __all__ = [
-    "AccuracyPredictor", "AccuracyRow", "PredictorErrors", "append_rows", "assess", "interpolate", "kendall_ceiling",
-    "measured_resolutions", "measurement_noise", "read_rows", "spread", "suggest", "tree",
+    "AccuracyPredictor", "AccuracyRow", "PredictorErrors", "Steady", "append_rows", "assess", "fit_rows", "interpolate",
+    "kendall_ceiling", "measured_resolutions", "measurement_noise", "read_rows", "spread", "steadying", "suggest", "tree",
 ]  # fmt: skip
 
 load_on_use(__name__)

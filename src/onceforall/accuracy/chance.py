@@ -18,15 +18,20 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
     the same images, it is below the binomial standard deviation of one network. The estimate also holds for other scores, whose two
     halves deviate about equally. None if a row has no `top1_half` or there are fewer than 8 rows.
     """
-    halves = [(row.value, row.top1_half, row.images) for row in rows if row.top1_half is not None and row.images > 1]
-    if len(halves) < max(len(rows), 8):
+    known = [row for row in rows if row.top1_half is not None and row.images > 1]
+    if len(known) < max(len(rows), 8):
         return None
-    top1, first, images = np.array(halves).T
-    in_first = np.ceil(images / 2)
-    in_second = images - in_first
-    second = (images * top1 - in_first * first) / in_second
-    share = float(np.mean(in_first * in_second / images**2))
+    first, second = halves([row.value for row in known], [row.top1_half for row in known], known)
+    images = np.array([row.images for row in known])
+    share = float(np.mean(np.ceil(images / 2) * (images // 2) / images**2))
     return float(np.sqrt(share * np.var(first - second, ddof=1)))
+
+
+def halves(whole: Sequence[float | None], first: Sequence[float | None], rows: Sequence[AccuracyRow]) -> tuple[Floats, Floats]:
+    """Scores (n,) on the first, third, … image and on the others, from those on all images and on the first half."""
+    images = np.array([row.images for row in rows], np.float64)
+    own, in_first = np.array(first, np.float64), np.ceil(images / 2)
+    return own, (images * np.array(whole, np.float64) - in_first * own) / (images - in_first)
 
 
 def kendall_ceiling(predicted: Floats, measured: Floats, noise: float, seed: int = 0) -> float:

@@ -73,7 +73,8 @@ def measure_together(
                 accuracy, half = step.tally.accuracy(), step.half.accuracy()
                 score = None if metric == "top1" else accuracy.score(metric)
                 n = accuracy.images if metric == "top1" else step.tally.effective_images()
-                rows.append(AccuracyRow(arch, accuracy.top1, accuracy.loss, n, seconds, half.score(metric), score))
+                soft = step.tally.soft(metric), step.half.soft(metric)
+                rows.append(AccuracyRow(arch, accuracy.top1, accuracy.loss, n, seconds, half.score(metric), score, *soft))
     return rows
 
 
@@ -194,8 +195,8 @@ def _evaluate(
         targets, first = labels.to(device), seen % 2  # `half` counts every second image
 
         def count(step: _Step, logits: Tensor, targets: Tensor = targets, first: int = first) -> None:
-            predicted = step.tally.add(logits, targets)
-            step.half.count(predicted[first::2], targets[first::2], logits.shape[1])
+            step.tally.add(logits, targets)
+            step.half.add(logits[first::2], targets[first::2])
 
         _run(steps, same_shape(images, shape).to(device), count)
         seen += len(labels)

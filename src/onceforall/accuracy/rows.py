@@ -18,8 +18,8 @@ from ..common.places import plain_path
 from ..errors import DataError, FileError
 from ..space import Space
 
-NUMBERS = ("top1", "loss", "images", "seconds", "top1_half", "score")
-LATER = ("top1_half", "score")  # columns that older files lack
+NUMBERS = ("top1", "loss", "images", "seconds", "top1_half", "score", "soft", "soft_half")
+LATER = ("top1_half", "score", "soft", "soft_half")  # columns that older files lack
 
 
 @cache
@@ -44,6 +44,9 @@ class AccuracyRow:
         seconds: time spent, including its share of joint computation.
         top1_half: score on every second image (the first, third, …), to estimate the noise; None if unknown.
         score: the run's metric (balanced accuracy, macro F1 or mAP); None if that is top-1.
+        soft: mean probability of the right class, over the images, or over the classes' means if `score` is given; None for several
+            labels per image and in older files. See `onceforall.accuracy.steady`.
+        soft_half: `soft` on every second image.
         interpolated: whether it is interpolated (`onceforall.accuracy.interpolate`); such rows are never written.
     """
 
@@ -54,6 +57,8 @@ class AccuracyRow:
     seconds: float
     top1_half: float | None = None
     score: float | None = None
+    soft: float | None = None
+    soft_half: float | None = None
     interpolated: bool = False
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..accuracy import AccuracyPredictor, AccuracyRow, measurement_noise, tree
+from ..accuracy import AccuracyPredictor, AccuracyRow, fit_rows, tree
 from ..accuracy.prefix_tree import grow, units
 from ..common.files import busy, make_folder
 from ..common.progress import QUIET, Progress
@@ -97,15 +97,7 @@ def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
         progress.count(len(rows), len(archs), f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured")
         rows += measure_group(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
     progress.say("fitting a predictor")
-    predictor = AccuracyPredictor.fit(
-        run.space,
-        [row.arch for row in rows],
-        [row.value for row in rows],
-        losses=[row.loss for row in rows],
-        noise=measurement_noise(rows),
-        weights_hash=weights.digest,
-        seed=run.info.seed,
-    )
+    predictor = fit_rows(run.space, rows, weights_hash=weights.digest, seed=run.info.seed)
     place = run.folder / STANDING
     path = make_folder(place.parent) / f"{weights.digest[:16]}.safetensors"
     predictor.save(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..accuracy import AccuracyRow, read_rows
+from ..accuracy import AccuracyRow, Steady, measurement_noise, read_rows, steadying
 from ..arch import Arch
 from ..calibrate import Statistics
 from ..common.arguments import takes
@@ -51,7 +51,8 @@ class Candidate:
     predicted_ms: float | None
     accuracy: AccuracyRow
     timing: Timing
-    noise: float = 0.0  # standard deviation of a measurement between networks, if known; less than the binomial one
+    steady: AccuracyRow | None = None  # the measurement with less noise, by `steadying`; None: as it is
+    noise: float = 0.0  # standard deviation of a steady measurement between networks, if known; less than the binomial one
     offset: float = 0.0  # how much easier the measured images are than all images, if only some are measured
     stands: bool = True  # for a front: no other network is at least as accurate and as fast
 
@@ -66,7 +67,7 @@ class Candidate:
     @property
     def expected_top1(self) -> float:
         """Mean of prediction and measurement, weighted by their variances: the luckiest measurement alone is too optimistic."""
-        top1 = self.accuracy.value
+        top1 = (self.steady or self.accuracy).value
         weight = _weight(self.predicted_std, self.noise**2 or _chance(top1, self.accuracy.images))
         return float(weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1)
 
@@ -145,7 +146,6 @@ class Searcher:
         self.supernet, self.splits = run.supernet(), run.splits(Progress(say=progress.say))
         every = len(self.splits.held_out)
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
-        self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
         self.accuracies: dict[Arch, AccuracyRow] = {}
         self.statistics: dict[Arch, Statistics] = {}  # used for `accuracies`, to continue from
 
@@ -227,8 +227,8 @@ class Searcher:
         genes = self.run.space.genes([row.arch for row in rows])
         keeps = _keeps(limits, genes)
         mean, std = self.predictor.predict_with_error(genes, measured=False)
-        top1, images = np.array([row.value for row in rows]), np.array([row.images for row in rows])
-        chance = _chance(top1, images)
+        top1, images = np.array([row.value for row in self._steady(rows)]), np.array([row.images for row in rows])
+        chance = self._noise**2 or _chance(top1, images)
         weight = _weight(std, chance)
         expected = mean + weight * (top1 - mean)
         cautious = expected - self.caution * np.sqrt(weight * chance)  # standard error of the weighted mean
@@ -239,6 +239,17 @@ class Searcher:
     def _rows(self) -> list[AccuracyRow]:
         """Accuracies measured for the predictor with the current weights."""
         return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
+
+    @cached_property
+    def _steady(self) -> Steady:
+        """Less noisy scores, as the predictor was fitted to."""
+        return steadying(self._rows)
+
+    @cached_property
+    def _noise(self) -> float:
+        """Standard deviation of a steady measurement on all held-out images; 0 if unknown."""
+        known = self.predictor.calibration.noise  # of measurements as they are
+        return min(measurement_noise(self._steady(self._rows)) or known, known)
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
         """The architectures that meet the budget by their latest measured latency."""
@@ -276,11 +287,13 @@ class Searcher:
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         few = self.images < len(self.splits.held_out)
-        offset = float(np.mean([self.accuracies[arch].value for arch in archs] - mean)) if few else 0.0
+        steady = self._steady([self.accuracies[arch] for arch in archs])
+        offset = float(np.mean([row.value for row in steady] - mean)) if few else 0.0
+        noise = self._noise * math.sqrt(max(1.0, len(self.splits.held_out) / self.images))
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
-            Candidate(arch, *numbers, self.accuracies[arch], timings[arch], self.noise, offset)
-            for arch, numbers in zip(archs, predicted, strict=True)
+            Candidate(arch, *numbers, self.accuracies[arch], timings[arch], row, noise, offset)
+            for arch, numbers, row in zip(archs, predicted, steady, strict=True)
         ]
 
     def times(self, archs: Sequence[Arch]) -> dict[Arch, Timing]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...accuracy import AccuracyRow, measurement_noise, read_rows, spread, suggest, tree
+from ...accuracy import AccuracyRow, fit_rows, read_rows, spread, suggest, tree
 from ...arch import Arch
 from ...common.arguments import takes
 from ...common.progress import QUIET, Progress
@@ -17,7 +17,7 @@ from ...costs import macs_table, segment_table
 from ...options.measuring import PredictOptions
 from ..run_directory.run import Run
 from .measure_accuracy import measure_accuracy
-from .predictor import Prediction, fit_and_check, fitted_to
+from .predictor import Prediction, fit_and_check
 
 TEST_SHARE = 0.25
 CHOSEN_SHARE, ROUNDS = 0.4, 2  # share of the networks to fit; fewer than LEAST_CHOSEN are not worth a round
@@ -53,7 +53,7 @@ def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Predictio
     for turn in range(ROUNDS if chosen else 0):
         few = chosen // ROUNDS if turn < ROUNDS - 1 else chosen - len(own) + len(fit)
         # depends only on what this call has drawn, so that the same call makes the same choice
-        guess = fitted_to(run, own, noise=measurement_noise([*own, *checked]), seed=seed)
+        guess = fit_rows(run.space, own, weights_hash=weights, seed=seed)
         archs = suggest(guess, macs, few, known=[row.arch for row in (*own, *checked)], seed=seed + turn)
         own += measured(archs, len(own) + len(checked))
     rows = read_rows(place, run.space, weights_hash=weights)

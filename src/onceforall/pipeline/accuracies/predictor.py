@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...accuracy import (
     AccuracyRow,
     PredictorErrors,
     assess,
+    fit_rows,
     kendall_ceiling,
     measurement_noise,
     read_rows,
@@ -104,7 +106,7 @@ def fit_and_check(
 ) -> Prediction:
     """Fit a predictor to measured sub-networks, check it on others, and save both; under torchrun only the first process writes."""
     noise = measurement_noise([*fitted, *checked])
-    predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
+    predictor = fit_rows(run.space, fitted, weights_hash=run.weights_hash(), kinds=kinds, seed=seed)
     archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
     errors = assess(predictor, archs, top1)
     ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
@@ -114,26 +116,6 @@ def fit_and_check(
         facts = {"fitted_on": len(fitted), "images": checked[0].images, "checked": [row.arch.to_json() for row in checked]}
         write_json(place / "errors.json", {**asdict(errors), "ceiling": ceiling, **facts})
     return Prediction(predictor, errors, ceiling, fitted, checked)
-
-
-def fitted_to(
-    run: Run, rows: Sequence[AccuracyRow], *, noise: float | None, kinds: Sequence[str] | None = None, seed: int = 0
-) -> AccuracyPredictor:
-    """A predictor fitted to measured sub-networks; `noise` is the standard deviation of a measurement, if known.
-
-    Raises:
-        DataError: too few were measured.
-    """
-    return AccuracyPredictor.fit(
-        run.space,
-        [row.arch for row in rows],
-        [row.value for row in rows],
-        losses=[row.loss for row in rows],
-        noise=noise,
-        kinds=kinds,
-        weights_hash=run.weights_hash(),
-        seed=seed,
-    )
 
 
 def doubt(run: Run) -> str | None:
@@ -184,10 +166,10 @@ def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress 
     results = []
     for n in fitting:
         part = [fitted[i] for i in order[:n]]
-        noise = measurement_noise(part)
-        chosen = fitted_to(run, part, noise=noise, kinds=list(LEARNERS), seed=seed)
+        fit = partial(fit_rows, run.space, part, weights_hash=run.weights_hash(), seed=seed)
+        chosen = fit(kinds=list(LEARNERS))
         for kind in LEARNERS:
-            predictor = chosen if kind == chosen.kind else fitted_to(run, part, noise=noise, kinds=[kind], seed=seed)
+            predictor = chosen if kind == chosen.kind else fit(kinds=[kind])
             results.append(KindComparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
             progress.result(results[-1])
     return results

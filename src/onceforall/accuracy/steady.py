@@ -1,0 +1,92 @@
+"""Scores of measured networks with less noise than a count of right images has.
+
+On few held-out images, top-1 is a coarse count: a network that is barely right on an image counts as much as one that is sure. The
+mean probability of the right class ("soft") orders networks by much the same ability, and varies less by chance. How much either is
+worth is measured on the images themselves: half of them must predict top-1 on the other half (docs/results/predictor.md).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..space import Space
+from .chance import halves, measurement_noise
+from .model import Floats
+from .predictor import AccuracyPredictor
+from .rows import AccuracyRow
+
+LEAST = 16  # networks; fewer say little about two weights
+Steady = Callable[[Sequence[AccuracyRow]], list[AccuracyRow]]
+
+
+def steadying(rows: Sequence[AccuracyRow]) -> Steady:
+    """A function that replaces the scores of rows by steadier ones, learnt from these rows.
+
+    A score becomes a + b (β value + γ soft). β and γ, not negative, are the weights with which the value and the soft score on half
+    of the images best predict the value on the other half, over all networks; a and b keep the mean and the scale of the measured
+    values. All rows stay as they are if fewer than `LEAST` are given, one lacks a soft score, or soft adds nothing.
+    """
+    known = [row for row in rows if _complete(row)]
+    if len(known) < max(LEAST, len(rows)):
+        return list
+    value, soft = np.array([row.value for row in known]), np.array([row.soft for row in known], np.float64)
+    first, second = halves(value.tolist(), [row.top1_half for row in known], known)
+    soft_first, soft_second = halves(soft.tolist(), [row.soft_half for row in known], known)
+    own, other = _centered([first, second], [soft_first, soft_second]), _centered([second, first])[:, 0]
+    weights = _not_negative(own, other)
+    both = np.stack([value, soft], 1)
+    along = both @ weights
+    if not weights[1] > 0 or not np.var(along) > 0:
+        return list
+    slope = float(np.cov(along, value, ddof=0)[0, 1] / np.var(along))
+    start = float(value.mean() - slope * along.mean())
+
+    def steadied(value: float, soft: float) -> float:
+        return float(np.clip(start + slope * (weights[0] * value + weights[1] * soft), 0, 1))
+
+    def steady(row: AccuracyRow) -> AccuracyRow:
+        if row.soft is None or row.soft_half is None or row.top1_half is None:
+            return row
+        whole, half = steadied(row.value, row.soft), steadied(row.top1_half, row.soft_half)
+        return replace(
+            row, top1=whole if row.score is None else row.top1, score=None if row.score is None else whole, top1_half=half
+        )
+
+    return lambda rows: [steady(row) for row in rows]
+
+
+def fit_rows(
+    space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str, kinds: Sequence[str] | None = None, seed: int = 0
+) -> AccuracyPredictor:
+    """A predictor fitted to the steadied scores of measured networks; its error bars are for measurements as they are.
+
+    Raises:
+        DataError: see `AccuracyPredictor.fit`.
+    """
+    steady = steadying(rows)(rows)
+    values, measured = (np.array([row.value for row in part]) for part in (steady, rows))
+    losses, noise = [row.loss for row in rows], measurement_noise(steady)
+    archs = [row.arch for row in rows]
+    predictor = AccuracyPredictor.fit(
+        space, archs, values, losses=losses, noise=noise, kinds=kinds, weights_hash=weights_hash, seed=seed
+    )
+    noise = math.hypot(predictor.calibration.noise, float(np.sqrt(np.mean((values - measured) ** 2))))
+    return replace(predictor, calibration=replace(predictor.calibration, noise=noise))
+
+
+def _complete(row: AccuracyRow) -> bool:
+    return row.images > 1 and None not in (row.top1_half, row.soft, row.soft_half)
+
+
+def _centered(*columns: Sequence[Floats]) -> Floats:
+    """Columns (2 n, k) of both halves' scores over all networks; each half is centered, since one may be easier than the other."""
+    return np.stack([np.concatenate([half - half.mean() for half in column]) for column in columns], 1)
+
+
+def _not_negative(x: Floats, y: Floats) -> Floats:
+    """The two weights of least squares that are not negative."""
+    from scipy.optimize import nnls  # takes 0.2 s to load
+
+    return np.asarray(nnls(x, y)[0])
