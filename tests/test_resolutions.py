@@ -213,9 +213,9 @@ def test_a_network_of_ones_own_made_for_a_rectangle() -> None:
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x))
     with pytest.raises(ModelError, match=r"with images of 24 pixels .* it can be read at 16x24 pixels"):
         onceforall.elastic(model, (24,))
-    from onceforall.reader.exporting import told_sizes
+    from onceforall.reader.exporting import stored_sizes
 
-    assert told_sizes(model) == ["16x24"]
+    assert stored_sizes(model) == ["16x24"]
     ranked = onceforall.elastic(model, ("16x24",), importance="activation", images=x)
     with torch.no_grad():
         torch.testing.assert_close(ranked(x, ranked.space.largest()), model(x))
@@ -246,7 +246,7 @@ def test_predictors_learn_and_rows_keep_rectangles(tmp_path: Path) -> None:
     assert [row.arch.resolution for row in found] == [32, "32x48"]
     costs = macs.estimate([low, high, *(row.arch for row in found)])
     np.testing.assert_allclose([row.top1 for row in found], 0.2 + 0.6 * (costs[2:] - costs[0]) / (costs[1] - costs[0]))
-    with pytest.raises(SpaceError, match="steps of pixels are for spaces of squares: leave them out"):
+    with pytest.raises(SpaceError, match="steps in pixels need square resolutions"):
         measured_resolutions(own, 16)
 
 

@@ -91,7 +91,7 @@ def test_a_licence_that_forbids_commercial_use(mirror: FileServer) -> None:
         found = bring(NET)
     assert found.weights.license == terms
     assert found.notes == (
-        f"the license of these weights, {terms}, forbids commercial use, perhaps of what is trained from them too",
+        f"the license of these weights, {terms}, forbids commercial use, perhaps also of networks trained from them",
     )
     for license in ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "fair-noncommercial-research-license", "apple-amlr", "CC BY NC 4.0"):
         assert Weights("w", "0", license).notes
@@ -104,7 +104,7 @@ def test_random_weights_are_not_a_function_s(tmp_path: Path) -> None:
     refused(
         f"{tmp_path / 'own.py'}:net",
         ModelError,
-        "own.py:net: its weights are those that it returns: leave --weights random",
+        "own.py:net: decides on its weights itself: leave --weights random",
         weights="random",
     )
 
@@ -161,7 +161,7 @@ def test_a_supernet_of_the_authors(mirror: FileServer, monkeypatch: pytest.Monke
     assert torch.equal(start["head.classifier.weight"], fresh.state_dict()["head.classifier.weight"])
     assert torch.equal(start["stem.first.conv.weight"], own.supernet.state_dict()["stem.first.conv.weight"])
     assert len(bring_own("ofa:ofa_mbv3_d234_e346_k357_w1.0").supernet.space.resolutions) == 25
-    with pytest.raises(SpaceError, match=r"brings its own space, of which only resolutions can be chosen: leave depths out"):
+    with pytest.raises(SpaceError, match=r"has its own space, in which only resolutions can be chosen: leave depths out"):
         bring_own(f"ofa:{SUPERNET}", choices={"depths": (2,)})
     assert bring(f"ofa:{SUPERNET}", "random").weights.random
     assert len(mirror.asked) == 1
@@ -225,7 +225,7 @@ def test_a_specialised_network(
 def test_a_specialised_network_out_of_reach(
     mirror: FileServer, monkeypatch: pytest.MonkeyPatch, special: tuple[dict[str, bytes], nn.Module], tmp_path: Path
 ) -> None:
-    text = r"/net.config: the server answers 404 Not Found: get net.config, run.config and init elsewhere into one folder and give"
+    text = r"/net.config: the server answers 404 Not Found: put net.config, run.config and init into one folder and give"
     refused(f"ofa:{SPECIAL}", FileError, text + " --weights FOLDER/init")
     assert bring(f"ofa:{SPECIAL}", tmp_path / "made" / "init").weights.file == "init"  # all that it needs is there
     publish(mirror, monkeypatch, special[0])
@@ -269,7 +269,7 @@ def test_timm_has_only_a_pickle_of_tensors(hub_of_files: FileServer) -> None:
 
 
 def test_timm_without_weights() -> None:
-    refused("timm:test_vit4", ModelError, r"timm has no weights of test_vit4: give a file of them, or --weights random")
+    refused("timm:test_vit4", ModelError, r"timm has no weights of test_vit4: give --weights FILE or --weights random")
     assert bring("timm:test_vit4", "random").weights.random
 
 

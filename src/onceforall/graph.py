@@ -215,7 +215,7 @@ class Graph:
     def _check(self) -> None:
         """Check that every name in use exists."""
         for node in self.nodes.values():
-            for found in leaves((node.args, dict(node.kwargs))):
+            for found in leaves((node.args, node.kwargs)):
                 if isinstance(found, Own):
                     self.weights[found.name]
                 elif isinstance(found, Value) and found.name != "x":

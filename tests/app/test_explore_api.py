@@ -87,7 +87,7 @@ def test_best_keeps_the_limits_and_is_no_worse_than_random_ones(served: Served) 
     [
         ({"macs": "-1"}, "the limit macs is '-1': it must be a number above 0"),
         ({"macs": "nan"}, "the limit macs is 'nan'"),
-        ({"latency_ms": "5", "device": "phone"}, "'phone' was not profiled: ofa profile"),
+        ({"latency_ms": "5", "device": "phone"}, "'phone' has not been profiled: ofa profile"),
     ],
 )
 def test_wrong_limits(served: Served, query: dict[str, str], text: str) -> None:
@@ -99,7 +99,7 @@ def test_wrong_limits(served: Served, query: dict[str, str], text: str) -> None:
 def test_limits_that_nothing_keeps(served: Served) -> None:
     answer = served.client.get("/api/best", params={"macs": "1"}).json()
     assert answer["network"] is None
-    assert "no network keeps these limits: with the other limits unchanged, allow at least" in answer["message"]
+    assert "no network meets these limits: with the other limits unchanged, allow at least" in answer["message"]
 
 
 def test_refined_answers_are_no_worse(served: Served) -> None:
@@ -124,7 +124,7 @@ def test_two_people_pin_at_once(tmp_path: Path) -> None:
     assert pins[2].rename(kept[0]["id"], " a  b ")["name"] == "a b"
     pins[3].remove(kept[1]["id"])
     assert len(pins[0].read()) == 15
-    with pytest.raises(FileError, match="somebody removed it"):
+    with pytest.raises(FileError, match="someone has removed it"):
         pins[0].rename(kept[1]["id"], "x")
     with pytest.raises(FileError, match="1 to 80 letters"):
         pins[0].rename(kept[0]["id"], " ")

@@ -136,7 +136,7 @@ def test_others_are_counted_and_not_shown(looked: Served, tmp_path: Path) -> Non
     (kept.folder / ("b" * 12 + ".safetensors")).write_bytes(b"torn")
     found, others = kept.of_now()
     assert (len(found), others) == (2, 2)
-    with pytest.raises(Exception, match="measured with other weights: measure it again"):
+    with pytest.raises(Exception, match="or with other weights: measure it again"):
         kept.get("a" * 12)
     kept.remove(id)
     kept.remove("../../run")

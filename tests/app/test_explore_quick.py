@@ -94,7 +94,7 @@ def test_beside_a_training(training: tuple[Path, Ofa]) -> None:
         assert look["name"].startswith("small, step ")
 
         assert served.client.post("/api/quick", json={"on": False}).status_code == 200
-        served.until(lambda s: not s.app.quick.told()["step"])
+        served.until(lambda s: not s.app.quick.state()["step"])
         process.send_signal(2)
         waited(lambda: process.poll() is not None)
         assert "Training has stopped: all accuracies here are for the weights at step " in facts(served)["standing"]
@@ -137,10 +137,10 @@ def test_a_run_that_was_only_trained(trained: Path, tmp_path: Path) -> None:
 def test_what_is_cancelled_is_not_begun_again(trained: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(trained, tmp_path / "run"))
     for served in serve(out, quick=True):
-        served.until(lambda s: bool(s.app.quick.told()["step"]))
+        served.until(lambda s: bool(s.app.quick.state()["step"]))
         assert served.client.post(f"/api/jobs/{served.app.quick.job}/cancel", json={}).status_code == 200
         served.until(lambda s: s.app.quick.paused)
-        assert served.app.quick.told()["step"] == ""
+        assert served.app.quick.state()["step"] == ""
     assert not (out / "explorer" / "quick").exists()
 
 

@@ -57,7 +57,9 @@ def test_no_change_without_the_key_or_from_another_page(served: Served, path: st
     assert ask(served, "POST", f"{path}?key={served.key}", **JSON).status_code == 403  # only the page takes it from the address
     foreign = ask(served, "POST", path, key=True, origin="http://evil.example", **JSON)
     assert foreign.status_code == 403
-    assert foreign.json() == {"error": "a page of http://evil.example may not change anything here"}
+    assert foreign.json() == {
+        "error": "a page of http://evil.example may not change anything here: open the address that ofa explore printed"
+    }
     other_port = ask(served, "POST", path, key=True, origin="http://127.0.0.1:1", **JSON)
     assert other_port.status_code == 403
     assert ask(served, "POST", path, key=True, **{"content-type": "text/plain"}).status_code == 415
@@ -189,7 +191,7 @@ def test_port_80_which_browsers_leave_out(host: str, origin: str, status: int) -
 @pytest.mark.parametrize("host", ["..", "a..b", "x" * 70, "no.such.host.invalid"])
 def test_names_that_are_none(measured: Path, capsys: pytest.CaptureFixture[str], host: str) -> None:
     assert ofa(["explore", str(measured), "--host", host, "--port", "0", "--no-browser"]) == 1
-    assert capsys.readouterr().err == f"ofa: --host {host!r}: no address of that name: use 127.0.0.1\n"
+    assert capsys.readouterr().err == f"ofa: --host {host!r}: there is no such address: use 127.0.0.1\n"
 
 
 BROWSER = """#!PYTHON

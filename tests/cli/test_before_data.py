@@ -21,11 +21,11 @@ TRAIN = ["train", "/not/there", "--out", "NEW", "--preset", "digits"]
         (["--space", "width=0"], "width is 0"),
         (["--space", "width=100"], "this space is too large for this machine: its largest network has 46.1 G parameters"),
         (["--space", "resolutions=2048"], "give a smaller --space (width, resolutions, depths, kernels) or --batch-size"),
-        (["--space", "depths=100000"], "networks with up to 500,000 blocks: 1,000 are the most: give smaller depths"),
+        (["--space", "depths=100000"], "networks of up to 500,000 blocks, 1,000 are the most: give smaller depths"),
         (["--batch-size", "1000000"], "with 1,000,000 images a step"),
         (["--rate", "0"], "rate is 0"),
         (["--rate", "-1"], "rate is -1"),
-        (["--epochs", "1", "--budget", "1h"], "give one of them"),
+        (["--epochs", "1", "--budget", "1h"], "give only one of them"),
         (["--holdout", "0.9"], "the held-out share is 0.9"),
         (["--teacher", "keras:vgg:file"], "give LIBRARY:MODEL:FILE"),
         (["--teacher", "torchvision:resnet999:FILE"], "torchvision has no model 'resnet999'"),
@@ -56,7 +56,7 @@ def test_unusual_spaces_are_told(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert run([*TRAIN, "--space", text, "--batch-size", "2", "--out", str(tmp_path / "run")]) == 1
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("this space is ")
-    assert "times as large as that of preset digits, and steps as much slower: its largest network has" in first
+    assert "times as large as the space of preset digits, and steps are as much slower: its largest network has" in first
     assert last.startswith("ofa: /not/there: no such folder")
 
 
@@ -104,7 +104,7 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--out", "TAKEN"], "best: holds 'mine', which is not part of an exported network"),
         (["--device", "gpu"], "unknown runtime 'gpu'"),
         (["--device", "cpu:threads=1000"], "threads is 1000, this machine has"),
-        (["--device", "cpu", "--device", "onnxruntime"], "would share a folder, onnxruntime-1M-params"),
+        (["--device", "cpu", "--device", "onnxruntime"], "would share the folder onnxruntime-1M-params: leave one out"),
         (["--push-to-hub", "a b"], "not a repository name"),
     ],
 )

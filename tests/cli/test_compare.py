@@ -235,7 +235,7 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
         (["--with", "OWN:Net", "--epochs", "1", "--budget", "1m"], 1, "exclude each other"),
         (["--with", "OWN:Net", "--epochs", "0"], 1, "--epochs 0: give a number above 0"),
         (["--with", "OWN:Net", "--epochs", "0.01"], 1, "less than one training step"),
-        (["--with", "OWN:Net", "--device", "openvino"], 1, "was not measured yet: ofa profile"),
+        (["--with", "OWN:Net", "--device", "openvino"], 1, "has not been profiled yet: ofa profile"),
         ([], 2, "Missing option '--with'"),
     ],
 )

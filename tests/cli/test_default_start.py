@@ -69,7 +69,9 @@ def test_from_scratch(capsys: pytest.CaptureFixture[str], photos: str, tmp_path:
 def test_a_space_of_ours_has_no_weights(capsys: pytest.CaptureFixture[str], photos: str, tmp_path: Path) -> None:
     small = ["--space", "width=0.1,resolutions=24", "--batch-size", "8", "--epochs", "1.5"]
     assert run(["train", photos, "--out", str(tmp_path / "run"), *small]) == 0
-    assert "--space width is of a family of ours: random weights" in capsys.readouterr().err
+    assert (
+        "--space width belongs to a built-in family, which has no trained weights here: training starts" in capsys.readouterr().err
+    )
 
 
 def test_images_of_imagenet_are_no_test(

@@ -57,7 +57,7 @@ def says_what_was_found(done: Demo) -> None:
         (row,) = [line for line in lines if re.match(rf" +{network.budget.latency_ms:.3g}0* ms ", line)]
         assert f"  {100 * network.test.top1:.1f} % (" in row
         assert f"{network.arch.resolution} px" in row
-    assert lines[-1] == f"look at {done.page}"
+    assert lines[-1] == f"report: {done.page}"
     steps = [(0.1, 215), (0.2, 323), (0.4, 327), (0.4, 327)]  # ms, and how many images are right: always the first ones
     changed = [
         replace(done.networks[0], test=Accuracy(n / 359, 1.0, 0.1, 359), latency=replace(done.networks[0].latency, ms=ms))

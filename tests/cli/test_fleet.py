@@ -52,16 +52,16 @@ def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     out, err = capfd.readouterr()
     board, phone = out.splitlines()
     assert f"; before within 1.00 M parameters: {percent(rows[0]['test'])}, " in board
-    assert "phone: not compared with before, which was top-1 in float32 on onnxruntime" in err
+    assert "phone: not compared with the last time, which was top-1 in float32 on onnxruntime" in err
     assert "; before" not in phone
     file.write_text(GOOD.replace("params: 1M", "params: 900k").replace("5%", "99.9 %").replace("macs: 100M", "macs: 1"))
     assert run(options) == 1
     out, err = capfd.readouterr()
     board, phone = out.splitlines()
-    assert "99.9 % are asked for" in board
+    assert "99.9 % is required" in board
     assert "; before " in board
     assert phone.startswith("phone: none: ")
-    assert err.splitlines()[-1] == "ofa: 2 of 2 devices are not served as asked: board, phone"
+    assert err.splitlines()[-1] == "ofa: 2 of 2 devices have no suitable network: board, phone"
 
     file.write_text(GOOD)
     (run_copy / "fleet.json").write_text('{"format": "onceforall.fleet/1", "devices": {"board": {"key": 3}}}')
@@ -101,11 +101,11 @@ def test_precision_and_metric_of_a_device(
     (through,) = (row for row in record["files"] if row["format"] == "onnx-int8")
     assert camera["test"] == through["top1"]
     assert (board["precision"], board["metric"]) == ("float32", "macro F1")
-    assert f"no predictor of macro F1 yet: measuring 16 sub-networks comes first and is kept (in {run_copy}" in err
+    assert f"no predictor of macro F1 yet: 16 sub-networks are measured first, and the results kept (in {run_copy}" in err
     record = read_json(run_copy / "specialised/board.json")
     assert record["metric"] == "macro_f1"
     assert board["test"] == record["test"]["macro_f1"] != record["test"]["top1"]
-    assert board["missed"].startswith("misses its floor: test macro F1 is ")
+    assert board["missed"].startswith("misses its required accuracy: test macro F1 is ")
     assert board["interval"][0] < board["test"] < board["interval"][1]
     opened = Run.open(run_copy)
     rows = {row.arch: row for row in read_rows(opened.folder / "accuracy", opened.space)}
@@ -128,11 +128,11 @@ def test_precision_and_metric_of_a_device(
     assert run(options) == 1  # of another metric, and of another precision: before has nothing to say
     out, err = capfd.readouterr()
     assert [(row["metric"], row["precision"], row["before"]) for row in json.loads(out)] == [("top-1", "float32", None)] * 2
-    assert "camera: not compared with before, which was top-1 in int8" in err
-    assert "board: not compared with before, which was macro F1 in float32" in err
+    assert "camera: not compared with the last time, which was top-1 in int8" in err
+    assert "board: not compared with the last time, which was macro F1 in float32" in err
     file.write_text(UNLIKE.replace("macro_f1", "map"))
     assert run(options) == 1
-    assert f"ofa: board: metric: map: networks of {run_copy} are judged by top1, balanced, macro_f1" in capfd.readouterr().err
+    assert f"ofa: board: metric: map does not suit {run_copy}: choose from top1, balanced, macro_f1" in capfd.readouterr().err
 
 
 def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +145,7 @@ def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path,
     out, err = capfd.readouterr()
     board, phone = out.splitlines()
     assert board.startswith("board: test balanced accuracy ")
-    assert "; misses its floor: test balanced accuracy is " in board
+    assert "; misses its required accuracy: test balanced accuracy is " in board
     assert phone.startswith("phone: test balanced accuracy ")
     assert "phone: same network as board" in err
     assert run([*options, "--json"]) == 1
@@ -156,15 +156,15 @@ def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path,
     assert re.search(r"\| test top-1 +\| test top-5 +\| test balanced accuracy +\| latency", card)
     assert "balanced accuracy of always predicting the largest class: chance" in card
     assert run(["status", str(run_copy)]) == 0
-    assert "; misses its floor: test balanced accuracy is " in capfd.readouterr().out
+    assert "; misses its required accuracy: test balanced accuracy is " in capfd.readouterr().out
     assert run(["report", str(run_copy)]) == 0
     page = (run_copy / "report.html").read_text()
-    assert "board: misses its floor: test balanced accuracy is " in page
+    assert "board: misses its required accuracy: test balanced accuracy is " in page
     assert "test balanced accuracy through it" in page
     assert "balanced accuracy of the majority class <b>10.0 %</b>" in page
     assert run(["evaluate", str(run_copy), "--arch", "largest"]) == 0
     out = capfd.readouterr().out
-    assert "always naming the largest class: top-1 1" in out
+    assert "always predicting the largest class: top-1 1" in out
     assert "; balanced accuracy " in out
     fleet = read_json(run_copy / "fleet.json")
     del fleet["devices"]["board"]["row"]["between"]  # an older file
@@ -188,7 +188,7 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
     "no such precision": (lambda text: text.replace("params: 1M", "params: 1M\n  precision: int4"), "board: precision: 'int4'"),
     "no int8 there": (
         lambda text: text.replace("params: 1M", "params: 1M\n  device: pytorch\n  precision: int8"),
-        "board: precision: pytorch has no int8: use one of onnxruntime, openvino, or leave it out",
+        "board: precision: pytorch does not run int8: use one of onnxruntime, openvino, or leave it out",
     ),
     "no int8 file": (
         lambda text: text.replace("device: cpu", "precision: int8"),
@@ -200,14 +200,14 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "imported times": (
         lambda text: text.replace("device: cpu", "device: imported@phone\n  precision: int8"),
-        "phone: precision: the times of imported@phone are of whatever was timed there: leave it out",
+        "phone: precision: imported@phone has imported times, of unknown precision: leave it out",
     ),
     "metrics": (lambda text: text.replace("5%", "5%\n  metric: [top1]"), r"board: metric: \['top1'\]: choose from top1, balanced"),
     "no such day": (lambda text: text.replace("1M", "2026-13-45"), r"devices\.yaml: not YAML \(month must be"),
     "very deep": (lambda text: "devices: " + "[" * 5000, r"devices\.yaml: not YAML \("),
     "no such metric": (lambda text: text.replace("5%", "5%\n  metric: f1"), "board: metric: 'f1': choose from top1, balanced"),
     "no such device": (lambda text: text.replace("device: cpu", "device: cpux"), "phone: unknown runtime 'cpux'"),
-    "a path": (lambda text: text.replace("board", "../board"), "the name becomes that of a folder"),
+    "a path": (lambda text: text.replace("board", "../board"), "the name is used for a folder"),
 }
 
 
@@ -251,7 +251,7 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     assert sum(map(sum, record["confusion"])) == 1797
     assert [row["name"] for row in record["classes"]] == [str(i) for i in range(10)]
     assert run(["evaluate", small]) == 1
-    assert "is an exported network, which has no images of its own: give some: ofa evaluate" in capfd.readouterr().err
+    assert "is an exported network, which has no images of its own: give labeled images: ofa evaluate" in capfd.readouterr().err
 
 
 def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +271,7 @@ def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFi
     assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "largest"]) == 0
     assert capfd.readouterr().out.splitlines()[-1] == "largest and largest are the same network"
     assert run(["evaluate", str(run_copy), "--arch", "random:2", "--against", "smallest"]) == 1
-    assert "one network against one, not several" in capfd.readouterr().err
+    assert "only two networks can be compared: give one each" in capfd.readouterr().err
     assert run(["evaluate", str(run_copy), "digits"]) == 1
     assert "a run has its own images: leave digits out" in capfd.readouterr().err
 
@@ -286,8 +286,8 @@ def test_what_is_missing_is_measured_first(
     command = ["specialise", str(copy), "--latency", "1s", "--finalists", "1"]
     assert run(command) == 0
     err = capfd.readouterr().err
-    assert f"cpu was not measured yet, which comes first and is kept (ofa profile {copy} --device cpu)" in err
-    assert f"no predictor of accuracy yet: measuring 16 sub-networks comes first and is kept (ofa predict {copy})" in err
+    assert f"cpu has not been profiled yet, which is done first and kept (ofa profile {copy} --device cpu)" in err
+    assert f"no predictor of accuracy yet: 16 sub-networks are measured first, and the results kept (ofa predict {copy})" in err
     assert list(copy.glob("latency/*/table.json"))
     assert (copy / "accuracy" / "predictor.safetensors").exists()
     assert run([*command, "--latency", "1s,2s"]) == 0

@@ -99,9 +99,9 @@ def test_photographs_unlike_those_of_the_training_are_told(
     taken: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A network for gray images of 12 bits, given colours and 8 bits."""
-    shown = "1 of 3 photographs show colors: the network takes gray images, and their luminance is what it was given"
+    shown = "1 of 3 photographs show colors: the network takes gray images, so it was given their luminance"
     pages = "1 of 3 photographs have several frames or pages: only the first of each is used"
-    few = "2 of 3 photographs are no gray images of more than 8 bits: the network's --range 0,4095 changes nothing in them"
+    few = "2 of 3 photographs are not gray images of more than 8 bits: the network's --range 0,4095 does not apply to them"
     for name, image in (("across", Image.new("RGB", (20, 20), "red")), ("down", Image.new("L", (20, 20), 9))):
         (tmp_path / name).mkdir()
         image.save(tmp_path / name / "1.png", save_all=True, append_images=[Image.new("L", (20, 20), 1)] * (name == "down"))
@@ -139,7 +139,7 @@ def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd:
         (["--channels", "0"], "images of 0 channels: use 1"),
         (["--range", "4095,0"], "the range is 4095 to 0: two numbers are needed, the lower one first"),
         (["--range", "4095"], "--range '4095': the values that become black and white are needed, such as 0,4095"),
-        (["--range", "a,b"], "'a,b': one number, or several with commas between"),
+        (["--range", "a,b"], "'a,b': one number, or several separated by commas"),
         (
             ["--channels", "1", "--mean", "0.5,0.4"],
             "--mean has 2 numbers for images of 1 channel: give one per channel, or a single one",
@@ -147,9 +147,9 @@ def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd:
         (["--mean", "0.5,0.4"], "--mean has 2 numbers for images of 3 channels: give one per channel, or a single one"),
         (["--std", "0"], "--std [0.0]: use numbers from 1e-06 to 1, since"),
         (["--mean", "127"], "--mean [127.0]: use numbers from 0 to 1, since pixels are scaled to [0, 1]"),
-        (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment is for images of 1 or 3 channels"),
+        (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment takes images of 1 or 3 channels"),
         (["--space", "channels=1/3"], "channels is (1, 3): it must be a whole number from 1 to 1024"),
-        (["--channels", "3", "--from", "RUN"], "brings networks for images of 1 channel, and --channels 3 asks for others"),
+        (["--channels", "3", "--from", "RUN"], "take images of 1 channel: leave it out, or start from another"),
     ],
 )
 def test_what_is_refused(
@@ -205,7 +205,7 @@ def test_importing_a_network_for_gray_images(data: Path, tmp_path: Path, capfd: 
     opened = Run.open(tmp_path / "run")
     assert (opened.space.channels, opened.info.mean, opened.require_images().range) == (1, (0.5,), (0.0, 4095.0))
     _, err = said(capfd, "import", named, "--range", "0,4095", "--out", tmp_path / "new", code=1)
-    assert "--range (0.0, 4095.0) is about images, but there are none: give --data too" in err
+    assert "--range (0.0, 4095.0) applies to images, but there are none: give --data, too" in err
 
 
 def test_stripes_that_are_in_the_alpha_channel_alone(tmp_path: Path) -> None:

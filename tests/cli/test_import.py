@@ -43,7 +43,7 @@ def test_without_images_and_out_again(capsys: pytest.CaptureFixture[str], checkp
     assert capsys.readouterr().out == f"imported without images: {out}; next: ofa profile {out}\n"
     for command in ("evaluate", "predict", "search", "specialise"):
         assert fails(capsys, [command, str(out)], 1).startswith(
-            f"{out} was imported without images, and this needs some: ofa import"
+            f"{out} was imported without images, which this command needs: ofa import"
         )
     assert run(["export-original", str(out), "--out", str(again)]) == 0
     assert capsys.readouterr() == (f"{again}\n", "")
@@ -51,7 +51,7 @@ def test_without_images_and_out_again(capsys: pytest.CaptureFixture[str], checkp
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
     assert "already there, and not overwritten" in fails(capsys, ["export-original", str(out), "--out", str(again)], 1)
-    assert "to train on from them, ofa train digits --from" in fails(capsys, ["train", "digits", "--out", str(out), "--resume"], 1)
+    assert "to train from them, ofa train digits --from" in fails(capsys, ["train", "digits", "--out", str(out), "--resume"], 1)
     assert run(["report", str(out)]) == 0
 
 
@@ -60,7 +60,7 @@ def test_export_of_a_trained_run_says_what_was_measured(capsys: pytest.CaptureFi
     assert run(["export-original", str(trained), "--out", str(tmp_path / "net.pth")]) == 0
     out, err = capsys.readouterr()
     assert out == f"{tmp_path / 'net.pth'}\n"
-    assert err == f"BatchNorm statistics measured on {images} training images; they are right for the largest network only\n"
+    assert err == f"BatchNorm statistics were measured on {images} training images: they are right for the largest network only\n"
 
 
 def test_one_line_says_what_is_wrong(capsys: pytest.CaptureFixture[str], checkpoint: Path, photos: Path, tmp_path: Path) -> None:

@@ -49,4 +49,4 @@ def test_int8_that_loses_too_much(
     card = (folder / "README.md").read_text()
     assert "\nWithout model.int8.onnx: int8 loses " in card
     assert code == 1
-    assert err.splitlines()[-1] == f"ofa: {folder} is without worse-int8: {why}"
+    assert err.splitlines()[-1] == f"ofa: {folder} has no worse-int8: {why}"

@@ -249,7 +249,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "ofa: the folder that this was started in is gone: change to one that is there\n"
+    assert capsys.readouterr().err == "ofa: the working folder no longer exists: change to one that does\n"
 
 
 def test_spaces_of_a_path_stay(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,8 +80,10 @@ def test_import(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(["evaluate", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["images"] > 0
     other = str(tmp_path / "other")
-    assert "--name is for files of the" in fails(capsys, ["import", named, "--name", "ofa_resnet50", "--out", other], 2)
-    assert "--weights is for a network of yours" in fails(capsys, ["import", "w.pth", "--weights", "w.pth", "--out", other], 2)
+    assert "--name applies only to files of the" in fails(capsys, ["import", named, "--name", "ofa_resnet50", "--out", other], 2)
+    assert "--weights applies only to your own network" in fails(
+        capsys, ["import", "w.pth", "--weights", "w.pth", "--out", other], 2
+    )
     assert "Missing option '--name': which of the authors'" in fails(capsys, ["import", str(weights), "--out", other], 2)
 
 
@@ -96,7 +98,7 @@ def test_import(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (["elastic", "OWN", "--resolutions", "16;24"], 2, "numbers of pixels such as 160,192,224"),
         (["elastic", "torchvision:resnet19"], 1, "did you mean"),
         (["train", "digits", "--from", "OWN", "--preset", "nosuch", "--out", "NEW"], 1, "unknown preset"),
-        (["train", "digits", "--weights", "w.pth", "--out", "NEW"], 1, "--weights FILE is for a network that is brought"),
+        (["train", "digits", "--weights", "w.pth", "--out", "NEW"], 1, "--weights FILE needs the network that it belongs to"),
     ],
 )
 def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], code: int, message: str) -> None:

@@ -81,8 +81,8 @@ def test_training_goes_by_map(several: Path) -> None:
 def test_evaluating_tells_map_and_each_label(several: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capfd, "evaluate", str(several), "--by-class")
     assert "top-1" not in out
-    assert "knowing nothing: mAP" in out
-    note = "(at thresholds chosen on these images: too good for others)"
+    assert "chance level: mAP" in out
+    note = "(at thresholds chosen on these images: too optimistic for others)"
     assert note in out
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["label", *NAMES]
     out, _ = said(capfd, "evaluate", str(several), "--json")
@@ -251,8 +251,11 @@ def test_status_and_report(taken: Path, several: Path, capfd: pytest.CaptureFixt
         (["train", "TABLE", "--label", "tags", *TRAINING, "--out", "NEW"], "holds lists of labels, such as "),
         (["train", "digits", "--task", "multilabel", "--out", "NEW"], "its images have one class each"),
         (["import", "timm:resnet18", "--data", "TABLE", "--task", "multilabel", "--out", "NEW"], "ofa train "),
-        (["evaluate", "NET", "digits"], "is of --task multilabel, and digits: its images have one class each"),
-        (["evaluate", "NET", "TABLE", "--task", "multiclass"], "is of --task multilabel, not multiclass: leave --task out"),
+        (["evaluate", "NET", "digits"], "was trained with --task multilabel, and digits: its images have one class each"),
+        (
+            ["evaluate", "NET", "TABLE", "--task", "multiclass"],
+            "was trained with --task multilabel, not multiclass: leave --task out",
+        ),
         (["train", "TABLE", "--task", "multilabel", "--label", "tags,size", *TRAINING, "--out", "NEW"], "no column 'size'"),
     ],
 )

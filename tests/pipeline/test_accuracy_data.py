@@ -174,7 +174,7 @@ def test_given_networks_as_evaluate_measures_them(own: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n", "no architecture in it"), ("{}\n", "line 1: "), ("3 rubbish", "line 1: not an architecture")],
+    [("\n", "it has no architecture"), ("{}\n", "line 1: "), ("3 rubbish", "line 1: not an architecture")],
 )
 def test_files_of_networks_that_are_none(own: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "archs.jsonl").write_text(text)
@@ -205,5 +205,5 @@ def test_interpolated_between_resolutions(tmp_path: Path, trained: Path) -> None
 def test_ray_under_torchrun_is_refused(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onceforall.train.World.join", classmethod(lambda cls, device="cpu": cls(0, 2)))
     monkeypatch.setattr("onceforall.train.World.leave", lambda self: None)
-    with pytest.raises(TrainingError, match="--ray local under torchrun: use one of the two"):
+    with pytest.raises(TrainingError, match="--ray local does not work under torchrun: use one of the two"):
         measure_accuracy(own, subnets=4, ray="local")

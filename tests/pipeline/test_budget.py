@@ -18,7 +18,7 @@ from onceforall.options.training import TrainOptions
 from onceforall.pipeline import Run
 from onceforall.pipeline.training.budget import RESERVE, epochs_within, seconds_per_step, validate_every
 from onceforall.pipeline.training.compute import Compute
-from onceforall.pipeline.training.teacher import taught_by_another
+from onceforall.pipeline.training.teacher import with_external_teacher
 from onceforall.space import Choices
 from onceforall.train import SCHEMES, Recipe, Schedule, World
 from tiny_run import TRAINING
@@ -58,8 +58,8 @@ def test_what_a_step_waits_for_is_in_the_budget() -> None:
 
     most = (1 - RESERVE) * 60 / (10 * PAUSE)
     assert 0 < epochs(plan("single_path"), slow, None) < most
-    assert 0 < epochs(lambda steps: taught_by_another(plan("sandwich")(steps)), batches, Slow()) < most
-    assert 0 < epochs(lambda steps: taught_by_another(plan("sandwich")(steps)), slow, Slow()) < most / 2
+    assert 0 < epochs(lambda steps: with_external_teacher(plan("sandwich")(steps)), batches, Slow()) < most
+    assert 0 < epochs(lambda steps: with_external_teacher(plan("sandwich")(steps)), slow, Slow()) < most / 2
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -51,7 +51,7 @@ def test_what_changed_and_what_to_do(run: Path, capsys: pytest.CaptureFixture[st
     assert part.state == "stale"
     changed = "1 added (class 1/more.jpg), 1 removed (class 0/00.jpg), 1 changed (class 1/00.jpg)"
     assert part.text.startswith(
-        f"{data}: files changed since the run was made: {changed}; the images may differ, which ofa evaluate {run} checks: "
+        f"{data}: files changed since the run was made: {changed}; ofa evaluate {run} checks whether the images differ: "
     )
     assert (part.facts["added"], part.facts["removed"], part.facts["changed"]) == (1, 1, 1)
     assert found.next[0] == part.command == f"ofa train {data} --from {run} --out NEW"
@@ -78,10 +78,10 @@ def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
     listing.unlink()  # as of an earlier version
     (part,) = images(status(run))
     assert (part.state, part.command) == ("missing", None)
-    assert part.text.startswith("no list of their files (the run is of an earlier version), so it is not known")
+    assert part.text.startswith("no list of their files (the run was made by an earlier version), so it is not known")
     assert Run.open(run).changes() is None
     edited(run / "run.json", lambda data: data["images"].update(train=200_001))
-    assert "(none is kept of more than 200,000 files)" in images(status(run))[0].text
+    assert "(none is kept for more than 200,000)" in images(status(run))[0].text
 
 
 def test_what_trains_anew_reads_as_the_run_did(run: Path) -> None:

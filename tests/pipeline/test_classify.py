@@ -165,7 +165,7 @@ def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypat
     photo = [photos / "2.PNG"]
     with pytest.raises(VerificationError, match="unknown format 'tflite': choose from pytorch, onnx"):
         classify(export, photo, format="tflite")
-    with pytest.raises(VerificationError, match=r"--format litert: .* has no model\.tflite, but pytorch, onnx"):
+    with pytest.raises(VerificationError, match=r"--format litert: .* has no model\.tflite: choose from pytorch, onnx"):
         classify(export, photo, format="litert")
     with pytest.raises(DataError, match="has one network only"):
         classify(export, photo, network="small")
@@ -221,7 +221,7 @@ def test_programs_run_only_where_they_are_asked_for(export: Path, photos: Path, 
     for name in ("model.onnx", "weights.safetensors"):
         (copy / name).unlink()
     (copy / FORMATS["torch-export"].files[0]).write_text("a program from elsewhere")
-    with pytest.raises(FileError, match="is a program, which may be from elsewhere: --format torch-export runs it"):
+    with pytest.raises(FileError, match="is a program, which may be from elsewhere: to run it, give --format torch-export"):
         classify(copy, [photos / "2.PNG"])
 
 

@@ -26,7 +26,7 @@ def test_the_cpu_computes_in_float32() -> None:
         ("tpu", None, "unknown device 'tpu'"),
         ("cpu:1", None, "unknown device 'cpu:1'"),
         ("cuda:x", None, "unknown device 'cuda:x'"),
-        ("cuda:99", None, "number 99 is needed: use --device cpu"),
+        ("cuda:99", None, "so there is no GPU 99: use --device cpu"),
         ("cpu", "float8", "unknown precision 'float8': choose one of float32, bfloat16"),
     ],
 )
@@ -37,7 +37,7 @@ def test_what_is_not_there(device: str, precision: str | None, message: str) -> 
 
 def test_one_gpu_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="cuda:0: 2 processes of this machine cannot share one GPU: use --device cuda"):
+    with pytest.raises(TrainingError, match="cuda:0: the 2 processes on this machine cannot share one GPU: use --device cuda"):
         choose_compute("cuda:0")
 
 

@@ -158,7 +158,9 @@ def test_an_image_is_hashed_once_for_all_networks(
 def test_lists_for_a_network_of_one_class_an_image(export: Path, data: Path, tmp_path: Path) -> None:
     rows = "".join(f"{path},cat;dog\n" for path in sorted((data / "test").rglob("*.png")))
     (tmp_path / "lists.csv").write_text(f"path,label\n{rows}")
-    with pytest.raises(DataError, match=r"is of --task multiclass, and .*lists\.csv: the column label holds lists of labels"):
+    with pytest.raises(
+        DataError, match=r"was trained with --task multiclass, and .*lists\.csv: the column label holds lists of labels"
+    ):
         evaluate_export(export, str(tmp_path / "lists.csv"))
 
 
@@ -166,7 +168,7 @@ def test_another_error_says_nothing_of_tasks(export: Path, tmp_path: Path) -> No
     (tmp_path / "of --task sorting").mkdir()
     with pytest.raises(DataError, match=r"of --task sorting: ") as found:
         evaluate_export(export, str(tmp_path / "of --task sorting"))
-    assert "is of --task multiclass" not in str(found.value)
+    assert "was trained with --task multiclass" not in str(found.value)
 
 
 def test_a_folder_of_one_class_is_that_class(export: Path, data: Path, tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_what_cannot_be_read_is_told(export: Path, data: Path, tmp_path: Path) -
     found = evaluate_export(export, str(tmp_path))
     assert found.names == ("cat/black.png",)
     assert [name for name, _ in found.unreadable] == ["cat/broken.png", "dog/broken.png"]
-    with pytest.raises(DataError, match="has no held-out images, but train: leave --split out"):
+    with pytest.raises(DataError, match="has no held-out images: give --split train or all"):
         evaluate_export(export, str(tmp_path), part="held-out")
     with pytest.raises(DataError, match="--split val: use train, test, held-out, all"):
         evaluate_export(export, str(tmp_path), part="val")

@@ -11,7 +11,7 @@ from onceforall.export import FileRow, OnnxOptions
 from onceforall.latency import Device
 from onceforall.pipeline import Budget, specialise
 from onceforall.pipeline.specialise import _of_latency
-from onceforall.pipeline.specialising.through_files import FoundThroughFiles
+from onceforall.pipeline.specialising.through_files import FileResults
 
 
 @dataclass
@@ -35,10 +35,10 @@ def test_options_of_onnx_files_without_one(tmp_path: Path, asked: Asked) -> None
 
 def test_a_latency_that_no_file_has_is_told() -> None:
     rows = [FileRow("pytorch", 0.9), FileRow("onnx", 0.9)]
-    found = FoundThroughFiles(Accuracy(0.9, 1.0, 0.1, 200), rows, {}, None)
+    found = FileResults(Accuracy(0.9, 1.0, 0.1, 200), rows, {}, None)
     (note,) = _of_latency(Device("onnxruntime-int8"), OnnxOptions(), found)
-    assert note.startswith("No file in this folder runs in onnxruntime-int8: the latency at the top is for the network")
+    assert note.startswith("No file in this folder runs in onnxruntime-int8: the latency at the top is of the network")
     first, second = _of_latency(Device("onnxruntime"), OnnxOptions(batch=4), found)
-    assert first.endswith("with 1 images per call, as in --device. Not timed, since they have another batch size: model.onnx.")
-    assert second.startswith("The latency at the top is for the same network")
+    assert first.endswith("with 1 images per call, as in --device. Not timed, because their batch size differs: model.onnx.")
+    assert second.startswith("The latency at the top is of the same network")
     assert _of_latency(Device("imported", host="phone"), OnnxOptions(batch=4), found) == []

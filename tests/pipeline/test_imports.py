@@ -167,7 +167,7 @@ def test_without_images(checkpoint: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError) as refused:
             command()
         advice = f"ofa import ofa_net.pth --name {NAME} --data DATA --out NEW"
-        assert str(refused.value) == f"{run.folder} was imported without images, and this needs some: {advice}"
+        assert str(refused.value) == f"{run.folder} was imported without images, which this command needs: {advice}"
     seen: list[str] = []
 
     def stop(done: int, total: int, note: str) -> None:
@@ -187,7 +187,7 @@ def test_without_images(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_training_goes_not_on(imported: Path, photos: Path) -> None:
     with pytest.raises(
-        TrainingError, match=r"holds imported weights \(ofa_mbv3.*\), which stay as they are: to train on from them"
+        TrainingError, match=r"holds imported weights \(ofa_mbv3.*\), which are not trained in place: to train from them"
     ):
         train(str(photos), out=imported, resume=True)
     with pytest.raises(FileError, match="already there and not empty"):

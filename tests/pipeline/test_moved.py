@@ -78,7 +78,7 @@ def test_other_classes_are_seen_before_anything_is_decoded(moved: tuple[Path, Pa
     run, new = moved
     (new / "class 1").rename(new / "class 9")
     monkeypatch.setattr("onceforall.data.stores.cache_part", lambda *given, **more: pytest.fail("decoded"))
-    with pytest.raises(DataError, match=r"2 classes instead of 2, other: class 1, class 9"):
+    with pytest.raises(DataError, match=r"2 classes, where it had 2, different: class 1, class 9"):
         evaluate(run, data=str(new))
 
 

@@ -30,7 +30,7 @@ def test_run_data_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     Image.new("RGB", (20, 20), "red").save(data / ODD / f"{ODD}.png")
     (data / ODD / f"bad {ODD}.png").write_bytes(b"no")
     monkeypatch.setattr("sys.argv", ["ofa", "train", str(data)])
-    with pytest.warns(Note, match="no log for TensorBoard"):
+    with pytest.warns(Note, match="no TensorBoard log"):
         run = on_pictures(str(data), tmp_path / ODD / "run")
     there = Run.open(run.folder)
     assert (there.info.data, there.info.classes) == (run.info.data, run.info.classes)

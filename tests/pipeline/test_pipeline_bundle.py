@@ -83,7 +83,7 @@ def test_weights_that_are_not_the_supernets(run_copy: Path) -> None:
     tensors = load_file(own.folder / "weights.safetensors")
     tensors["head.classifier.weight"] *= 1.01
     save_file(tensors, own.folder / "weights.safetensors")
-    with pytest.raises(CheckpointError, match=r"not those of the supernet .* give --arch .*arch\.json"):
+    with pytest.raises(CheckpointError, match=r"not the supernet's .* give --arch .*arch\.json"):
         bundle(run_copy, archs=[str(own.folder)])
     assert not (run_copy / "bundle").exists()
     bundle(run_copy, archs=[str(own.folder / "arch.json")])
@@ -92,9 +92,9 @@ def test_weights_that_are_not_the_supernets(run_copy: Path) -> None:
 def test_wrong_networks(run_copy: Path, trained: Path) -> None:
     with pytest.raises(ArchError, match="no networks for the bundle"):
         bundle(run_copy)
-    with pytest.raises(ArchError, match="two networks of the bundle would be named 'largest'"):
+    with pytest.raises(ArchError, match="two networks of the bundle would be called 'largest'"):
         bundle(run_copy, archs=["largest", "largest"])
-    with pytest.raises(ArchError, match="two networks of the bundle would be named '5ms'"):
+    with pytest.raises(ArchError, match="two networks of the bundle would be called '5ms'"):
         bundle(run_copy, [Budget(latency_ms=5), Budget(latency_ms=5.0001)])
     for text in ("onnxruntime-5ms", "", "random:0"):
         with pytest.raises((ArchError, FileError)):

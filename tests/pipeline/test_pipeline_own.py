@@ -121,7 +121,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(own_cache: None, begun: 
 
 
 def test_from_a_run_of_it(begun: tuple[Path, nn.Module], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="brings its own space: leave --space out"):
+    with pytest.raises(TrainingError, match="has its own space: leave --space out"):
         go(tmp_path, str(begun[0]))
     run = go(tmp_path, str(begun[0]), space=None)
     assert run.info.brought == Run.open(begun[0]).info.brought
@@ -191,7 +191,7 @@ def test_imports_that_are_refused(own_cache: None, tmp_path: Path) -> None:
         import_own(named, out=tmp_path / "run", data="digits", weights=weights, space=SIZES)
     with pytest.raises(ModelError, match="has random weights, and importing does not train"):
         import_own("torchvision:squeezenet1_1", weights=Path("random"), out=tmp_path / "run", space={"resolutions": (64,)})
-    with pytest.raises(DataError, match="--limit 3 is about images"):
+    with pytest.raises(DataError, match="--limit 3 applies to images"):
         import_own(named, out=tmp_path / "run", weights=weights, limit=3)
     ten = source(tmp_path, OWN + "\ndef ten(): return Net()\n", "ten")
     with pytest.raises(ModelError, match=r"another number of classes: head.weight is 7×8 there and 10×8 here"):
@@ -242,7 +242,7 @@ def test_spaces_that_there_are_none_of(tmp_path: Path, space: dict[str, Any], me
 
 
 def test_weights_need_a_network(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="--weights FILE is for a network that is brought"):
+    with pytest.raises(TrainingError, match="--weights FILE needs the network that it belongs to"):
         train("digits", out=tmp_path / "run", weights=tmp_path / "w.pth")
 
 
@@ -274,7 +274,7 @@ def test_positions_are_interpolated_only_where_asked_for(tmp_path: Path) -> None
     for preset in ((16, 32), (16, 24)):
         assert bring_own(named, resolutions=preset, progress=Progress(event=notes.append)).supernet.space.resolutions == (24,)
         sizes = ", ".join(map(str, preset))
-        text = f"own.py:Net does not take images of {sizes} pixels as it is: the space has the 24 that it was made for"
+        text = f"own.py:Net does not take images of {sizes} pixels unchanged: the space has only the 24 pixels that it was made for"
         assert notes.pop() == {"event": "note", "text": text}
     asked = bring_own(named, choices={"resolutions": (16, 24)}, progress=Progress(event=notes.append)).supernet.space
     assert (asked.resolutions, asked.interpolated, notes) == ((16, 24), {16: ("position",)}, [])
@@ -293,6 +293,7 @@ def test_the_size_that_modules_tell_counts_more_than_that_of_the_weights(tmp_pat
     )
     assert own.supernet.space.resolutions == (24,)
     assert any(
-        "does not take images of 32, 40 pixels as it is: the space has the 24 that it was made for" in note for note in notes
+        "does not take images of 32, 40 pixels unchanged: the space has only the 24 pixels that it was made for" in note
+        for note in notes
     )
     assert bring_own(source(tmp_path, text)).supernet.space.resolutions == (24,)

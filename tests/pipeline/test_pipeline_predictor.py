@@ -42,9 +42,9 @@ def test_fit_uses_what_was_measured_and_keeps_what_was_set_aside(run_copy: Path)
         (
             -0.91,
             0.9,
-            "the predictor orders networks not measurably better than chance (Kendall tau -0.91 on 20 others)",
+            "the predictor's ranking is not measurably better than chance (Kendall tau -0.91 on 20 others)",
         ),
-        (0.26, 0.9, "the predictor orders networks not measurably better than chance (Kendall tau 0.26 on 20"),
+        (0.26, 0.9, "the predictor's ranking is not measurably better than chance (Kendall tau 0.26 on 20"),
         (0.29, 0.29, "the held-out images can hardly tell these sub-networks apart"),
         (0.6, 0.9, None),
     ],
@@ -70,7 +70,7 @@ def test_fit_sets_a_quarter_aside_where_none_is(run_copy: Path) -> None:
 def test_too_few_rows(trained: Path, run_copy: Path) -> None:
     with pytest.raises(DataError, match="0 sub-networks are measured, at least 16 are needed: ofa accuracy measure"):
         fit_predictor(trained)
-    with pytest.raises(DataError, match="--samples 100: give numbers from 12 to 12, the sub-networks"):
+    with pytest.raises(DataError, match="--samples 100: give numbers from 12 to 12, the number of measured sub-networks"):
         compare_predictors(run_copy, samples=[100])
     with pytest.raises(FileError, match="no accuracy predictor yet: ofa predict"):
         next_subnets(trained)
@@ -83,7 +83,7 @@ def test_another_supernet(run_copy: Path) -> None:
     weights = run_copy / "supernet.safetensors"
     weights.write_bytes((run_copy / "teacher.safetensors").read_bytes())
     assert run.weights_hash() != ""
-    with pytest.raises(DataError, match="the supernet was trained since"):
+    with pytest.raises(DataError, match="the supernet has been trained since"):
         fit_predictor(run_copy)
     with pytest.raises(CheckpointError, match="this predictor was made for the supernet with weights"):
         next_subnets(run_copy)
@@ -115,8 +115,8 @@ def test_commands(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ofa(["measure-accuracy", str(run_copy), "--archs", str(file)]) == 0
     capsys.readouterr()
     assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 17
-    assert "--samples 1,x: give whole numbers with commas between them" in out("compare", str(run_copy), "--samples", "1,x", code=2)
-    assert "not a run directory" in out("show", str(tmp_path), code=1)
+    assert "--samples 1,x: give whole numbers separated by commas" in out("compare", str(run_copy), "--samples", "1,x", code=2)
+    assert "no run directory" in out("show", str(tmp_path), code=1)
 
 
 def test_predict_uses_what_else_was_measured(run_copy: Path) -> None:

@@ -21,7 +21,7 @@ from onceforall.latency import Timing
 from onceforall.pipeline import Budget, Run, bundle, evaluate, front, profile, report, search, specialise
 from onceforall.pipeline.run_directory.finalists import MeasuredFront
 from onceforall.pipeline.search import Searcher
-from onceforall.pipeline.specialising.taken_home import specialised_in
+from onceforall.pipeline.specialising.record import specialised_in
 from tiny_run import openings
 
 NETWORK = {
@@ -152,13 +152,13 @@ def test_specialise_measures_few_images(run_copy: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(importlib.import_module(f"onceforall.pipeline.{module}"), "FINALIST_IMAGES", 4)
     searching, seen = importlib.import_module("onceforall.pipeline.search"), list[tuple[int, int]]()
     monkeypatch.setattr(searching, "KNOWN", 0)
-    together = searching.together
+    measure = searching.measure_group
 
     def noted(*parts: Any, held_out: Any, calibration: int, **rest: Any) -> Any:
         seen.append((len(held_out), calibration))
-        return together(*parts, held_out=held_out, calibration=calibration, **rest)
+        return measure(*parts, held_out=held_out, calibration=calibration, **rest)
 
-    monkeypatch.setattr(searching, "together", noted)
+    monkeypatch.setattr(searching, "measure_group", noted)
     (made,) = specialise(run_copy, [Budget()], finalists=1, export=["pytorch"])
     assert read_json(run_copy / "specialised" / f"{made.folder.name}.json")["held_out_images"] == 4
     bundle(run_copy, [Budget()], finalists=1)
@@ -241,7 +241,7 @@ def test_specialise_refuses_at_once(run_copy: Path, tmp_path: Path) -> None:
 
 def test_what_comes_first(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
+    with pytest.raises(FileError, match="cpu has not been profiled yet: ofa profile"):
         search(run, Budget(latency_ms=5.0))
     with pytest.raises(DeviceError, match="unknown device setting 'cores'"):
         profile(run, device="cpu:cores=2")
@@ -294,5 +294,5 @@ def test_limits_of_size_need_no_profile(run_copy: Path) -> None:
     (network,) = specialise(run_copy, [budget], finalists=1, export=["pytorch"])
     assert network.predicted_ms is None
     assert report(run_copy).exists()
-    with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
+    with pytest.raises(FileError, match="cpu has not been profiled yet: ofa profile"):
         search(run_copy, Budget(latency_ms=100.0))

@@ -104,7 +104,7 @@ def test_data_that_changed(tmp_path: Path) -> None:
         ({"epochs": float("nan")}, "nan epochs: it must be a number above 0"),
         ({"epochs": float("inf")}, "inf epochs"),
         ({"budget_s": 0.01, "epochs": None}, "a budget of 0.01 s is too little"),
-        ({"budget_s": 60.0}, "give one of them"),
+        ({"budget_s": 60.0}, "give only one of them"),
         ({"seed": -1}, "the seed is -1"),
         ({"seed": 2**63}, "the seed is"),
         ({"preset": "best"}, "unknown preset 'best': choose one of digits"),
@@ -151,7 +151,7 @@ def test_less_than_an_epoch_is_noted(tmp_path: Path) -> None:
     half = {"scheme": "single_path", "epochs": 0.5, "progress": Progress(event=events.append)}
     go(tmp_path / "half", **half)
     (note,) = [event["text"] for event in events if event["event"] == "note"]
-    assert re.match(r"\d of the \d+ steps of an epoch: networks may be little better than chance; allow more", note)
+    assert re.match(r"\d of the \d+ steps of an epoch: networks may be little better than chance; train longer", note)
 
 
 def test_more_time_more_steps(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_recipe_is_changed_by_name() -> None:
     ("values", "message"),
     [
         ({"mixip": 1}, "a recipe has no 'mixip': choose from optimizer, .*, mixup, cutmix"),
-        ({"batch_size": 8}, "a recipe has no 'batch_size': .*; for the batch size there is batch_size of its own"),
+        ({"batch_size": 8}, "a recipe has no 'batch_size': .*; the batch size has an option of its own, --batch-size"),
         ({"flip": 0.5}, "recipe: flip=0.5: a value such as yes or no is needed"),
         ({"mixup": "much"}, "recipe: mixup=much: a value such as 0.0 is needed"),
         ({"mixup": True}, "recipe: mixup=True"),

@@ -8,9 +8,9 @@ import pytest
 import onceforall
 from onceforall.cli import run
 from onceforall.common.files import read_json
-from onceforall.errors import DeviceError, FileError, MissingExtraError
+from onceforall.errors import DeviceError, FileError, MissingExtraError, TrainingError
 from onceforall.latency import LatencyTable
-from onceforall.pipeline import imported, kit, profile
+from onceforall.pipeline import demo, imported, kit, measure, profile
 from tiny_run import SPACE, SPACE_TEXT
 
 TINY = onceforall.space("mobilenet_v3", **SPACE)
@@ -35,11 +35,19 @@ def test_a_space_needs_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_kit_of_a_space(tmp_path: Path) -> None:
-    assert kit(TINY, tmp_path / "kit", classes=3, quick=True) > 20
+    assert kit(TINY, str(tmp_path / "kit"), classes=3, quick=True) > 20
     lines = ["file,ms", *(f"{m['file']},{1e-6 * m['macs'] + 0.01}" for m in read_json(tmp_path / "kit/manifest.json")["models"])]
     (tmp_path / "kit/results.csv").write_text("\n".join(lines))
-    table = imported(TINY, tmp_path / "kit/results.csv", "imported@phone", out=tmp_path / "table", classes=3)
+    table = imported(TINY, str(tmp_path / "kit/results.csv"), "imported@phone", out=tmp_path / "table", classes=3)
     assert LatencyTable.load(tmp_path / "table/table.json", TINY, 3).errors == table.errors
+
+
+def test_paths_may_be_text(trained: Path, tmp_path: Path) -> None:
+    """As in the functions that begin with `Run.open`; those of a kit: above."""
+    with pytest.raises(FileError, match=r"none\.onnx: no such file"):
+        measure(str(tmp_path / "none.onnx"))
+    with pytest.raises(TrainingError, match="which is not the demo's: choose another --out"):
+        demo(str(trained))
 
 
 def test_what_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +76,7 @@ def test_measurements_are_not_forgotten_for_a_host_that_is_not_there(tmp_path: P
 def test_what_cannot_be_asked(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="a space has no folder of its own: give --out FOLDER"):
         profile(TINY)
-    with pytest.raises(DeviceError, match="has 10 classes: leave this out"):
+    with pytest.raises(DeviceError, match="has 10 classes: leave it out"):
         profile(trained, classes=3)
     with pytest.raises(DeviceError, match="--classes 0: give at least 1"):
         kit(TINY, tmp_path / "kit", classes=0)

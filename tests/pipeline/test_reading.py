@@ -50,7 +50,7 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
     )
     assert run.metric == "balanced"
     assert any("networks are chosen by balanced accuracy" in event.get("text", "") for event in events)
-    assert any("trained for it: rare classes are predicted more often" in event.get("text", "") for event in events)
+    assert any("trained for balanced accuracy: they predict rare classes more often" in event.get("text", "") for event in events)
     assert Schedule.from_json((run.folder / "schedule.json").read_text()).recipe.logit_adjustment == 0.5
     assert {event["metric"] for event in events if event["event"] == "validation"} == {"balanced"}
     again = Run.open(tmp_path / "run")

@@ -18,7 +18,7 @@ from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.search import Searcher
 from onceforall.pipeline.specialising.choose import folder_name
 from onceforall.pipeline.specialising.finetune import Finetuned, Finetuning
-from onceforall.pipeline.specialising.taken_home import Specialised
+from onceforall.pipeline.specialising.record import Specialised
 from onceforall.train.checkpoint import latest
 
 EPOCHS = 8  # of three steps
@@ -110,7 +110,7 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
     assert part.name == "network"
-    assert "fine-tuning, step 5 of 24, was interrupted: the same ofa specialise resumes it" in part.text
+    assert "fine-tuning, step 5 of 24, interrupted: the same ofa specialise resumes it" in part.text
     searched = len(read_lines(run_copy / "searches.jsonl"))
     events: list[dict[str, Any]] = []
     result = go(run_copy, progress=Progress(event=events.append))
@@ -134,7 +134,7 @@ def test_an_export_that_failed(run_copy: Path, gentle: None, monkeypatch: pytest
         with pytest.raises(VerificationError, match="as if"):
             go(run_copy)
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
-    assert "step 24 of 24, is done, but not its export: the same ofa specialise resumes it" in part.text
+    assert "step 24 of 24, done, but not exported: the same ofa specialise resumes it" in part.text
     steps: list[dict[str, Any]] = []
     go(run_copy, progress=Progress(event=steps.append))
     assert not [event for event in steps if event.get("text", "").startswith("epoch ")]
@@ -169,7 +169,7 @@ def test_status_of_one_that_goes_on(run_copy: Path) -> None:
     (place,) = (run_copy / "finetuned").iterdir()
     with locked(place):
         (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
-    assert part.text.endswith("going on now")
+    assert part.text.endswith("running now")
 
 
 def test_a_search_that_fails_leaves_nothing(run_copy: Path) -> None:

@@ -72,7 +72,7 @@ def test_another_file_of_the_same_name_is_refused(weights: Path, tmp_path: Path)
     [
         ("resnet18", TrainingError, "give LIBRARY:MODEL:FILE"),
         ("keras:a:b", TrainingError, "with LIBRARY torchvision or timm"),
-        ("torchvision:no_such:{}", TrainingError, "torchvision cannot make it: Unknown model no_such"),
+        ("torchvision:no_such:{}", TrainingError, "torchvision cannot create it: Unknown model no_such"),
         ("torchvision:resnet18:{}", CheckpointError, "not the weights of torchvision's resnet18 with 10 classes"),
         ("torchvision:squeezenet1_1:nowhere.pth", CheckpointError, "no such file"),
         ("torchvision:vit_b_16:{}", CheckpointError, "not the weights"),

@@ -18,7 +18,7 @@ from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, DataError, FileError, OnceForAllError, StoppedError, TrainingError
 from onceforall.pipeline import PRESETS, Run, import_original, report, status, train
 from onceforall.pipeline.specialising.export_inputs import trained_on
-from onceforall.pipeline.training.transfer import DEFAULT, RATE_SHARE, going_on, transferred, unseen
+from onceforall.pipeline.training.transfer import DEFAULT, RATE_SHARE, transferred, unseen, without_sorting
 from onceforall.train import SCHEMES, Schedule
 from onceforall.train.checkpoint import digest_of
 from tiny_original import NAME
@@ -237,7 +237,7 @@ def test_from_imported_weights(checkpoint: Path, photos: Path, shapes: str, tmp_
     assert f"imported: {NAME} from" in str(run.info.origin)
     assert not run.info.origin.unseen
     assert run.info.imported is None
-    with pytest.raises(TrainingError, match=r"holds imported weights .*: to train on from them, ofa train .* --from .* --out NEW"):
+    with pytest.raises(TrainingError, match=r"holds imported weights .*: to train from them, ofa train .* --from .* --out NEW"):
         train(shapes, out=origin.folder, resume=True)
 
 
@@ -247,7 +247,7 @@ def test_from_imported_weights(checkpoint: Path, photos: Path, shapes: str, tmp_
 @pytest.mark.parametrize("name", SCHEMES)
 def test_channels_stay_in_their_order(trained: Path, name: str) -> None:
     own = SCHEMES[name](Run.open(trained).space, steps=40, rate=0.1, recipe=PRESETS["digits"].recipe)
-    changed = going_on(own)
+    changed = without_sorting(own)
     assert [(p.name, p.steps, p.rate) for p in changed.phases] == [(p.name, p.steps, p.rate) for p in own.phases]
     assert all(phase.sort is None for phase in changed.phases)
 
@@ -265,8 +265,8 @@ def test_a_rate_that_is_given_is_taken(trained: Path, shapes: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preset": "imagenette-60m"}, "brings its own space, and --preset or --space describe another: leave them out"),
-        ({"space": {**SPACE, "width": 0.2}}, "brings its own space"),
+        ({"preset": "imagenette-60m"}, "has its own space, and --preset or --space describes another: leave them out"),
+        ({"space": {**SPACE, "width": 0.2}}, "has its own space"),
         ({"space": {"widht": 1}}, "no argument 'widht'"),
         ({"preset": "best"}, "unknown preset 'best'"),
         ({"from_run": "nowhere"}, r"not a run directory \(it does not exist\)"),

@@ -17,7 +17,7 @@ from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.comparison.versus import Comparison, Costs, Rival, Verdict
 from onceforall.pipeline.run_directory.info import BroughtInfo, DataInfo, RunInfo
 from onceforall.pipeline.run_directory.metrics import Metric, Metrics
-from onceforall.pipeline.specialising.taken_home import Specialised
+from onceforall.pipeline.specialising.record import Specialised
 from onceforall.report.charts import FrontSeries
 from onceforall.report.drawing import Point
 from onceforall.report.shown import Chosen, PredictorChecks, Shown

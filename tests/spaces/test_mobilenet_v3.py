@@ -206,7 +206,7 @@ def test_json_round_trip_of_a_part() -> None:
 def test_choices_outside_the_space(change: dict[str, Any]) -> None:
     data = json.loads(SPACES["half"].to_json())
     data["choices"] |= change
-    with pytest.raises(SpaceError, match="not a space: its choices are not a part of those that its mobilenet_v3 arguments give"):
+    with pytest.raises(SpaceError, match="not a space: its choices are not among those of its mobilenet_v3 arguments"):
         spaces.from_json(json.dumps(data))
 
 

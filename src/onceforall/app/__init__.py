@@ -17,12 +17,12 @@ def explorer(folder: Path, *, host: str = "127.0.0.1", port: int = 8471, data: s
     Args:
         folder: the run directory.
         host: address to listen on.
-        port: to listen on; 0 for a free one.
+        port: port to listen on; 0 for a free one.
         data: where the images are now, if they have moved; None for the place in run.json.
 
     Raises:
         MissingExtraError: the extra "ui" is not installed.
-        ServerError: the address is in use or not one of this machine.
+        ServerError: the address is in use or does not belong to this machine.
         OnceForAllError: with one line on what is wrong and what to do.
     """
     for package in ("starlette", "uvicorn"):

@@ -38,8 +38,8 @@ class Models:
 
     Args:
         run: a run with weights.
-        predictor: of accuracy.
-        standing: what a quick look's predictor is based on; None for the run's own predictor.
+        predictor: accuracy predictor.
+        standing: what the predictor of a quick look is based on; None for the run's own predictor.
         tables: latency tables by device.
         costs: MACs, parameters and memory by name, and "latency:DEVICE" for each table.
         generation: number of times models have been loaded, including this one.
@@ -54,14 +54,14 @@ class Models:
 
     @classmethod
     def load(cls, run: Run, generation: int = 1) -> "Models":
-        """Load the models from the run directory, with its own predictor or else that of a quick look.
+        """Load the models from the run directory, with its own predictor or else a quick look's.
 
         Raises:
             OnceForAllError: there is no predictor, or a file is damaged.
         """
         found = quick_predictor(run)
         if found is None:
-            run.weights_hash()  # an unfinished training is the first thing to report
+            run.weights_hash()  # raises an error if training has not finished, which is to be reported first
         predictor, standing = (load_predictor(run), None) if found is None else found
         segments = segment_table(run.space, run.num_classes)
         costs: dict[str, CostTable | LatencyTable] = {
@@ -152,7 +152,7 @@ class Engine:
                 seen, steps = now, self._begin()
             if self._next():
                 continue
-            if next(steps, True):  # there are no more
+            if next(steps, True):  # there are no more steps
                 self.version += self.filling
                 self.filling = False
                 self._wake.wait(WATCH_S)
@@ -162,7 +162,7 @@ class Engine:
         """The files of the models, with times and sizes: when one changes, the models are loaded again."""
         patterns, found = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json", STANDING), []
         for path in sorted(path for pattern in patterns for path in self.run.folder.glob(pattern)):
-            with suppress(OSError):  # it was just replaced
+            with suppress(OSError):  # it is just being replaced
                 found.append((str(path), path.stat().st_mtime_ns, path.stat().st_size))
         return found
 
@@ -178,14 +178,14 @@ class Engine:
         return self._fill(models)
 
     def _fill(self, models: Models) -> Iterator[None]:
-        """Fill the pool step by step, from random networks to those of long searches."""
+        """Fill the pool step by step, first with random networks, then with the results of ever longer searches."""
         space, rng = models.run.space, np.random.default_rng(0)
         genes = space.sample_genes(rng, RANDOM)
         cloud = models.pool(genes[:CLOUD])
         ends = space.genes([end(size) for size in space.resolutions for end in (space.smallest, space.largest)])
         self.considered = len(genes) + len(ends)
         pool = models.pool(np.concatenate([ends, genes])).thinned()
-        with self._lock:  # earlier requests may name costs that are gone, and were answered from old numbers
+        with self._lock:  # earlier requests may name costs that no longer exist, and were answered from old numbers
             self._done.clear()
             self._asked.clear()
             self.models, self.pool, self.cloud, self.generation = models, pool, cloud, models.generation
@@ -235,7 +235,7 @@ class Engine:
         if row is not None:
             start = models.run.space.archs(self.pool.genes[row : row + 1])
             bounds = {name: (models.costs[name].estimate, most) for name, most in wanted}
-            with self._recorded(models) as score, suppress(InfeasibleError):  # rounding
+            with self._recorded(models) as score, suppress(InfeasibleError):  # after rounding, no network may meet the limits
                 maximise(models.run.space, score, bounds, start=start, evaluations=REFINE_EVALUATIONS)
         with self._lock:
             self._done.add(wanted)

@@ -2,11 +2,12 @@
 
 RUN/explorer/jobs/ID.json holds the state of each job, so that a reloaded page and another explorer see it; an exported network is
 in RUN/specialised/explored-ID. An explorer with jobs holds the lock file RUN/explorer/.EXPLORER.lock until it ends, even if it is
-killed. Others see by the lock whether its jobs are alive; a process id would not do, since it may be reused.
+killed. The lock shows other explorers whether its jobs are alive; a process id would not, since it may be reused.
 """
 
 import json
 import queue
+import re
 import secrets
 import signal
 import subprocess
@@ -27,7 +28,7 @@ ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # between asking a process to stop and killing it
 HALF_WRITTEN_S = 60.0  # an older temporary file was left by a killed worker
 MOST_WAITING = 20
-HEX = frozenset("0123456789abcdef")
+ID = re.compile(r"[0-9a-f]{12}")  # ids of jobs and explorers
 
 
 class Jobs:
@@ -64,12 +65,12 @@ class Jobs:
         self.alive.close()
 
     def read(self) -> list[dict[str, Any]]:
-        """All jobs, newest first; unfinished jobs of explorers that have ended count as failed."""
+        """All jobs, newest first; unfinished jobs count as failed if their explorer has ended."""
         jobs = []
         for id in {path.stem for path in self.folder.glob("*.json")} | {*self.own}:
             try:
                 job = {**self.own[id]} if id in self.own else read_json(self.folder / f"{id}.json")
-                if job["state"] not in ENDED and id not in self.own and not self._goes_on(job):
+                if job["state"] not in ENDED and id not in self.own and not self._is_alive(job):
                     again = "export it again" if job.get("kind", "export") == "export" else "measure it again"
                     job |= {"state": "failed", "error": f"the explorer that worked on it has ended: {again}"}
                 job["there"] = self._target(str(job["id"])).is_dir()
@@ -85,10 +86,10 @@ class Jobs:
             FileError: there are no or unknown formats, or too many jobs.
             MissingExtraError: a format needs a package that is not installed.
         """
-        if not formats or (unknown := [one for one in formats if one not in FORMATS]):
+        if not formats or (unknown := [name for name in formats if name not in FORMATS]):
             raise FileError(f"formats {unknown if formats else '(none)'}: choose from {', '.join(FORMATS)}")
-        for one in formats:
-            FORMATS[one].require()
+        for format in formats:
+            FORMATS[format].require()
         return self.put("export", name=name, arch=arch.to_json(), device=device, formats=formats, limits=limits)
 
     def put(self, kind: str, **given: Any) -> dict[str, Any]:
@@ -98,10 +99,10 @@ class Jobs:
             FileError: too many jobs.
         """
         if sum(job["state"] == "waiting" for job in list(self.own.values())) >= MOST_WAITING:
-            raise FileError(f"{MOST_WAITING} jobs are waiting, which is the limit: wait until some are done")
+            raise FileError(f"{MOST_WAITING} jobs are waiting, and there may be no more: wait until some are done")
         id = secrets.token_hex(6)
         job: dict[str, Any] = {
-            "id": id, "kind": kind, **given, "state": "waiting", "step": "waiting for its turn", "share": 0.0, "error": "",
+            "id": id, "kind": kind, **given, "state": "waiting", "step": "waiting for other jobs", "share": 0.0, "error": "",
             "made": time.time(), "explorer": self.explorer,
         }  # fmt: skip
         make_folder(self.folder)
@@ -127,7 +128,7 @@ class Jobs:
                 job["step"] = "stopping"
                 self.process.send_signal(signal.SIGINT)
                 timer = threading.Timer(PATIENCE_S, self.process.kill)  # does nothing if it has ended
-                timer.daemon = True  # the explorer does not wait for it when it ends: that ends the worker too
+                timer.daemon = True  # an ending explorer does not wait for it: the worker then ends anyway
                 timer.start()
                 return
             job |= {"state": "cancelled", "step": "cancelled"}
@@ -139,11 +140,11 @@ class Jobs:
         Raises:
             FileError: there is no such job, it has not finished, or its folder is gone.
         """
-        if not _is_id(id):
-            raise FileError("no such export")
+        if not ID.fullmatch(id):
+            raise FileError("there is no such export: reload the page")
         found = [job for job in self.read() if job["id"] == id]
         if not found or found[0]["state"] != "done" or not found[0]["there"]:
-            raise FileError("this export does not exist: it has not finished, or its folder was removed")
+            raise FileError("this export has not finished, or its folder was removed: wait for it, or export the network again")
         return self._target(id)
 
     def _target(self, id: str) -> Path:
@@ -156,10 +157,10 @@ class Jobs:
                 self.alive.enter_context(one_at_a_time(self._mark(self.explorer)))
                 self.signed = True
 
-    def _goes_on(self, job: dict[str, Any]) -> bool:
+    def _is_alive(self, job: dict[str, Any]) -> bool:
         """Whether the job's explorer is still running."""
         explorer = str(job.get("explorer"))
-        return _is_id(explorer) and held(self._mark(explorer))
+        return ID.fullmatch(explorer) is not None and held(self._mark(explorer))
 
     def _mark(self, explorer: str) -> Path:
         return self.folder.parent / f".{explorer}.lock"
@@ -170,13 +171,13 @@ class Jobs:
 
     def _work(self) -> None:
         self._clear()
-        for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # of explorers that were killed
+        for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # locks of explorers that were killed
             with suppress(FileError), one_at_a_time(path, wait=False):
                 pass  # releasing the lock deletes the file
         while (id := self.waiting.get()) is not None:
             job = self.own[id]
             try:
-                self._carry_out(job)
+                self._execute(job)
             except Exception as error:  # such as a full disk: shown in the page, and the queue continues
                 if job["state"] not in ENDED:
                     job |= {"state": "failed", "step": "failed", "error": " ".join(str(error).split()) or repr(error)}
@@ -194,7 +195,7 @@ class Jobs:
                 if time.time() - path.stat().st_mtime > HALF_WRITTEN_S:
                     path.unlink()
 
-    def _carry_out(self, job: dict[str, Any]) -> None:
+    def _execute(self, job: dict[str, Any]) -> None:
         with self.lock:
             if job["state"] != "waiting":
                 return
@@ -225,8 +226,8 @@ class Jobs:
             job |= {"state": "cancelled", "step": "cancelled"}
         else:
             ended = f"the process ended with code {process.returncode}"
-            said = last.get("error") or (f"{ended}; the last that it said: {errors[-1].strip()}" if errors else ended)
-            job |= {"state": "failed", "step": "failed", "error": said}
+            error = last.get("error") or (f"{ended}; its last message: {errors[-1].strip()}" if errors else ended)
+            job |= {"state": "failed", "step": "failed", "error": error}
         self._note(job)
 
     def _follow(self, job: dict[str, Any], process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -247,10 +248,6 @@ class Jobs:
                 self._note(job)
         process.wait()
         return last
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 12 and set(text) <= HEX
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -6,7 +6,7 @@ Photographs are requested by their number among the held-out images, and no text
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..arch import Arch
 from ..calibrate import as_it_was
+from ..common.files import make_folder
 from ..common.progress import QUIET, Progress
 from ..common.readable import percent
 from ..common.records import read_record
@@ -28,12 +30,13 @@ from ..pipeline import Run
 from ..pipeline.evaluate import calibrated, judge_network
 from ..pipeline.run_directory.newest import newest_weights, open_newest
 from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
-from ..pipeline.specialising.taken_home import Specialised
+from ..pipeline.specialising.record import Specialised
 from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
 from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelDifference, LabelScores
 from ..train.checkpoint import load_tensors, save_tensors
 
+TENSORS = ("labels", "said", "sure")  # in a look's file
 SHOWN = 48  # photographs at once
 PAIRS = 12  # mistakes that are listed
 AGAIN_S = 20.0  # before trying again to open images that could not be opened
@@ -45,10 +48,10 @@ class NetworkLook:
     """A network's answers on the held-out images.
 
     Args:
-        id: of the job that measured it.
+        id: id of the job that measured it.
         facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images, and whether
-            the weights are the run's final ones; for a checkpoint, the name has its step. For an exported network its name in
-            specialised/, with the time when the weights were written in place of their hash.
+            the weights are the run's final ones; for a checkpoint, the name has its step. An exported network also has its name in
+            specialised/, and for weights the time when they were written in place of their hash.
         labels: (n,), or multi-label (n, classes).
         said: (n,) predicted class; multi-label (n, classes) probability of each label.
         sure: (n,) confidence; multi-label (classes,) thresholds.
@@ -80,7 +83,7 @@ class NetworkLook:
     def _answers(self) -> LabelAnswers:
         return LabelAnswers((self.labels,), (self.said,))
 
-    def told(self, metric: str) -> str:
+    def score_text(self, metric: str) -> str:
         """The network's value of the run's metric, as text."""
         scores = self.scores
         return f"{METRICS[metric]} {percent(scores.map if isinstance(scores, LabelScores) else scores.score(metric))}"
@@ -116,29 +119,37 @@ class NetworkLook:
 
     def worst(self) -> list[Photo]:
         """The most confident mistakes."""
+        classes = self.classes
         if not self.several:
-            return [self._photo(i) for i in surest_mistakes(self.labels, self.said, self.sure)]
-        said = np.where(self.labels > 0, 1 - self.said, self.said)  # confidence in the wrong answer
-        wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, said).max(1)
-        return [self._photo(i) for i in _first(wrong, np.flatnonzero(wrong))]
+            mistakes = surest_mistakes(self.labels, self.said, self.sure)
+            named = {i: f"{classes[self.labels[i]]} taken for {classes[self.said[i]]}" for i in mistakes}
+            return [self._photo(i, f"{text}, {percent(self.sure[i])} sure") for i, text in named.items()]
+
+        def words(i: int) -> str:
+            predicted = [f"{classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
+            return f"predicted: {', '.join(predicted) or 'no label'}; has {self._labels(i)}"
+
+        opposite = np.where(self.labels > 0, 1 - self.said, self.said)  # confidence in the wrong answer
+        wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, opposite).max(1)
+        return [self._photo(i, words(i)) for i in _first(wrong, wrong > 0)]
 
     def cell(self, first: int, second: int) -> dict[str, Any]:
         """The images of one cell: (true, predicted) class; or multi-label: (label, 0 wrongly predicted or 1 missed)."""
         classes = self.classes
         if not (0 <= first < len(classes) and 0 <= second < (2 if self.several else len(classes))):
-            raise DataError(f"no cell {first}, {second}: {len(classes)} classes")
+            raise DataError(f"no cell {first}, {second}: there are {len(classes)} classes")
         if self.several:
-            having, said = self.labels[:, first] > 0, self.said[:, first]
-            found = having & (said < self.sure[first]) if second else ~having & (said >= self.sure[first])
-            title, sure = f"{classes[first]} {'missed' if second else 'wrongly predicted'}", 1 - said if second else said
-            words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(said[i])}; has {self._having(i)}"  # noqa: E731
+            present, probability = self.labels[:, first] > 0, self.said[:, first]
+            predicted = probability >= self.sure[first]
+            found = present & ~predicted if second else ~present & predicted
+            title = f"{classes[first]} {'missed' if second else 'wrongly predicted'}"
+            sure = 1 - probability if second else probability
+            words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(probability[i])}; has {self._labels(i)}"  # noqa: E731
         else:
             found, sure = (self.labels == first) & (self.said == second), self.sure
-            title = f"{classes[first]} taken for {classes[second]}" if first != second else f"{classes[first]}, and right"
+            title = f"{classes[first]} taken for {classes[second]}" if first != second else f"{classes[first]}, predicted correctly"
             words = lambda i: f"{percent(sure[i])} sure"  # noqa: E731
-        chosen = _first(sure, np.flatnonzero(found))
-        photos = [self._photo(i, words(i)) for i in chosen]
-        return {"title": title, "total": int(found.sum()), "photos": photos}
+        return self._group(title, found, sure, words)
 
     def against(self, other: "NetworkLook") -> dict[str, Any]:
         """Where two networks disagree, and whether one is better by more than chance."""
@@ -152,9 +163,9 @@ class NetworkLook:
 
             def words(i: int) -> str:
                 name, both = self.classes[label[i]], (self.said[i, label[i]], other.said[i, label[i]])
-                return f"{name}: {' / '.join(map(percent, both))}; has {self._having(i)}"
+                return f"{name}: {' / '.join(map(percent, both))}; has {self._labels(i)}"
 
-            told = LabelDifference.of(self._answers, other._answers).told(*names)
+            verdict = LabelDifference.of(self._answers, other._answers).told(*names)
             title = "Different labels at their thresholds, largest difference of probabilities first"
             groups = [(title, unlike.any(1), apart.max(1))]
         else:
@@ -164,33 +175,25 @@ class NetworkLook:
                 both = [f"{self.classes[look.said[i]]} {percent(look.sure[i])}" for look in (self, other)]
                 return f"{self.classes[self.labels[i]]}: {' / '.join(both)}"
 
-            told = Difference.of(own, others).told(*names)
+            verdict = Difference.of(own, others).told(*names)
             groups = [
                 (f"Only {names[0]} is right", own & ~others, other.sure),
                 (f"Only {names[1]} is right", others & ~own, self.sure),
                 ("Both are wrong, differently", ~own & ~others & (self.said != other.said), np.minimum(self.sure, other.sure)),
             ]
-        shown = [
-            {
-                "title": title,
-                "total": int(found.sum()),
-                "photos": [self._photo(i, words(i)) for i in _first(sure, np.flatnonzero(found))],
-            }
-            for title, found, sure in groups
-        ]
-        what = "the label they differ most in" if self.several else "its class"
+        what = "the label in which they differ most" if self.several else "its class"
         note = f"Below each photograph: {what}, then the answers of {names[0]} / {names[1]}."
-        return {"told": told, "note": note, "groups": shown}
+        return {"told": verdict, "note": note, "groups": [self._group(*group, words) for group in groups]}
 
-    def _photo(self, i: int, words: str | None = None) -> Photo:
-        if words is None and self.several:
-            said = [f"{self.classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
-            words = f"predicted: {', '.join(said) or 'no label'}; has {self._having(i)}"
-        elif words is None:
-            words = f"{self.classes[self.labels[i]]} taken for {self.classes[self.said[i]]}, {percent(self.sure[i])} sure"
+    def _group(self, title: str, found: NDArray[np.bool_], sure: NDArray[Any], words: Callable[[int], str]) -> dict[str, Any]:
+        """The most confident of the images where `found`, with `words` below each."""
+        photos = [self._photo(i, words(i)) for i in _first(sure, found)]
+        return {"title": title, "total": int(found.sum()), "photos": photos}
+
+    def _photo(self, i: int, words: str) -> Photo:
         return {"image": i, "name": self.facts["names"][i], "words": words}
 
-    def _having(self, i: int) -> str:
+    def _labels(self, i: int) -> str:
         return ", ".join(self.classes[j] for j in np.flatnonzero(self.labels[i])) or "no label"
 
 
@@ -204,11 +207,11 @@ class Looks:
         self.failed: tuple[float, OnceForAllError] | None = None  # when the images could not be opened, and why
 
     def of_now(self) -> tuple[list[NetworkLook], int]:
-        """Looks with the current images and the current weights or a checkpoint, newest first; and the number of others."""
+        """Looks with the current images and the current weights or a checkpoint, newest first; and the number of other looks."""
         found, others = list[NetworkLook](), 0
         now, images = newest_weights(self.run), self.run.require_images().fingerprint
         if now is None:
-            self.run.weights_hash()  # its error says why there are none
+            self.run.weights_hash()  # raises an error that says why there are none
         for path in sorted(self.folder.glob("*.safetensors"), key=changed_at, reverse=True):
             try:
                 look = self.known.get(path.stem) or _read(path)
@@ -240,7 +243,7 @@ class Looks:
         """
         found = next((look for look in self.of_now()[0] if look.id == id), None)
         if found is None:
-            raise FileError("this network is not measured, or was measured with other weights: measure it again")
+            raise FileError("this network was not measured, or with other weights: measure it again")
         return found
 
     def remove(self, id: str) -> None:
@@ -317,25 +320,20 @@ def _place_of(run: Run, export: str) -> Path:
 
 
 def _write(path: Path, look: NetworkLook) -> None:
-    import torch
-
-    from ..common.files import make_folder
-
-    make_folder(path.parent)
-    tensors = {name: torch.from_numpy(getattr(look, name)) for name in ("labels", "said", "sure")}
-    save_tensors(path, tensors, look.facts)
+    tensors = {name: torch.from_numpy(getattr(look, name)) for name in TENSORS}
+    save_tensors(make_folder(path.parent) / path.name, tensors, look.facts)
 
 
 def _read(path: Path) -> NetworkLook:
     tensors, facts = load_tensors(path)
     if not {"name", "arch", "weights", "final", "fingerprint", "classes", "names"} <= set(facts):
         raise KeyError(path.name)
-    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
+    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in TENSORS))
 
 
-def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:
-    """The most confident of the chosen images, at most `SHOWN`."""
-    places = np.asarray(list(chosen), np.int64)
+def _first(sure: NDArray[Any], found: NDArray[np.bool_]) -> list[int]:
+    """The most confident of the images where `found`, at most `SHOWN`."""
+    places = np.flatnonzero(found)
     shown: list[int] = places[np.argsort(-sure[places], kind="stable")][:SHOWN].tolist()
     return shown
 

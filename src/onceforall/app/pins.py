@@ -1,5 +1,5 @@
-"""Pinned networks, in RUN/explorer/pins.json. Each change reads the file, changes one pin and writes all, under a lock:
-two people who pin at the same time, even in two explorers, lose nothing."""
+"""Pinned networks, in RUN/explorer/pins.json. Each change reads the file, changes one pin and writes all pins, under a lock:
+when two people pin at the same time, even in two explorers, nothing is lost."""
 
 import secrets
 import time
@@ -38,7 +38,7 @@ class Pins:
             for pin in pins:
                 Arch.from_json(str(pin["arch"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FileError(f"{self.path}: damaged or edited ({error}): move it away to begin with no pins") from None
+            raise FileError(f"{self.path}: damaged or edited ({error}): move it away to start without pins") from None
         return pins
 
     def add(self, arch: Arch, name: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Pins:
                 if pin["arch"] == arch.to_json():
                     return pin
             if len(pins) >= MOST:
-                raise FileError(f"{MOST} networks are pinned, which is the limit: remove some")
+                raise FileError(f"{MOST} networks are pinned, and there may be no more: remove some")
             pins.append({"id": secrets.token_hex(6), "name": _name(name), "arch": arch.to_json(), "made": time.time()})
             return pins[-1]
 
@@ -59,7 +59,7 @@ class Pins:
                 if pin["id"] == id:
                     pin["name"] = _name(name)
                     return pin
-            raise FileError("this pin no longer exists: somebody removed it")
+            raise FileError("this pin no longer exists: someone has removed it, so pin the network again")
 
     def remove(self, id: str) -> None:
         """Remove a pin; it is no error if it is already gone."""
@@ -78,5 +78,5 @@ class Pins:
 def _name(text: str) -> str:
     name = " ".join(text.split())
     if not name or len(name) > LONGEST:
-        raise FileError(f"a name must have 1 to {LONGEST} letters, this one has {len(name)}")
+        raise FileError(f"the name has {len(name)} characters: give one of 1 to {LONGEST}")
     return name

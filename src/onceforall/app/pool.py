@@ -1,4 +1,4 @@
-"""Every network that can be best within some limits, with its numbers as arrays: a slider needs one look-up."""
+"""Every network that can be the best within some limits, with its numbers as arrays, so that a slider needs one look-up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class NetworkPool:
         scores: the values to maximize.
         top1: predicted accuracy.
         std: standard error of the prediction.
-        costs: by name (n,).
+        costs: costs by name, each (n,).
     """
 
     genes: Genes
@@ -38,12 +38,12 @@ class NetworkPool:
         return len(self.genes)
 
     def best(self, limits: Mapping[str, float]) -> int | None:
-        """Row of the highest score that keeps the limits; None if none does."""
+        """Row with the highest score that meets the limits; None if none does."""
         keeping = self._keeping(limits)
         return int(keeping[0]) if len(keeping) else None
 
     def smallest(self, name: str, others: Mapping[str, float]) -> float | None:
-        """The smallest value of a cost among networks that keep the other limits."""
+        """The smallest value of a cost among networks that meet the other limits."""
         keeping = self._keeping({other: most for other, most in others.items() if other != name})
         return float(self.costs[name][keeping].min()) if len(keeping) else None
 
@@ -66,7 +66,7 @@ class NetworkPool:
         return NetworkPool(genes, scores, top1, std, costs).thinned()
 
     def thinned(self) -> "NetworkPool":
-        """Without duplicates and without networks that another one beats in everything: they are never the best."""
+        """The pool without duplicates, and without networks that another one beats in everything, which are never the best."""
         first = np.unique(keys(self.genes), return_index=True)[1]
         ordered = self._rows(first[np.argsort(-self.scores[first], kind="stable")])
         return ordered._rows(ordered._useful())

@@ -1,6 +1,6 @@
 """Quick look: while a run has no predictor, for example during training, a job of the explorer measures some sub-networks of the
 newest weights on some images and fits a predictor to them, in RUN/explorer/quick. The predictor of `ofa predict`, which measures
-more sub-networks of the final weights, replaces it.
+more sub-networks with the final weights, takes its place.
 """
 
 import os
@@ -19,7 +19,7 @@ from ..common.records import read_record, write_record
 from ..costs import segment_table
 from ..errors import OnceForAllError
 from ..pipeline import Run
-from ..pipeline.accuracies.measure_accuracy import together
+from ..pipeline.accuracies.measure_accuracy import measure_group
 from ..pipeline.run_directory.newest import newest_weights, open_newest
 from .jobs import ENDED, Jobs
 
@@ -39,7 +39,7 @@ class Standing:
 
     Args:
         weights: checksum of the weights' file.
-        step: of the training.
+        step: the training step.
         final: whether they are the run's final weights.
         subnets: number of measured sub-networks.
         images: number of held-out images.
@@ -55,7 +55,7 @@ class Standing:
 
     @property
     def where(self) -> str:
-        """The step of the training as text; "" for the final weights."""
+        """The training step as text; "" for the final weights."""
         return "" if self.final else f"step {self.step:,}"
 
 
@@ -68,7 +68,7 @@ def quick_predictor(run: Run) -> tuple[AccuracyPredictor, Standing] | None:
     place = run.folder / STANDING
     if has_predictor(run) or not place.exists():
         return None
-    standing = read_record(place, Standing, FORMAT, otherwise="remove it: it is made again")
+    standing = read_record(place, Standing, FORMAT, otherwise="remove it, and it is made again")
     path = place.with_name(f"{standing.weights[:16]}.safetensors")
     return AccuracyPredictor.load(path, run.space, weights_hash=standing.weights), standing
 
@@ -95,7 +95,7 @@ def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
     rows: list[AccuracyRow] = []
     for group in units(grow({arch: run.space.lower(arch, run.num_classes) for arch in archs}), AT_ONCE):
         progress.count(len(rows), len(archs), f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured")
-        rows += together(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
+        rows += measure_group(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
     progress.say("fitting a predictor")
     predictor = AccuracyPredictor.fit(
         run.space,
@@ -118,10 +118,10 @@ def measure_quickly(run: Run, *, progress: Progress = QUIET) -> Standing:
 
 
 class Quick:
-    """Queues a quick look whenever there are newer weights and the run has no predictor, unless it is `paused`.
+    """Queues a quick look whenever there are newer weights and the run has no predictor, unless `paused`.
 
-    During training it waits `REST` times the duration of the last one. Cancelling one pauses them all; a failed one is not
-    retried with the same weights.
+    During training it waits `REST` times the duration of the last look. Cancelling a look pauses them all; one that failed is not
+    repeated with the same weights.
     """
 
     def __init__(self, run: Run, jobs: Jobs) -> None:
@@ -139,13 +139,13 @@ class Quick:
         self.stopping.set()
 
     def turn(self, on: bool) -> None:
-        """Pause or continue; weights with which it failed are tried again."""
+        """Continue or pause; weights with which a look failed are tried again."""
         self.paused, self.tried, self.rested = not on, "", 0.0
         if not on and self.job:
             self.jobs.cancel(self.job)
 
-    def told(self) -> dict[str, Any]:
-        """State for the page: whether it is paused, what is being measured, and why the last one failed."""
+    def state(self) -> dict[str, Any]:
+        """The state for the page: whether it is paused, what is being measured, and why the last look failed."""
         job = self.jobs.own.get(self.last, {})
         going = bool(job) and job["state"] not in ENDED
         return {

@@ -22,7 +22,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-OPEN = ("/static/",)  # nothing about the run
+OPEN = ("/static/",)  # needs no key, since it has nothing about the run
 HTTP_PORT = 80  # the port that browsers omit
 ADDRESS = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 
@@ -79,18 +79,18 @@ class Guard:
             return None
         origin = headers.get("origin", f"http://{host}")
         if not origin.startswith("http://") or _address(origin.removeprefix("http://")) != _address(host):
-            return 403, f"a page of {origin} may not change anything here"
+            return 403, f"a page of {origin} may not change anything here: open the address that ofa explore printed"
         if headers.get("content-type", "").partition(";")[0] != "application/json":
             return 415, "send JSON, with the content type application/json"
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
-            return 411, "say how long the body is (content-length)"
+            return 411, "the length of the body is missing: send the header content-length"
         if int(length) > MOST_BYTES:
             return 413, f"{int(length):,} bytes are too many: at most {MOST_BYTES:,} are allowed"
         return None
 
     def _cookies(self, headers: Headers) -> Iterator[str]:
-        """Each cookie of our name: other programs on this address may set cookies with any text, even under the same name."""
+        """Each cookie with our name: other programs at this address may set cookies with any text, even with the same name."""
         for header in headers.getlist("cookie"):
             for pair in header.split(";"):
                 name, _, value = pair.partition("=")
@@ -101,7 +101,7 @@ class Guard:
         return hmac.compare_digest(text.encode(), self.key.encode())
 
     def _our_host(self, header: str) -> bool:
-        """Whether the host is ours: a name that others could point here is not; numeric addresses cannot be redirected."""
+        """Whether the host is ours. A name that others could point here is not; numeric addresses cannot be redirected."""
         found = _address(header)
         if found is None or found[1] != self.port:
             return False

@@ -39,13 +39,13 @@ class Explorer:
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = socket.create_server((str(address[0]), port), family=family, backlog=128)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer's body waits 40 ms
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise an answer's body waits 40 ms
         except (socket.gaierror, ValueError):  # unknown, or cannot be a name, such as ".."
-            raise ServerError(f"--host {host!r}: no address of that name: use 127.0.0.1") from None
+            raise ServerError(f"--host {host!r}: there is no such address: use 127.0.0.1") from None
         except OSError as error:
             reasons = {
                 errno.EADDRINUSE: f"port {port} is in use: choose another with --port, or 0 for a free one",
-                errno.EACCES: f"port {port} may be used by administrators only: choose another with --port",
+                errno.EACCES: f"port {port} is reserved for administrators: choose another with --port",
                 errno.EADDRNOTAVAIL: f"--host {host} is not an address of this machine: use 127.0.0.1",
             }
             raise ServerError(reasons.get(error.errno or 0, f"--host {host} --port {port}: {error.strerror or error}")) from None

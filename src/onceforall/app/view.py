@@ -26,8 +26,8 @@ from .pool import NetworkPool
 from .quick import Standing
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
-MOST_POINTS = 160  # of a drawn front
-COLORS = 4  # of the page, --c0 to --c3
+MOST_POINTS = 160  # most points of a drawn front
+COLORS = 4  # colors of the page, --c0 to --c3
 RECENT = 400  # training records from which speed is estimated
 
 
@@ -66,7 +66,7 @@ def front_json(pool: NetworkPool, cloud: NetworkPool, name: str) -> dict[str, An
 
 
 def facts(engine: Engine) -> dict[str, Any]:
-    """The run: its data and space, the possible limits, what is missing and the command that makes it."""
+    """The run: its data and space, the possible limits, what is missing, and the commands that make it."""
     run, now = engine.run, engine.now()
     found = status(run.folder)
     result: dict[str, Any] = {
@@ -79,15 +79,15 @@ def facts(engine: Engine) -> dict[str, Any]:
         "problem": engine.problem,
         "at": "",
         "standing": "",
-        "finished": (run.folder / "supernet.safetensors").exists(),
+        "finished": run.finished,
         "formats": [
             {
                 "name": name,
-                "int8": one.int8,
-                "missing": [need for need in one.runtime.needs if find_spec(need) is None],
-                "extra": one.runtime.extra,
+                "int8": format.int8,
+                "missing": [need for need in format.runtime.needs if find_spec(need) is None],
+                "extra": format.runtime.extra,
             }
-            for name, one in FORMATS.items()
+            for name, format in FORMATS.items()
         ],
         "ready": False,
         **progress(engine),
@@ -120,15 +120,14 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 def _standing(run: Run, standing: Standing) -> str:
     """What the numbers of a quick look are based on, and how to improve them."""
-    told = f"{standing.subnets} sub-networks, measured on {standing.images:,} held-out images"
+    basis = f"{standing.subnets} sub-networks, measured on {standing.images:,} held-out images"
     if standing.final:
-        return f"A quick look: accuracies are predicted from {told}. More are measured by {ofa('predict', run.folder)}"
+        return f"A quick look: accuracies are predicted from {basis}. To measure more: {ofa('predict', run.folder)}"
     steps = ""
     with suppress(OnceForAllError):
         steps = "" if (schedule := run.schedule) is None else f" of {schedule.steps:,}"
-    ended = (run.folder / "supernet.safetensors").exists()
-    now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
-    return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {told}"
+    now = "Training has finished since" if run.finished else "Training is running" if busy(run.folder) else "Training has stopped"
+    return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {basis}"
 
 
 def progress(engine: Engine) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def training(run: Run) -> dict[str, Any]:
     curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "score", "top1")}
     phases = [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"]
     step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
-    finished, schedule = (run.folder / "supernet.safetensors").exists(), None
+    finished, schedule = run.finished, None
     with suppress(OnceForAllError):  # none yet, or damaged
         schedule = run.schedule
     return {
@@ -173,7 +172,7 @@ def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]], score:
     axis = Axis(score, "%", 100) if name == "top1" else Axis(name)
     marks = [Mark(phase["name"], phase["step"]) for phase in phases[1:]]
     text = str(line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks))
-    return text.replace(' style="stroke-width:1.3"', "")  # the page's policy refuses attributes of style
+    return text.replace(' style="stroke-width:1.3"', "")  # the page's policy forbids style attributes
 
 
 def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:

@@ -61,7 +61,7 @@ class App:
             routes=[
                 Route("/", self._page),
                 Route("/picture.css", self._picture_style),
-                Route("/api/run", _answered(lambda request, body: {**facts(self.engine), "quick": self.quick.told()})),
+                Route("/api/run", _answered(lambda request, body: {**facts(self.engine), "quick": self.quick.state()})),
                 Route("/api/quick", _answered(lambda request, body: self.quick.turn(body.get("on") is True)), methods=post),
                 Route("/api/best", _answered(self.best)),
                 Route("/api/front", _answered(self.front)),
@@ -132,7 +132,7 @@ class App:
     def export(self, request: Request, body: dict[str, Any]) -> Any:
         """Queue an export."""
         formats, limits = body.get("formats"), body.get("limits", {})
-        if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
+        if not isinstance(formats, list) or not all(isinstance(name, str) for name in formats) or not isinstance(limits, dict):
             raise ArchError("formats must be a list of names, limits an object")
         self.run.weights_hash()  # raises an error unless training has finished
         kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}
@@ -158,16 +158,16 @@ class App:
             found, others = self.looks.of_now()
         except OnceForAllError as error:  # no weights yet, or no images
             return {"looks": [], "others": 0, "problem": str(error), "exports": []}
-        looks = [{"id": one.id, "name": one.facts["name"], "told": one.told(self.run.metric)} for one in found]
+        looks = [{"id": look.id, "name": look.facts["name"], "told": look.score_text(self.run.metric)} for look in found]
         return {"looks": looks, "others": others, "problem": "", "exports": list(self.looks.exports())}
 
     def look(self, request: Request, body: dict[str, Any]) -> Any:
-        """Queue the measurement of a network, of the "largest" or "smallest", or of an exported one."""
+        """Queue the measurement of a network, the "largest" or "smallest" one, or an exported one."""
         ends = {"largest": self.run.space.largest, "smallest": self.run.space.smallest}
         text = str(body.get("arch", ""))
         self.run.require_images()
         if newest_weights(self.run) is None:
-            self.run.weights_hash()  # its error says why there are none
+            self.run.weights_hash()  # raises an error that says why there are none
         if (export := body.get("export")) is not None:
             if (found := self.looks.exports().get(str(export))) is None:
                 raise FileError("no such exported network: reload the page")
@@ -211,8 +211,8 @@ class App:
             "pins": changed_at(self.pins.path),
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
             "looks": [changed_at(path) for path in (self.looks.folder, folder / "supernet.safetensors", folder / "specialised")],
-            "quick": self.quick.told(),
-            "finished": (folder / "supernet.safetensors").exists(),
+            "quick": self.quick.state(),
+            "finished": self.run.finished,
             "training": [changed_at(folder / "metrics.jsonl"), changed_at(folder / "supernet.safetensors")],
         }
 
@@ -233,17 +233,17 @@ class App:
                 cost = LATENCY + query.get("device", "") if name == "latency_ms" else name
                 if cost not in costs:
                     make = ofa("profile", self.run.folder, "--device", "DEVICE")
-                    raise InfeasibleError(f"{query.get('device', '')!r} was not profiled: {make}")
+                    raise InfeasibleError(f"{query.get('device', '')!r} has not been profiled: {make}")
                 limits[cost] = _positive(name, query[name])
         return limits
 
 
 def _why_none(pool: NetworkPool, limits: dict[str, float]) -> str:
-    """Why no network keeps the limits: the least possible value of each with the others unchanged."""
+    """Why no network meets the limits: the least possible value of each with the others unchanged."""
     least = {"latency_ms" if name.startswith(LATENCY) else name: pool.smallest(name, limits) for name in limits}
     known = [quantity(name, rounded_up(value)) for name, value in least.items() if value is not None]
     more = f"with the other limits unchanged, allow at least {' or '.join(known)}" if known else "relax more than one limit"
-    return f"no network keeps these limits: {more}"
+    return f"no network meets these limits: {more}"
 
 
 def _answered(function: Answer) -> Callable[[Request], Any]:
@@ -284,7 +284,7 @@ def _text(body: dict[str, Any]) -> str:
 def _number(request: Request, name: str) -> int:
     text = str(request.path_params[name])
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise DataError(f"{text[:20]!r} is no number of a class or photograph")
+        raise DataError(f"{text[:20]!r} is not the number of a class or photograph: reload the page")
     return int(text)
 
 

@@ -1,6 +1,6 @@
 """The process of one job: reads the job from standard input and writes its progress as JSON lines to standard output.
 
-It stops cleanly on SIGINT, and when standard input ends, which means that the explorer is gone.
+It stops cleanly on SIGINT, and when standard input ends, which means that the explorer has ended.
 """
 
 import json
@@ -20,14 +20,14 @@ from ..common.progress import Progress
 from ..errors import OnceForAllError
 from ..scores import scores_in_words
 
-STEPS = 4  # of an export
+STEPS = 4  # steps of an export
 
 
 def run_worker() -> None:
     """Run the job."""
     answers = os.fdopen(os.dup(1), "w")  # for the explorer only: output of libraries goes to standard error
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup, which is inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignoring it, as under nohup, is inherited
     keep_freed_memory()
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch, daemon=True).start()
@@ -39,8 +39,11 @@ def run_worker() -> None:
         run = Path(job["run"])
         tell("waiting for another explorer's job", 0.0)
         with one_at_a_time(make_folder(run / "explorer") / ".export.lock"):
-            carry_out = {"export": _export, "look": _look, "quick": _quick}[job.get("kind", "export")]
-            _say(answers, {"result": carry_out(run, job, tell)})
+            from ..pipeline.run_directory.environment import fit_threads
+
+            fit_threads()
+            execute = {"export": _export, "look": _look, "quick": _quick}[job.get("kind", "export")]
+            _say(answers, {"result": execute(run, job, tell)})
     except OnceForAllError as error:
         _say(answers, {"error": " ".join(str(error).split())})
         sys.exit(1)
@@ -54,9 +57,7 @@ def run_worker() -> None:
 
 def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from ..pipeline import Budget, Run, specialise
-    from ..pipeline.run_directory.environment import fit_threads
 
-    fit_threads()
     tell("opening the run and its images", 0.1)
     arch, budget, steps = Arch.from_json(job["arch"]), Budget(**job["limits"]), count(1)
     (made,) = specialise(
@@ -82,27 +83,23 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
 
 def _look(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from ..pipeline import Run
-    from ..pipeline.run_directory.environment import fit_threads
     from .looks import measure_look
 
-    fit_threads()
     opened = Run.open(run, job["data"])
     arch, export = Arch.from_json(job["arch"]), job.get("export")
     look = measure_look(opened, job["id"], job["name"], arch, export=export, progress=_telling(tell))
-    return {"told": look.told(opened.metric)}
+    return {"told": look.score_text(opened.metric)}
 
 
 def _quick(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from ..pipeline import Run
-    from ..pipeline.run_directory.environment import fit_threads
     from .quick import measure_quickly
 
-    fit_threads()
     return asdict(measure_quickly(Run.open(run, job["data"]), progress=_telling(tell)))
 
 
 def _telling(tell: Any) -> Progress:
-    """Tells each step, and the share by what was counted last."""
+    """Progress that reports each step, with the share that was counted last."""
     share = 0.05
 
     def count(done: int, total: int, note: str) -> None:
@@ -120,7 +117,7 @@ def _plain(step: str) -> str:
 def _say(answers: TextIO, record: dict[str, Any]) -> None:
     try:
         print(json.dumps(record), file=answers, flush=True)
-    except BrokenPipeError:  # the explorer is gone
+    except BrokenPipeError:  # the explorer has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())
 
 

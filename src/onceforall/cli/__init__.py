@@ -26,7 +26,7 @@ from .signals import handled, interrupt
 __all__ = ["main", "run"]
 
 INTERRUPTED = 130
-SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as other programs run them, or run for long
+SHARING = {"profile", "devices", "measure", "demo", "explore"}  # these time runtimes as other programs run them, or run for long
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
 LOOKS_LIKE = dict(zip("×–—µ’·●²³", "x--u'.*23", strict=True)) | {"…": "...", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
@@ -36,7 +36,7 @@ UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 class _Patient(io.TextIOWrapper):
-    """Standard output that ignores a closed pipe, as from `head`, so that the work is completed."""
+    """Standard output that ignores a closed pipe, as left by `head`, so that the command completes its work."""
 
     def write(self, text: str) -> int:
         with suppress(BrokenPipeError):
@@ -48,7 +48,7 @@ class _Patient(io.TextIOWrapper):
             super().flush()
 
     def close(self) -> None:
-        """Leave the buffer open, which belongs to the stream before."""
+        """Leave the buffer open: it belongs to the original stream."""
         with suppress(ValueError):
             self.flush()
 
@@ -67,15 +67,15 @@ def main() -> None:
         keep_freed_memory()
     try:
         os.getcwd()
-    except OSError:  # libraries that compute would end the process, each in its own way
-        sys.exit(_fail("the folder that this was started in is gone: change to one that is there", 1))
+    except OSError:  # numerical libraries would end the process, each in its own way
+        sys.exit(_fail("the working folder no longer exists: change to one that does", 1))
     with handled(interrupt):
         code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
         if isinstance(sys.stdout, _Patient):
             sys.stdout.buffer.flush()
-    except BrokenPipeError:  # what nobody read would be an error when the process ends
+    except BrokenPipeError:  # output that nobody read would be an error when the process ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # results went to a full disk
         code = _fail(f"standard output: {error.strerror}", 1)
@@ -91,10 +91,10 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        from .program import ofa  # here, so that Ctrl-C while it loads is one line too
+        from .program import ofa  # here, so that Ctrl-C while it loads is one line, too
 
         code = int(ofa(arguments, prog_name="ofa", standalone_mode=False) or 0)
-        if code == INTERRUPTED:  # what typer makes of Ctrl-C; older versions make it Abort
+        if code == INTERRUPTED:  # typer's code for Ctrl-C; older versions raise Abort
             raise KeyboardInterrupt
         return code
     except OnceForAllError as error:
@@ -135,7 +135,7 @@ def _meant(arguments: list[str], message: str) -> str:
 @contextmanager
 def _notes() -> Iterator[None]:
     """Print each note once to standard error; under torchrun only the first process's notes."""
-    said = set()
+    shown = set()
     before = warnings.showwarning
 
     def show(
@@ -148,8 +148,8 @@ def _notes() -> Iterator[None]:
     ) -> None:
         if not issubclass(category, Note):
             before(message, category, filename, lineno, file, line)
-        elif str(message) not in said and leads():
-            said.add(str(message))
+        elif str(message) not in shown and leads():
+            shown.add(str(message))
             with suppress(OSError):  # the terminal is gone
                 print(f"note: {_one_line(str(message))}", file=sys.stderr)
 
@@ -202,5 +202,5 @@ def _fail(message: str, code: int) -> int:
 
 
 def _one_line(message: str) -> str:
-    """Without ends of lines; other spaces stay, which a path in a command may have."""
+    """The message without line breaks; other spaces stay, because a path in a command may have them."""
     return re.sub(r"\s*[\r\n]\s*", " ", message.strip())

@@ -1,4 +1,4 @@
-"""The commands that measure accuracies and predict all others."""
+"""The commands that measure some accuracies and predict all others."""
 
 import json
 from dataclasses import asdict
@@ -19,7 +19,7 @@ from ..options.measuring import (
 )
 from ..options.shared import RUN
 from ..scores import METRICS
-from .views import Counter, stderr, tell
+from .views import counting, tell
 
 
 def predict_command(o: PredictOptions, as_json: bool) -> None:
@@ -29,18 +29,18 @@ def predict_command(o: PredictOptions, as_json: bool) -> None:
     """
     from ..pipeline.accuracies.predict import predict
 
-    with Counter(stderr(), "measuring") as counter:
-        found = predict(o, progress=Progress(count=counter))
+    with counting("measuring") as progress:
+        found = predict(o, progress=progress)
     _tell_prediction(found, o.folder, as_json)
 
 
 def measure_accuracy_command(o: MeasureAccuracyOptions, as_json: bool) -> None:
-    """Measure many sub-networks at the price of few."""
+    """Measure many sub-networks for the cost of a few."""
     from ..pipeline import Run
     from ..pipeline.accuracies.measure_accuracy import measure_accuracy
 
-    with Counter(stderr(), "measuring") as counter:
-        rows = measure_accuracy(o, progress=Progress(count=counter))
+    with counting("measuring") as progress:
+        rows = measure_accuracy(o, progress=progress)
     if as_json:
         print(json.dumps([{**asdict(row), "arch": json.loads(row.arch.to_json())} for row in rows]))
         return
@@ -49,18 +49,18 @@ def measure_accuracy_command(o: MeasureAccuracyOptions, as_json: bool) -> None:
     between = f", {len(rows) - len(measured)} interpolated between them" if o.every is not None else ""
     print(f"{len(measured)} sub-networks on {measured[0].images} held-out images{between}: {o.folder / 'accuracy'}")
     ends, seconds = f"{percent(min(scores))} to {percent(max(scores))}", sum(row.seconds for row in measured)
-    print(f"{metric} {ends}, {seconds:.0f} s of computing in all")
+    print(f"{metric} {ends}, {seconds:.0f} s of computation in all")
 
 
 def fit_command(o: FitPredictorOptions, as_json: bool) -> None:
-    """Fit to all sub-networks measured, choosing the kind."""
+    """Fit the predictor to all measured sub-networks."""
     from ..pipeline.accuracies.predictor import fit_predictor
 
     _tell_prediction(fit_predictor(o), o.folder, as_json)
 
 
 def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> None:
-    """Compare kinds of models on networks not fitted to."""
+    """Compare kinds of predictors on left-out networks."""
     from ..pipeline.accuracies.predictor import compare_predictors
 
     def line(r: Any) -> None:
@@ -74,7 +74,7 @@ def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> No
     if as_json:
         print(json.dumps([asdict(r) for r in found]))
         return
-    print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
+    print(f"on {found[0].errors.n} others; * chosen by cross-validation on the fitted ones")
 
 
 def show_command(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:

@@ -48,17 +48,17 @@ def command_of(kind: type | None, function: Command) -> Command:
             fit_threads()
         return function(*options, as_json, **{name: values[name] for name in own})
 
-    told = [_parameter(name, *row) for name, row in declared.items()]
-    told.append(_parameter("as_json", Flag("Print the result as JSON.", name="--json", default=False), bool))
-    run.__dict__["__signature__"] = inspect.Signature(told)
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in told}
+    parameters = [_parameter(name, *row) for name, row in declared.items()]
+    parameters.append(_parameter("as_json", Flag("Print the result as JSON.", name="--json", default=False), bool))
+    run.__dict__["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     return run
 
 
 def _declared(kind: type) -> dict[str, tuple[Flag, Any]]:
     """The arguments that a class declares, each with its type."""
-    hints = get_type_hints(kind, localns={"OnnxOptions": Any})  # whose module loads torch
+    hints = get_type_hints(kind)
     return {name: (flag, str if "make" in field.metadata else hints[name]) for name, (field, flag) in flags_of(kind).items()}
 
 
@@ -99,7 +99,7 @@ def _parameter(name: str, flag: Flag, hint: Any) -> inspect.Parameter:
 
 
 def _named(text: str) -> str:
-    """A path as a text. None that is empty, as of a variable that is not set: it would mean the working folder."""
+    """A path as text. An empty one, as from a variable that is not set, is an error: it would mean the working folder."""
     if not str(text).strip():
         raise typer.BadParameter("an empty path: give one, or . for this folder")
     return text

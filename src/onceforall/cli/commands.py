@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from ..common.advice import ofa
 from ..common.progress import Progress
 from ..common.readable import amount, between, duration, memory, milliseconds, percent
-from ..errors import DataError, ValueTextError
+from ..errors import DataError, InfeasibleError, ValueTextError, VerificationError
 from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
@@ -44,8 +44,6 @@ def specialise_command(
     fleet: Annotated[Path | None, Flag("Devices with limits, e.g. devices.yaml: docs/fleet.md.", "FILE")] = None,
 ) -> None:
     """Export the best network for each budget, with proof."""
-    from ..errors import VerificationError
-
     if fleet is not None:
         _fleet(o, fleet, as_json, no_limit)
         return
@@ -63,7 +61,7 @@ def specialise_command(
 
     metric = Run.open(o.folder).metric
 
-    def told(result: Any) -> None:
+    def show(result: Any) -> None:
         if not as_json:
             print(_line(result, metric), flush=True)
         for reading in result.readers:
@@ -72,10 +70,10 @@ def specialise_command(
 
     with showing() as progress:
         options = replace(o, budgets=o.budgets or [Budget()])
-        results = specialise(options, progress=replace(progress, result=told))
+        results = specialise(options, progress=replace(progress, result=show))
     if as_json:
         print(json.dumps([_network_record(r) for r in results]))
-    if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
+    if lost := [f"{r.folder} has no {format}: {why}" for r in results for format, why in r.left_out.items()]:
         raise VerificationError("; ".join(lost))
 
 
@@ -83,21 +81,20 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
     """Export a network for each device of the file; an error at the end if a device has none."""
     if o.budgets or no_limit or list(o.devices) != ["cpu"] or tuple(o.export) != ("onnx",):
         raise ValueTextError(f"--fleet {file} has devices, limits and formats: leave these options out")
-    from ..errors import InfeasibleError
     from ..pipeline.fleet import read_fleet, specialise_fleet
 
     members = read_fleet(file)
 
-    def told(row: Any) -> None:
+    def show(row: Any) -> None:
         if not as_json:
             print(_fleet_line(row), flush=True)
 
     with showing() as progress:
-        rows = specialise_fleet(o, members, progress=replace(progress, result=told))
+        rows = specialise_fleet(o, members, progress=replace(progress, result=show))
     if as_json:
         print(json.dumps([{**asdict(replace(row, between=None)), "interval": row.interval} for row in rows]))
     if missed := [row.name for row in rows if row.missed is not None]:
-        raise InfeasibleError(f"{len(missed)} of {len(rows)} devices are not served as asked: {', '.join(missed)}")
+        raise InfeasibleError(f"{len(missed)} of {len(rows)} devices have no suitable network: {', '.join(missed)}")
 
 
 def _fleet_line(row: Any) -> str:
@@ -105,13 +102,13 @@ def _fleet_line(row: Any) -> str:
         return f"{row.name}: none: {row.missed}"
     through = "" if row.precision == "float32" else f" in {row.precision}"
     accuracy = f"test {row.metric} {percent(row.test)}{between(row.interval)}{through}"
-    told = f"{row.name}: {accuracy}, {milliseconds(row.latency_ms)}, {row.folder}"
+    line = f"{row.name}: {accuracy}, {milliseconds(row.latency_ms)}, {row.folder}"
     if row.before is not None:
         test, ms = row.before
         change = f"{100 * (row.test - test):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
         limits = "" if row.before_limits is None else f" within {row.before_limits}:"
-        told += f"; before{limits} {percent(test)}, {milliseconds(ms)} ({change})"
-    return told if row.missed is None else f"{told}; {row.missed}"
+        line += f"; before{limits} {percent(test)}, {milliseconds(ms)} ({change})"
+    return line if row.missed is None else f"{line}; {row.missed}"
 
 
 def report_command(
@@ -177,19 +174,8 @@ def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) ->
     metric = METRICS[Run.open(o.folder).metric]
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
-        if points is None:
-            found = search(replace(o, budget=budget), progress=Progress(say=tell))
-        else:
-            found = front(
-                o.folder,
-                points=points,
-                budget=budget,
-                device=o.device,
-                caution=o.caution,
-                seed=o.seed,
-                data=o.data,
-                progress=Progress(say=tell),
-            )
+        options, progress = replace(o, budget=budget), Progress(say=tell)
+        found = search(options, progress=progress) if points is None else front(options, points=points, progress=progress)
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
             continue
@@ -226,28 +212,28 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     print(f"  weights in memory: {_share(sizes.memory, sizes.memory_separate)}")
     for name, member in members.items():
         switch = done.facts.switches[name]
-        accuracy = f"test {member.told} ({member.test_images} images)"
+        accuracy = f"test {member.test_in_words} ({member.test_images} images)"
         first, again, anew = map(milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")
-        print(f"    after another one: first time {first}, later {again}; its own export, loaded from disk: {anew}")
+        print(f"    after another network: first time {first}, later {again}; a separate export, loaded from disk: {anew}")
 
 
 def _share(own: int, separate: int) -> str:
-    return f"{memory(own)}, {percent(own / separate, 0)} of {memory(separate)} one by one"
+    return f"{memory(own)}, {percent(own / separate, 0)} of the {memory(separate)} of separate exports"
 
 
 def classify_command(o: ClassifyOptions, as_json: bool) -> None:
-    """Tell what photographs show, by an exported network."""
+    """Classify photographs with an exported network."""
     from ..pipeline.classify import classify
 
     def show(result: Any) -> None:
-        photo = str(result.photo).replace("\n", "\\n").replace("\r", "\\r")  # a line for each
+        photo = str(result.photo).replace("\n", "\\n").replace("\r", "\\r")  # one line per photograph
         if result.error is not None:
             tell(f"{photo}: {result.error}")
         elif not as_json:
-            told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
-            print(f"{photo}: {told or 'no label'}", flush=True)
+            classes = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
+            print(f"{photo}: {classes or 'no label'}", flush=True)
 
     found = classify(o, progress=Progress(say=tell, result=show))
     if as_json:
@@ -262,13 +248,13 @@ def _photo_record(result: Any) -> dict[str, Any]:
     if result.error is not None:
         return {**record, "error": result.error}
     classes = [{"name": name, "probability": share} for name, share in result.classes]
-    for one, threshold in zip(classes, result.thresholds, strict=False):
-        one["threshold"] = threshold
+    for entry, threshold in zip(classes, result.thresholds, strict=False):
+        entry["threshold"] = threshold
     return {**record, "classes": classes}
 
 
 def status_command(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:
-    """Tell what a run holds, lacks, and what comes next."""
+    """Show what a run holds and lacks, and what comes next."""
     from ..pipeline.status import status
 
     found = status(folder)

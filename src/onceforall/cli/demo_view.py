@@ -2,7 +2,7 @@
 
 from ..common.readable import amount, memory, milliseconds, percent, wilson
 from ..pipeline.demo import Demo, Gain
-from ..pipeline.specialising.taken_home import Specialised
+from ..pipeline.specialising.record import Specialised
 from ..resolutions import in_pixels
 
 HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
@@ -16,14 +16,14 @@ def demo_lines(done: Demo) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         f"one training, {amount(done.run.space.count())} networks; test top-1 on {images} images: {ends}",
-        f"for each latency that was allowed, the network that was chosen with {done.run.info.images['held-out']} other images:",
+        f"the network chosen for each allowed latency, on {done.run.info.images['held-out']} other images:",
         "",
         *("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
         "",
         *(_bought(fast, gain) for fast, gain in zip(done.networks[:-1], done.gains, strict=False)),
         f"in all, {_bought(done.networks[0], done.gains[-1])}",
-        f"files to take home: {done.run.folder / 'specialised'}",
-        f"look at {done.page}",
+        f"exported files: {done.run.folder / 'specialised'}",
+        f"report: {done.page}",
     ]
 
 

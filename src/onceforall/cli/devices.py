@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 from ..common.advice import ofa
-from ..common.progress import Progress
 from ..common.readable import memory, milliseconds, percent
 from ..errors import ValueTextError
 from ..options.declare import Flag
 from ..options.measuring import HOST, MeasureOptions, ProfileOptions
 from ..options.shared import on_host
-from .views import Counter, stderr, tell
+from .views import counting, tell
 
 DOUBTFUL = 0.1  # mean error of a latency table
 
@@ -23,7 +22,7 @@ def profile_command(
     *,
     host: Annotated[str | None, HOST] = None,
     export_kit: Annotated[Path | None, Flag("Instead write models to time elsewhere, e.g. kit/.", "FOLDER")] = None,
-    import_results: Annotated[Path | None, Flag("Read times, e.g. kit.csv, --device imported@NAME.", "CSV")] = None,
+    import_results: Annotated[Path | None, Flag("Read times, e.g. kit.csv; for --device imported@NAME.", "CSV")] = None,
 ) -> None:
     """Measure a device, to predict latencies."""
     if sum(given is not None for given in (export_kit, import_results, host)) > 1:
@@ -35,8 +34,8 @@ def profile_command(
     from ..pipeline.profile import imported, kit, profile
 
     if export_kit is not None:
-        with Counter(stderr(), "writing") as counter:
-            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, progress=Progress(count=counter))
+        with counting("writing") as progress:
+            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, progress=progress)
         if as_json:
             print(json.dumps({"models": count, "folder": str(export_kit)}))
             return
@@ -46,8 +45,8 @@ def profile_command(
     if import_results is not None:
         table = imported(o.networks, import_results, o.device, out=o.out, classes=o.classes)
     else:
-        with Counter(stderr(), "measuring") as counter:
-            table = profile(replace(o, device=on_host(o.device, host)), progress=Progress(count=counter))
+        with counting("measuring") as progress:
+            table = profile(replace(o, device=on_host(o.device, host)), progress=progress)
     if (error := table.errors.mape) > DOUBTFUL:
         tell(f"these estimates are off by {percent(error)} on average: measure again with --again while nothing else runs")
     if as_json:
@@ -78,7 +77,7 @@ def measure_command(o: MeasureOptions, as_json: bool) -> None:
 
 
 def devices_command(as_json: bool) -> None:
-    """List what this machine can measure."""
+    """List the runtimes that this machine can measure."""
     from ..pipeline import devices
 
     found = devices()

@@ -1,4 +1,4 @@
-"""`ofa evaluate`: of a run's sub-networks, and of exported networks."""
+"""`ofa evaluate`: accuracies of a run's sub-networks, and of exported networks."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from ..scores import CLASS_HEADER, METRICS, UNEVEN, Confusion, Difference, imbal
 from ..tasks.label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from .views import tell
 
-OPTIMISTIC = "too good for others"
+OPTIMISTIC = "too optimistic for others"
 EXAMPLES = 5  # images on which two networks disagree
 
 
@@ -26,7 +26,7 @@ def evaluate_command(
     *,
     by_class: Annotated[bool, Flag("Recall and precision of each class, and the most frequent mistakes.")] = False,
 ) -> None:
-    """Measure sub-networks of a run, or an exported network."""
+    """Evaluate sub-networks of a run, or an exported network."""
     from ..pipeline import Run
 
     if o.is_export:
@@ -48,12 +48,12 @@ def evaluate_command(
     own = split == "held-out"  # thresholds are chosen on these images
     for r in results:
         metric, value = r.accuracy.told
-        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
+        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it is always 100 %
         interval = r.labels.interval if r.labels else wilson(value, r.accuracy.images)
         top = f"{metric} {percent(value, 2)}{between(interval)}{top5}, loss {r.accuracy.loss:.3f}"
         more = _uneven(r.confusion, run.metric) if r.confusion else _chance(r.labels, own)
-        told = f"{top} ({r.accuracy.images} {split} images){more}"
-        print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {told}")
+        scores = f"{top} ({r.accuracy.images} {split} images){more}"
+        print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {scores}")
         if by_class:
             _tell_classes(r, classes)
     if difference is not None:
@@ -109,7 +109,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
 
 def _same_export(one: Path, other: Path) -> bool:
-    """Whether two folders hold the same network with the same weights; of a bundle they would be the same only if the folder is."""
+    """Whether two folders hold the same network with the same weights; for a bundle, whether they are one folder."""
     files = [[folder / name for folder in (one, other)] for name in ("arch.json", "weights.safetensors")]
     alike = (a.is_file() and b.is_file() and a.read_bytes() == b.read_bytes() for a, b in files)
     return one.resolve() == other.resolve() or all(alike)
@@ -118,11 +118,15 @@ def _same_export(one: Path, other: Path) -> bool:
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
     """The comparison of two networks, with the images that only one gets right."""
     alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
-    return {"networks": records, "difference": {**_record(difference), "alone": alone}}
+    record = asdict(difference)
+    if isinstance(difference, Difference):
+        low, high = difference.interval
+        record |= {"top1": difference.top1, "low": low, "high": high, "chance": difference.chance}
+    return {"networks": records, "difference": {**record, "alone": alone}}
 
 
 def _alone(one: Any, other: Any) -> Iterator[str]:
-    """Images that one gets right and the other does not; none with several labels per image, which are seldom all right."""
+    """Images that one gets right and the other wrong; none if images have several labels, which are rarely all right."""
     if one.right is not None and one.labels is None:
         yield from (name for name, own, others in zip(one.names, one.right, other.right, strict=True) if own and not others)
 
@@ -140,13 +144,6 @@ def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
     if first.answers is not None and second.answers is not None:
         return LabelDifference.of(first.answers, second.answers)
     return Difference.of(first.right, second.right)
-
-
-def _record(found: Difference | LabelDifference) -> dict[str, Any]:
-    if isinstance(found, LabelDifference):
-        return asdict(found)
-    low, high = found.interval
-    return {**asdict(found), "top1": found.top1, "low": low, "high": high, "chance": found.chance}
 
 
 def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
@@ -180,15 +177,19 @@ def _chance(labels: LabelScores | None, own: bool = False) -> str:
     if labels is None:
         return ""
     how = f" (at thresholds chosen on these images: {OPTIMISTIC})" if own else ""
-    return f"; macro F1 {percent(labels.macro_f1, 2)}{how}; knowing nothing: mAP {percent(labels.chance, 2)}"
+    return f"; macro F1 {percent(labels.macro_f1, 2)}{how}; chance level: mAP {percent(labels.chance, 2)}"
 
 
 def _tell_classes(found: Any, classes: Sequence[str]) -> None:
-    """Print a row for each class or label."""
+    """Print a row for each class or label; for classes also the most frequent mistakes and the calibration error."""
     if found.labels is not None:
         print("\n".join(_columns([LABEL_HEADER, *found.labels.rows(classes)])))
-    elif found.confusion is not None:
-        print(_class_table(found.confusion, classes))
+    elif (confusion := found.confusion) is not None:
+        lines = _columns([CLASS_HEADER, *confusion.rows(classes)])
+        mistakes = [f"{label} taken for {predicted} ({number:,})" for label, predicted, number in confusion.mistaken(classes, 5)]
+        lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
+        lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} on average (calibration error)")
+        print("\n".join(lines))
 
 
 def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -206,13 +207,4 @@ def _uneven(confusion: Confusion, metric: str = "top1") -> str:
     balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{between(confusion.interval('balanced'))}"
     scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
     chance = [f"{METRICS[name]} {percent(confusion.baseline(name), 2)}" for name in dict.fromkeys(("top1", metric))]
-    return f"; {scores}; always naming the largest class: {', '.join(chance)}"
-
-
-def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
-    """A row for each class, then the most frequent mistakes and the calibration error."""
-    lines = _columns([CLASS_HEADER, *confusion.rows(classes)])
-    mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 5)]
-    lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
-    lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} in the mean (calibration error)")
-    return "\n".join(lines)
+    return f"; {scores}; always predicting the largest class: {', '.join(chance)}"

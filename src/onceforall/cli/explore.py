@@ -46,10 +46,10 @@ def explore_command(
 @contextmanager
 def _opened(url: str) -> Iterator[None]:
     """Open the page in the browser. The address contains the key, and every user of the machine can read command lines, so the
-    browser gets the name of a file that only this user can read and that redirects there."""
+    browser gets a file that only this user can read and that redirects to the address."""
     with ExitStack() as kept:
         try:
-            made = tempfile.TemporaryDirectory(prefix="ofa-explore-", ignore_cleanup_errors=True)  # closed to others, too
+            made = tempfile.TemporaryDirectory(prefix="ofa-explore-", ignore_cleanup_errors=True)  # closed to other users, too
             path = Path(kept.enter_context(made)) / "open.html"
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
                 file.write(page_to(url))

@@ -93,10 +93,10 @@ def _version(context: typer.Context, wanted: bool) -> None:
 def _start(
     context: typer.Context,
     help_: Annotated[
-        bool, typer.Option("--help", callback=_help, is_eager=True, help="Show the commands in the order of use and leave.")
+        bool, typer.Option("--help", callback=_help, is_eager=True, help="Show the commands in the order of use and exit.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

@@ -44,7 +44,7 @@ def export_original_command(
 
     done = export_original(folder, out=out, data=data)
     if done.images is not None:
-        tell(f"BatchNorm statistics measured on {done.images:,} training images; they are right for the largest network only")
+        tell(f"BatchNorm statistics were measured on {done.images:,} training images: they are right for the largest network only")
     print(json.dumps({"path": str(done.path), "images": done.images}) if as_json else done.path)
 
 
@@ -55,11 +55,11 @@ def elastic_command(o: ElasticOptions, as_json: bool) -> None:
     """
     from ..pipeline.elastic import read_elastic
 
-    def told(event: dict[str, Any]) -> None:
+    def show(event: dict[str, Any]) -> None:
         if event["event"] == "note":
             tell(f"note: {event['text']}")
 
-    found = read_elastic(o, progress=Progress(event=told))
+    found = read_elastic(o, progress=Progress(event=show))
     if as_json:
         print(json.dumps(asdict(found)))
         return

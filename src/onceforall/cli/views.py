@@ -46,7 +46,7 @@ class _Lasting(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):  # the latter if it was closed first
+        with suppress(OSError, ValueError):  # ValueError: it was closed first
             self.stream.flush()
 
     def isatty(self) -> bool:
@@ -81,7 +81,7 @@ class TrainView:
         self.validated: tuple[int, list[str]] = (-1, [])
         self.metric = METRICS["top1"]
         self.training = False
-        self.said = time.monotonic()
+        self.printed = time.monotonic()  # the last line without a terminal
 
     def __enter__(self) -> TrainView:
         self.bar.start()
@@ -114,9 +114,9 @@ class TrainView:
                 left = event["remaining_s"]
                 note = f"loss {event['loss']:.3f}" + ("" if left is None else f", {duration(left)} left")
                 self.bar.update(self.task, description=event["phase"], completed=event["progress"], note=note)
-                if not self.console.is_terminal and time.monotonic() > self.said + TRAINING_SILENCE_S:
+                if not self.console.is_terminal and time.monotonic() > self.printed + TRAINING_SILENCE_S:
                     say(self.console, f"  step {event['step']}: {note}")
-                    self.said = time.monotonic()
+                    self.printed = time.monotonic()
             case "rollback":
                 where = f"back from step {event['lost_step']} to step {event['step']}, learning rates × {event['rate_factor']:g}"
                 say(self.console, f"{event['reason']}: {where}")
@@ -134,9 +134,9 @@ class TrainView:
         if done == total:
             say(self.console, f"downloaded: {file}, {done / 1e6:,.1f} MB")
             self.bar.update(self.task, description="starting", completed=0.0, note="")
-        elif not self.console.is_terminal and time.monotonic() > self.said + SILENCE_S:
+        elif not self.console.is_terminal and time.monotonic() > self.printed + SILENCE_S:
             say(self.console, f"{event} {file}: {size} MB")
-            self.said = time.monotonic()
+            self.printed = time.monotonic()
 
     def step(self, text: str) -> None:
         """Show that a stage of the demo begins."""
@@ -156,31 +156,25 @@ class TrainView:
         self.validated = (-1, [])
 
 
-class Counter:
-    """A bar that counts to a total; call it with (done, total) or (done, total, note). Without a terminal it prints lines."""
+@contextmanager
+def counting(what: str) -> Iterator[Progress]:
+    """Show how many items are done: as a bar on a terminal, else as lines."""
+    from rich import progress as bars
 
-    def __init__(self, console: Console, what: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    console, printed = stderr(), -math.inf
+    columns = bars.TextColumn(what), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn()
+    note_column = bars.TextColumn("{task.fields[note]}")
+    with bars.Progress(*columns, note_column, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, note="")
 
-        self.console, self.what, self.said = console, what, -math.inf
-        self.bar = Progress(
-            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.task = self.bar.add_task(what, total=None, note="")
+        def count(done: int, total: int, note: str) -> None:
+            nonlocal printed
+            bar.update(task, completed=done, total=total, note=note)
+            if not console.is_terminal and time.monotonic() > printed + SILENCE_S:
+                say(console, f"{what}: {done} of {total} {note}".rstrip())
+                printed = time.monotonic()
 
-    def __enter__(self) -> Counter:
-        self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.stop()
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        self.bar.update(self.task, completed=done, total=total, note=note)
-        if not self.console.is_terminal and time.monotonic() > self.said + SILENCE_S:
-            say(self.console, f"{self.what}: {done} of {total} {note}".rstrip())
-            self.said = time.monotonic()
+        yield Progress(count=count)
 
 
 def run_record(run: Any) -> dict[str, Any]:

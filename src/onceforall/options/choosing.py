@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..arch import Arch
+from ..common.onnx_options import OPSET, OnnxOptions
 from .declare import Flag, argument, group, option
 from .shared import LIMITS, Budget, budgets_of, device, finalists, known_devices, moved, names_in, run_folder, seed
 from .values import duration_s
-
-if TYPE_CHECKING:
-    from ..export import OnnxOptions
 
 CAUTION = 1.0
 
@@ -27,13 +25,13 @@ class SearchOptions:
 
     Args:
         folder: the run directory.
-        budget: what the network may cost. The command line takes several latencies, each searched separately.
+        budget: limits of the network. The command line takes several latencies, each searched separately.
         device: a profiled device; without a latency limit, profiling is not needed.
-        finalists: number of networks predicted best to measure.
-        caution: search on prediction - caution·std, because the best of very many predictions is one that is too high. 0
-            maximizes the prediction itself, and gives a bound on the distance from the optimum if one is known.
+        finalists: number of networks to measure, those with the best predictions.
+        caution: search on prediction - caution·std, because the highest of very many predictions is usually too high. 0
+            maximizes the prediction itself, and bounds the distance from the optimum where that is possible.
         seed: for the search.
-        data: where the images are now, if they have moved since; None for where the run says.
+        data: where the images are now, if they have moved; None for the place stored in the run.
     """
 
     folder: Path = run_folder()
@@ -48,13 +46,10 @@ class SearchOptions:
         known_devices(self.device)
 
 
-def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
-    """The options given; None if there are none."""
+def _onnx(opset: int | None, batch: int | None, softmax: bool) -> OnnxOptions | None:
+    """The given options; None if there are none."""
     if opset is None and batch is None and not softmax:
         return None
-    from ..common.onnx_options import OPSET
-    from ..export import OnnxOptions
-
     return OnnxOptions(OPSET if opset is None else opset, batch, softmax)
 
 
@@ -71,23 +66,23 @@ class SpecialiseOptions:
 
     Args:
         folder: the run directory.
-        budgets: what each network may cost.
+        budgets: limits of each network.
         device: one or several profiled devices; without latency limits, profiling is not needed.
         export: formats, see `onceforall.export.FORMATS`.
         out: where the folders of the networks go; None for specialised/ in the run directory.
-        finalists: number of networks predicted best to measure before one is chosen.
+        finalists: number of networks to measure before one is chosen, those with the best predictions.
         seed: for the search.
         max_drop: points of held-out top-1 that an int8 file may lose; files that lose more are left out.
         arch: export this network instead of searching; it is measured, and must meet the latency limit.
-        name: of the single network's folder, instead of one made of device and budget.
-        metric: for choosing networks, if not the run's: sub-networks are then measured and a predictor is fitted for it.
-        license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
-        push_to_hub: repository, USER/NAME, to upload the network to when all are proven; each of several networks gets its own,
-            with the name of its folder appended.
+        name: folder name of a single network, instead of one made from device and budget.
+        metric: for choosing networks, if other than the run's: sub-networks are then measured and a predictor is fitted for it.
+        license: license of the weights, for the card, by its name on Hugging Face, such as "apache-2.0".
+        push_to_hub: repository, USER/NAME, to upload the network to once all are verified; each of several networks gets its own
+            repository, with the name of its folder appended.
         finetune: epochs to train each network separately before it is exported; see `Finetuning`.
-        data: where the images are now, if they have moved since; None for where the run says.
+        data: where the images are now, if they have moved; None for the place stored in the run.
         onnx: options of the formats that are made from an ONNX graph; None for the default.
-        readers: other programs to run the ONNX files in, see `onceforall.export.READERS`; None for all that are installed.
+        readers: other programs in which to run the ONNX files, see `onceforall.export.READERS`; None for all that are installed.
     """
 
     folder: Path = run_folder()
@@ -99,13 +94,13 @@ class SpecialiseOptions:
         "Such as onnx,onnx-int8: docs/export.md.", "FORMATS", ("onnx",), read=names_in, complete="format,"
     )
     max_drop: float = option("Maximum top-1 loss of int8 files.", "POINTS", 2.0, least=0, most=100)
-    onnx: "OnnxOptions | None" = group(None, _onnx, _ONNX)
+    onnx: OnnxOptions | None = group(None, _onnx, _ONNX)
     readers: Sequence[str] | None = option(
         "Check ONNX files in e.g. opencv,ncnn; or none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
     )
     finetune: int = option("Fine-tune each first, e.g. 5.", "EPOCHS", 0, least=0)
     out: Path | None = option("Instead of RUN/specialised, e.g. networks/.", "FOLDER")
-    push_to_hub: str | None = option("Upload proven networks to the Hub, e.g. you/flowers.", "REPO")
+    push_to_hub: str | None = option("Upload verified networks to the Hub, e.g. you/flowers.", "REPO")
     license: str | None = option("License of the weights, for the card, e.g. mit.", "NAME")
     finalists: int = finalists()
     data: str | None = moved()
@@ -133,9 +128,9 @@ class BundleOptions:
         archs: more networks: names in specialised/ of the run, files, folders, "largest", "smallest" or "random:3".
         device: for the budgets. Bundles run in PyTorch, so with "pytorch" the limits apply to the bundle itself.
         out: None for bundle/ in the run directory.
-        finalists: number of networks predicted best to measure before one is chosen.
+        finalists: number of networks to measure before one is chosen, those with the best predictions.
         seed: for the search and random networks.
-        data: where the images are now, if they have moved since; None for where the run says.
+        data: where the images are now, if they have moved; None for the place stored in the run.
     """
 
     folder: Path = run_folder()
@@ -159,9 +154,9 @@ class ClassifyOptions:
 
     Args:
         export: a folder made by `specialise` or `bundle`.
-        photos: image files, or folders, of which all images are used, as in training, including subfolders.
-        format: of the file to run, a name in `onceforall.export.FORMATS`; None for ONNX if the folder has it and ONNX Runtime is
-            installed, else PyTorch, else another one in the folder, but never "torch-export".
+        photos: image files, or folders: all images in them and their subfolders are used, as in training.
+        format: format of the file to run, a name in `onceforall.export.FORMATS`; None for ONNX if the folder has it and ONNX
+            Runtime is installed, else PyTorch, else another one in the folder, but never "torch-export".
         network: for a bundle, the name of one of its networks.
         top: number of classes for each photograph; None for 5, or all if there are fewer.
     """
@@ -192,7 +187,7 @@ class CompareOptions:
         device: a profiled device.
         finalists: number of networks predicted best to measure for each budget.
         seed: for the searches.
-        data: where the images are now, if they have moved since; None for where the run says.
+        data: where the images are now, if they have moved; None for the place stored in the run.
     """
 
     folder: Path = run_folder()

@@ -2,7 +2,7 @@
 
 The command line is made from the fields (`cli/command.py`); the function of `onceforall.pipeline` takes an object of the class, or
 its fields by their names (`common/arguments.py`); `ofa train` writes them into run.json and compares them on resume. Nothing here
-loads torch, so wrong arguments are refused at once.
+loads torch, so wrong arguments are rejected at once.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ class Flag:
     """One argument of a command line.
 
     Args:
-        help: for people, short enough for a command's help to fit a screen.
+        help: description, short enough for a command's help to fit on a screen.
         metavar: placeholder of the value in the help; None for a switch.
         kind: the type that the command line reads; None for the field's own, without None.
         read: converts the text to the field's value; None if the type does.
-        name: such as "--from", if it differs from the field's.
+        name: such as "--from", if it differs from the field's name.
         least: the smallest number allowed.
         most: the largest number allowed.
         complete: what the Tab key offers: a key of `VALUES` in cli/completion.py, with a trailing comma for lists.
-        default: of the option; `MISSING` if it is required.
-        positional: it is not an option.
-        opened: it is a run directory, or several, opened before torch is loaded, so that a wrong path is refused at once.
+        default: default value; `MISSING` if the option is required.
+        positional: whether it is positional rather than an option.
+        opened: whether it is a run directory, or several, to open before torch is loaded, so that a wrong path fails at once.
     """
 
     help: str
@@ -61,5 +61,4 @@ def group(default: Any, make: Callable[..., Any], flags: dict[str, Flag], *, pos
 
 def flags_of(kind: type) -> dict[str, tuple[Field[Any], Flag]]:
     """The arguments of a command line by their parameter names."""
-    own = fields(kind)
-    return {name or one.name: (one, flag) for one in own for name, flag in one.metadata.get("flags", {}).items()}
+    return {name or f.name: (f, flag) for f in fields(kind) for name, flag in f.metadata.get("flags", {}).items()}

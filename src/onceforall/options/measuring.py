@@ -28,13 +28,13 @@ class EvaluateOptions:
         folder: the run directory, or an exported network.
         images: for an exported network, the labeled images; see `onceforall.data.open_source`.
         arch: "largest", "smallest", "random:16" for 16 random ones, the name of a network in specialised/ of the run, or a file
-            that `Arch.to_json` or `ofa specialise` wrote. In each case with the supernet's weights.
+            that `Arch.to_json` or `ofa specialise` wrote. The weights are always the supernet's.
         against: another network of the same kind, to compare on the same images.
         split: "held-out" (None), or "test" for a final report, which is recorded. For images of an exported network "train",
             "test", "held-out" or "all"; None for the test images if there are any, else all.
         seed: for random architectures.
-        device: to run them on, see `choose_compute`.
-        data: where the images are now, if they have moved since; None for where the run says.
+        device: device to run them on, see `choose_compute`.
+        data: where the images are now, if they have moved; None for the place stored in the run.
         format: for an exported network, the file to run; see `classify`.
         network: for a bundle, the name of one of its networks.
         reading: for images of an exported network: which labels and classes.
@@ -56,16 +56,16 @@ class EvaluateOptions:
         if self.is_export:
             if self.images is None:
                 what = f"{self.folder} is an exported network, which has no images of its own"
-                raise DataError(f"{what}: give some: {ofa('evaluate', self.folder, 'DATA')}")
+                raise DataError(f"{what}: give labeled images: {ofa('evaluate', self.folder, 'DATA')}")
             if self.split not in (None, *PARTS):
                 raise DataError(f"--split {self.split}: use {', '.join(PARTS)}")
             return
         if self.images is not None:
-            what = f"{self.folder} is no exported network, and a run has its own images"
+            what = f"{self.folder} is not an exported network, and a run has its own images"
             raise DataError(f"{what}: leave {self.images} out, or give it as --data if they have moved")
         if self.reading != AS_IT_IS or self.format is not None or self.network is not None:
             given = "--label, --classes, --group, --few, --task, --format and --network"
-            raise DataError(f"{given} are of exported networks; {self.folder} is none: leave them out")
+            raise DataError(f"{given} apply to exported networks only, and {self.folder} is not one: leave them out")
         if self.split not in (None, "held-out", "test"):
             raise DataError(f"--split {self.split}: use held-out or test")
 
@@ -123,7 +123,7 @@ class ProfileOptions:
 def _shape(text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueTextError(f"--shape {text}: give whole numbers with x between them, such as 3x224x224")
+        raise ValueTextError(f"--shape {text}: give whole numbers separated by x, such as 3x224x224")
     return tuple(map(int, parts))
 
 
@@ -132,14 +132,14 @@ class MeasureOptions:
     """Arguments of `ofa measure`.
 
     Args:
-        model: an ONNX file, complete in itself, with one float32 input whose first dimension is the batch.
+        model: a self-contained ONNX file with one float32 input whose first dimension is the batch.
         device: "cpu" or "onnxruntime:threads=2,batch=4", "openvino", or either "@ssh://user@board".
-        shape: of one input without the batch; needed if the file leaves it open.
+        shape: shape of one input without the batch; needed if the file leaves it open.
     """
 
     model: Path = argument("Any ONNX file with one float32 input.", "MODEL")
     device: str = group("cpu", on_host, {"device": DEVICE, "host": HOST})
-    shape: tuple[int, ...] | None = option("Of one input, if the file leaves it open, e.g. 3x64x64.", "CxHxW", read=_shape)
+    shape: tuple[int, ...] | None = option("Shape of one input, if the file leaves it open, e.g. 3x64x64.", "CxHxW", read=_shape)
 
     def __post_init__(self) -> None:
         known_devices(self.device)
@@ -151,13 +151,13 @@ class PredictOptions:
 
     Args:
         folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Existing rows are reused.
-        subnets: to measure; a quarter, drawn independently, checks the predictor. Of the others three fifths are drawn as a tree;
-            the rest, if enough to be of use, are chosen by the predictor so far, see `onceforall.accuracy.suggest`.
+        subnets: number to measure. A quarter, drawn independently, checks the predictor. Of the rest, three fifths are drawn as a
+            tree; the others, if that leaves enough, are chosen by the predictor fitted so far, see `onceforall.accuracy.suggest`.
         seed: for drawing sub-networks.
-        device: to run them on, see `choose_compute`.
+        device: device to run them on, see `choose_compute`.
         ray: see `MeasureAccuracyOptions`.
-        data: where the images are now, if they have moved since; None for where the run says.
-        metric: instead of the run's; what is measured goes to accuracy-METRIC/.
+        data: where the images are now, if they have moved; None for the place stored in the run.
+        metric: metric to use instead of the run's; the results then go to accuracy-METRIC/.
     """
 
     folder: Path = run_folder()
@@ -182,7 +182,7 @@ def _archs(path: Path) -> list[Arch]:
         except ArchError as error:
             raise ValueTextError(f"--archs {path}, line {number}: {error}") from None
     if not archs:
-        raise ValueTextError(f"--archs {path}: no architecture in it: give one a line, as Arch.to_json writes it")
+        raise ValueTextError(f"--archs {path}: it has no architecture: give one per line, as Arch.to_json writes it")
     return archs
 
 
@@ -192,16 +192,16 @@ class MeasureAccuracyOptions:
 
     Args:
         folder: the run directory; accuracy/ gets the rows as Parquet.
-        subnets: to draw, by `onceforall.accuracy.tree`.
+        subnets: number to draw, by `onceforall.accuracy.tree`.
         archs: measure these instead.
         every: measure only at resolutions this many pixels apart, each network at two of them; rows for the resolutions between
             are interpolated and marked as such.
         seed: for drawing sub-networks.
-        device: to run them on, see `choose_compute`.
+        device: device to run them on, see `choose_compute`.
         ray: address of a Ray cluster for the work, or "local" for one on this machine. Its machines must see the folder and the
             images at the same paths.
-        data: where the images are now, if they have moved since; None for where the run says.
-        metric: instead of the run's; what is measured goes to accuracy-METRIC/.
+        data: where the images are now, if they have moved; None for the place stored in the run.
+        metric: metric to use instead of the run's; the results then go to accuracy-METRIC/.
     """
 
     folder: Path = run_folder()
@@ -220,20 +220,22 @@ class FitPredictorOptions:
     """Arguments of `ofa accuracy fit`.
 
     Args:
-        folder: the run directory; accuracy/ gets the predictor in place of the one there.
-        kinds: of models to try; all by default.
-        seed: for drawing the quarter that checks the fit, and for the fit.
+        folder: the run directory; the predictor in accuracy/ is replaced.
+        kinds: kinds of models to try; all by default.
+        seed: for drawing the quarter on which the fit is checked, and for the fit.
     """
 
     folder: Path = run_folder()
-    kinds: Sequence[str] | None = option("Such as linear,pairwise; all by default.", "KINDS", read=names_in, complete="kind,")
+    kinds: Sequence[str] | None = option(
+        "Kinds to try, e.g. linear,pairwise; default: all.", "KINDS", read=names_in, complete="kind,"
+    )
     seed: int = seed()
 
 
 def _numbers(text: str) -> list[int]:
     parts = names_in(text)
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueTextError(f"--samples {text}: give whole numbers with commas between them, such as 100,300")
+        raise ValueTextError(f"--samples {text}: give whole numbers separated by commas, such as 100,300")
     return [int(part) for part in parts]
 
 
@@ -243,12 +245,12 @@ class ComparePredictorsOptions:
 
     Args:
         folder: the run directory.
-        samples: numbers of sub-networks to fit to; numbers larger than what was measured are skipped.
+        samples: numbers of sub-networks to fit to; numbers above that of the measured ones are skipped.
         seed: for drawing sub-networks, relatives together, and for the fits.
     """
 
     folder: Path = run_folder()
-    samples: Sequence[int] = option("Sub-networks to fit to.", "N,N", SAMPLES, read=_numbers)
+    samples: Sequence[int] = option("Numbers of sub-networks to fit to.", "N,N", SAMPLES, read=_numbers)
     seed: int = seed()
 
 
@@ -259,7 +261,7 @@ class NextSubnetsOptions:
     Args:
         folder: the run directory, with a predictor.
         subnets: number of sub-networks.
-        seed: same seed and data, same sub-networks.
+        seed: the same seed and data give the same sub-networks.
     """
 
     folder: Path = run_folder()

@@ -19,15 +19,15 @@ class Preset:
 
     Args:
         what: one line on its purpose.
-        family: of the space.
-        arguments: of the space.
-        epochs: over the training images, all phases together.
+        family: family of the space.
+        arguments: arguments of the space.
+        epochs: total epochs over the training images, for all phases together.
         rate: peak learning rate of the first phase.
         recipe: see `Recipe`.
         augment: see `Augment`.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`.
         options: arguments of schemes, by scheme name.
-        crop_share: what the center crop keeps of an image's short side in evaluation.
+        crop_share: share of an image's short side that the center crop keeps in evaluation.
     """
 
     what: str
@@ -228,7 +228,7 @@ def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     for name, value in changes.items():
         part = next((part for part, own in fields.items() if name in own), None)
         if part is None:
-            close = "; for the batch size there is batch_size of its own" if name == "batch_size" else ""
+            close = "; the batch size has an option of its own, --batch-size" if name == "batch_size" else ""
             known = ", ".join(name for own in fields.values() for name in own)
             raise TrainingError(f"a recipe has no {name!r}: choose from {known}{close}")
         found[part][name] = _like(name, value, getattr(part, name))
@@ -240,7 +240,7 @@ def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
 
 
 def _like(name: str, value: Any, own: Any) -> Any:
-    """The value, if it is of the same kind as the current one; a `TrainingError` if it is not."""
+    """The value if it has the type of the current one; a `TrainingError` otherwise."""
     if isinstance(own, bool | str):
         if isinstance(value, type(own)):
             return value

@@ -34,7 +34,7 @@ reading = partial(
         "task": Flag("multiclass, or e.g. multilabel: any number of labels.", "TASK", complete="task"),
     },
 )
-finalists = partial(option, "Measure the N predicted best.", "N", 5, least=1)
+finalists = partial(option, "Measure the N networks predicted best.", "N", 5, least=1)
 
 
 def names_in(text: str) -> list[str]:
@@ -49,7 +49,7 @@ def on_host(device: str, host: str | None) -> str:
 
 def known_devices(*devices: str) -> None:
     """Raise a `DeviceError` if one of these is not a device."""
-    from ..latency import Device  # help does without
+    from ..latency import Device  # not needed for --help
 
     for text in devices:
         Device.parse(text)
@@ -57,7 +57,7 @@ def known_devices(*devices: str) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one search; None is no limit. Latency is the device's; memory is for float32 activations of one image.
+    """Limits of one search; None means no limit. Latency is measured on the device; memory is for one image's float32 activations.
 
     Flash and RAM are for microcontrollers: int8 weights and int8 activations.
     """
@@ -75,12 +75,12 @@ class Budget:
                 raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
 
     def __str__(self) -> str:
-        """For people, such as "5.00 ms, 100.0 M MACs"."""
+        """As text, such as "5.00 ms, 100.0 M MACs"."""
         return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
 
 
 LIMITS = {
-    "latency": Flag("Maximum, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
+    "latency": Flag("Maximum latency, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
     "macs": Flag("Maximum multiply-accumulates, e.g. 300M.", "N", read=amount_of_text),
     "params": Flag("Maximum parameters, e.g. 4M.", "N", read=amount_of_text),
     "memory": Flag("Maximum activation memory for one image, e.g. 2MB.", "SIZE", read=memory_bytes),

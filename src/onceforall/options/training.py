@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data.reading import Reading, require_cache
 from ..errors import TrainingError
@@ -13,20 +13,18 @@ from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
 from .values import amount_of_text, duration_s, numbers, recipe_values, value_range, with_resolutions
 
-if TYPE_CHECKING:
-    from ..data.originals import Read
-
 _out = partial(option, "Run directory to create, e.g. run.", "RUN", MISSING)
 _weights = partial(option, "State dict of NET, e.g. net.pth; or random.", "FILE")
 _holdout = partial(option, "Fraction of training images held out.", "X", 0.1)
 _limit = partial(option, "Use at most N images of each split, e.g. 1000.", "N", least=1)
-_cache = partial(option, "Such as none, to decode on the fly: docs/data.md.", "HOW", complete="cache")
+_cache = partial(option, "Cache, e.g. none: decode on the fly; docs/data.md.", "HOW", complete="cache")
 _cache_gb = partial(option, "GB for decoded images, e.g. 20; default 8.", "N", least=0.001)
-_PIXELS = "Leave out larger images, such as 500M: docs/data.md."
-_max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
+_max_pixels = partial(
+    option, "Leave out larger images, e.g. 500M; see docs/data.md.", "N", read=lambda text: int(amount_of_text(text))
+)
 _channels = partial(option, "Image channels, e.g. 1 (gray); 3, or 4 (with alpha).", "N")
 _mean = partial(option, "Channel means, for values 0 to 1, e.g. 0.5,0.4,0.3.", "NUMBERS", read=numbers)
-_std = partial(option, "Likewise, e.g. 0.25; default: the weights' own.", "NUMBERS", read=numbers)
+_std = partial(option, "Channel std, e.g. 0.25; default: the weights' own.", "NUMBERS", read=numbers)
 _range = partial(option, "16-bit values for black and white, e.g. 0,4095.", "LOW,HIGH", read=value_range)
 
 
@@ -35,18 +33,15 @@ def _space(help: str) -> Any:
     return group(None, with_resolutions, flags)
 
 
-def _how(max_pixels: int | None, channels: int | None, range: tuple[float, float] | None) -> "Read":
-    from ..data.originals import Read  # help does without Pillow
-
-    return Read(max_pixels, 3 if channels is None else channels, range)
-
-
-def _checked(channels: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
-    """Raise a `DataError` for means or standard deviations that do not suit the channels."""
+def _check_images(options: "TrainOptions | ImportOptions") -> None:
+    """Raise a `DataError` if images cannot be read, cached or normalized with these options."""
+    from ..data.originals import Read  # loads Pillow, which --help does not need
     from ..data.preparation import channel_values
 
-    for name, values in (("mean", mean), ("std", std)):
-        channel_values(name, values, channels)
+    require_cache(options.cache)
+    Read(options.max_pixels, 3 if options.channels is None else options.channels, options.range)
+    for name, values in (("mean", options.mean), ("std", options.std)):
+        channel_values(name, values, options.channels)
 
 
 @dataclass(frozen=True)
@@ -61,38 +56,38 @@ class TrainOptions:
             class names are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
             "FILE.py:FUNCTION", see `onceforall.models.bring`: `onceforall.elastic` makes the space, and the network's code is not
             needed afterwards.
-        weights: of such a network: a file with its state dict; "random"; None for its own.
-        preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, "pretrained" for a network with trained
-            weights, or "imagenette-60m".
+        weights: weights of such a network: a file with its state dict, "random", or None for its own.
+        preset: name in `PRESETS`; None takes the one of `from_run`, "digits" for the digits, "pretrained" for a network with
+            trained weights, or "imagenette-60m".
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. For your own network:
             its resolutions, widths, heads, depths, kernels and stage_widths.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         teacher: another network to distill from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
             weights for the same classes, see `load_teacher`.
-        epochs: for all phases together; the schedule is scaled to them. 0, with trained weights: fit only a classifier.
-        budget_s: training time in seconds instead; a few steps are timed first.
+        epochs: total for all phases; the schedule is scaled to it. 0, with trained weights: only fit a classifier.
+        budget_s: training time in seconds, instead of epochs; a few steps are timed first.
         batch_size: images per step, None for the preset's.
         rate: peak learning rate, None for the preset's.
         recipe: values that replace the preset's, keyed by the fields of `onceforall.train.Recipe` and
             `onceforall.data.Augment`, such as {"mixup": 0.2, "ema": 0.99}.
         seed: for the weights and all random draws.
         holdout: share of the training images that is held out.
-        limit: most images of each part.
-        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
-        channels: of the images: 3; 1 (luminance); 4 (with alpha). None for those of the starting network, else 3. The first
-            convolution of a network for 3 is adapted to others: summed over its channels, or repeated and rescaled.
-        mean: for normalizing pixels from 0 to 1, one per channel or one for all; None for those of the weights.
+        limit: maximum number of images in each split.
+        max_pixels: larger images are left out; None for 300 megapixels for JPEG and 89 for other formats.
+        channels: channels of the images: 3, 1 (luminance) or 4 (with alpha); None for those of the starting network, else 3. A
+            first convolution for 3 channels is adapted to other numbers: summed over its channels, or repeated and rescaled.
+        mean: mean of pixel values from 0 to 1, one per channel or one for all; None for the one the weights were trained with.
         std: standard deviation, likewise.
-        range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
+        range: the values in gray images of more than 8 bits that become black and white; None for 0 and 65,535.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: used by validation, the predictor and searches, a name in `onceforall.scores.METRICS`; None for balanced accuracy
-            if a class has more than three times as many training images as another, else top-1; with several labels per image
+            if a class has more than three times as many training images as another, else top-1; for several labels per image,
             mean average precision.
-        resume: continue from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
+        resume: continue from the last checkpoint in `out`, with the arguments of the first start; if there is none, start.
         sync_norm: with several processes, compute batch norm's statistics over all of them.
         same_networks: with several processes, all train the same sub-networks, as with `sync_norm`; else each draws its own.
-        device: to train on, "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
-        precision: "float32" or "bfloat16"; None for what suits the device.
+        device: training device, "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
+        precision: "float32" or "bfloat16"; None to choose by device.
         cache: how training images are kept: "decoded" once into a file; "none": decoded on the fly by separate processes;
             "auto" or None: "decoded" if that takes at most `cache_gb` and half of the free disk. A run keeps its setting.
         cache_gb: limit on the decoded images on disk, and, memory-mapped, in memory; None for 8 (with "none": 0, so that pixels
@@ -108,15 +103,17 @@ class TrainOptions:
         "Start from RUN, FILE.py:FUNCTION, e.g. timm:resnet50.", "NET", kind=str, name="--from", complete="run"
     )
     weights: str | Path | None = _weights(kind=Path)
-    preset: str | None = option("Such as imagenette-60m; see docs/training.md.", "NAME", complete="preset")
-    space: Mapping[str, Any] | None = _space("Override the preset's, e.g. width=0.5,depths=2/3.")
-    scheme: str | None = option("Scheme, such as sandwich; see docs/training.md.", "NAME", complete="scheme")
+    preset: str | None = option("Preset, e.g. imagenette-60m; see docs/training.md.", "NAME", complete="preset")
+    space: Mapping[str, Any] | None = _space("Change the preset's space, e.g. width=0.5,depths=2/3.")
+    scheme: str | None = option("Training scheme, e.g. sandwich; see docs/training.md.", "NAME", complete="scheme")
     teacher: str | None = option("Network to distill from, e.g. timm:resnet50:net.pth.", "NET")
     epochs: float | None = option("Total epochs, e.g. 30; 0: only a classifier.", "N", least=0)
     budget_s: float | None = option("Total training time, e.g. 30m.", "TIME", name="--budget", read=duration_s)
     batch_size: int | None = option("Images per step, e.g. 64.", "N", least=1)
     rate: float | None = option("Peak learning rate, e.g. 0.01.", "X")
-    recipe: Mapping[str, Any] | None = option("Such as mixup=0.2,ema=0.99: docs/training.md.", "VALUES", read=recipe_values)
+    recipe: Mapping[str, Any] | None = option(
+        "Recipe, e.g. mixup=0.2,ema=0.99; see docs/training.md.", "VALUES", read=recipe_values
+    )
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
@@ -125,7 +122,7 @@ class TrainOptions:
     std: tuple[float, ...] | None = _std()
     range: tuple[float, float] | None = _range()
     reading: Reading = reading()
-    metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
+    metric: str | None = option("Metric, e.g. balanced; top1, macro_f1; labels: map.", "NAME", complete="metric")
     seed: int = seed()
     resume: bool = option("Resume from the last checkpoint in --out.", default=False)
     sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
@@ -142,17 +139,10 @@ class TrainOptions:
             if value is not None and not 0 < value < 1e9 and not (name == "epochs" and value == 0):
                 raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
         if self.epochs is not None and self.budget_s is not None:
-            raise TrainingError("epochs and a time budget both say how long to train: give one of them")
+            raise TrainingError("epochs and a time budget both set how long to train: give only one of them")
         require_metric(self.metric, self.reading.task)
-        require_cache(self.cache)
-        _ = self.how
-        _checked(self.channels, self.mean, self.std)
+        _check_images(self)
         self.chosen("imagenette-60m")  # any preset will do
-
-    @property
-    def how(self) -> "Read":
-        """Images are read, with 3 channels where nothing is said."""
-        return _how(self.max_pixels, self.channels, self.range)
 
     @property
     def caches(self) -> bool:
@@ -161,12 +151,12 @@ class TrainOptions:
 
     def chosen(self, name: str) -> Any:
         """The requested preset, or else the one called `name`, with the given parts replaced."""
-        from .presets import choose_preset  # help does without
+        from .presets import choose_preset  # loads more than --help needs
 
         return choose_preset(name if self.preset is None else self.preset, self.scheme, self.batch_size, self.rate, self.recipe)
 
     def stored(self) -> dict[str, Any]:
-        """What run.json keeps, as JSON values: everything that affects the weights."""
+        """The arguments that run.json stores, as JSON values: all that affect the weights."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_STORED}
 
 
@@ -181,18 +171,18 @@ class ImportOptions:
         network: a file of the Once-for-All authors, from which only tensors are ever unpickled; or your own network, see
             `onceforall.models.bring`.
         out: the run directory to make.
-        name: of the authors' network, see `onceforall.published.NAMES`.
-        weights: of your own network: a file with its state dict.
-        space: choices of your own network: resolutions, widths, heads, depths, kernels and stage_widths.
+        name: name of the authors' network, see `onceforall.published.NAMES`.
+        weights: for your own network: a file with its state dict.
+        space: choices for your own network: resolutions, widths, heads, depths, kernels and stage_widths.
         data: images with as many classes as the weights, in the same order; see `onceforall.data.open_data`. Without them only
             `profile`, `report` and `export_original` work.
         predictor: the authors' accuracy predictor for these weights, so that `search` works without `predict`.
         holdout: share of the training images that is held out.
-        limit: most images of each part.
-        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        limit: maximum number of images in each split.
+        max_pixels: larger images are left out; None for 300 megapixels for JPEG and 89 for other formats.
         channels: as in `ofa train`, like `mean`, `std` and `range`.
-        mean: of the channels.
-        std: of the channels.
+        mean: means of the channels.
+        std: standard deviations of the channels.
         range: for images of more than 8 bits.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: as in `ofa train`.
@@ -205,7 +195,7 @@ class ImportOptions:
     out: Path = _out()
     name: str | None = option("Name of the authors' network, such as ofa_resnet50.", "NAME", complete="original")
     weights: str | Path | None = _weights(kind=Path)
-    space: Mapping[str, Any] | None = _space("Of your network, as in ofa elastic, e.g. widths=0.5/1.")
+    space: Mapping[str, Any] | None = _space("Space, as in ofa elastic, e.g. widths=0.5/1.")
     data: str | None = option("Images, as in ofa train, e.g. photos/; to evaluate.", "DATA")
     predictor: Path | None = option("The authors' accuracy predictor, e.g. acc_net.pth.", "FILE")
     holdout: float = _holdout()
@@ -216,21 +206,14 @@ class ImportOptions:
     std: tuple[float, ...] | None = _std()
     range: tuple[float, float] | None = _range()
     reading: Reading = reading()
-    metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
+    metric: str | None = option("Metric, e.g. balanced; top1, macro_f1; labels: map.", "NAME", complete="metric")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
     seed: int = seed()
 
     def __post_init__(self) -> None:
         require_metric(self.metric)
-        require_cache(self.cache)
-        _ = self.how
-        _checked(self.channels, self.mean, self.std)
-
-    @property
-    def how(self) -> "Read":
-        """Images are read, with 3 channels where nothing is said."""
-        return _how(self.max_pixels, self.channels, self.range)
+        _check_images(self)
 
 
 @dataclass(frozen=True)
@@ -239,9 +222,9 @@ class ElasticOptions:
 
     Args:
         source: see `onceforall.models.bring`.
-        weights: a file with its state dict; without it, a library's network has random ones, since reading it needs no others.
+        weights: a file with its state dict; without it, a library's network gets random weights, which suffice for reading it.
         space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at its original size.
-        channels: of the images, as in `ofa train`.
+        channels: channels of the images, as in `ofa train`.
         seed: for random weights.
     """
 
@@ -254,4 +237,6 @@ class ElasticOptions:
     seed: int = seed()
 
     def __post_init__(self) -> None:
-        _how(None, self.channels, None)
+        from ..data.originals import Read
+
+        Read(channels=3 if self.channels is None else self.channels)

@@ -12,7 +12,7 @@ NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {1.0: "s sec secs second seconds", 60.0: "m min mins minute minutes", 3600.0: "h hr hrs hour hours", 86400.0: "d day days"}
 SECONDS = {name: seconds for seconds, names in NAMES.items() for name in names.split()}
 BELOW = {60.0: "s", 3600.0: "m", 86400.0: "h"}  # the unit of the last number if omitted, as in 1h30
-SHORTEST_MS = 1e-9  # of latencies; dividing by much less overflows
+SHORTEST_MS = 1e-9  # shortest latency; dividing by much less overflows
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -57,7 +57,7 @@ def space_arguments(text: str) -> dict[str, Any]:
         values: list[Any] = value.split("/")
         values = [_resolution(part) if name == "resolutions" and "x" in part else _plain(part, pair) for part in values]
         if name in arguments:
-            raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
+            raise ValueTextError(f"space: {name} is given twice: give it once, with several values separated by slashes")
         arguments[name] = values[0] if name in ("width", "channels") and len(values) == 1 else tuple(values)
     return arguments
 
@@ -96,15 +96,15 @@ def numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.replace("/", ",").split(","))
     except ValueError:
-        raise ValueTextError(f"{text!r}: one number, or several with commas between, such as 0.5,0.4,0.3, are needed") from None
+        raise ValueTextError(f"{text!r}: one number, or several separated by commas, such as 0.5,0.4,0.3, is needed") from None
 
 
 def value_range(text: str) -> tuple[float, float]:
     """ "0,4095" as the values that become black and white."""
-    found = numbers(text)
-    if len(found) != 2:
+    ends = numbers(text)
+    if len(ends) != 2:
         raise ValueTextError(f"--range {text!r}: the values that become black and white are needed, such as 0,4095")
-    return found[0], found[1]
+    return ends[0], ends[1]
 
 
 def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]:

@@ -48,7 +48,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     """Put several sub-networks into one folder, for switching between them at run time.
 
     Raises:
-        VerificationError: a network computes something else through the bundle; no folder is left.
+        VerificationError: through the bundle, a network computes something else; no folder is left.
         CheckpointError: a network of `archs` has its own weights, so it cannot share the supernet's.
     """
     run = Run.open(options.folder, options.data)
@@ -60,7 +60,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     named = [found for text in options.archs for found in _named(run, text, options.seed)]
     names = [*map(limits_name, options.budgets), *(member.name for member, _ in named)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
+        raise ArchError(f"two networks of the bundle would be called {twice[0]!r}: leave one out, or rename its file")
     room_for_bundle(writable(target))
     searcher = (
         Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, progress=progress) if options.budgets else None
@@ -122,7 +122,7 @@ def _require_shared(supernet: Supernet, member: BundleMember, place: Path | None
             continue
         if name not in own or own[name].shape != tensor.shape or not torch.allclose(own[name], tensor, rtol=1e-4, atol=1e-6):
             raise CheckpointError(
-                f"{place}: its weights are not those of the supernet (fine-tuned, or of another run), so they cannot be shared: "
+                f"{place}: its weights are not the supernet's (fine-tuned, or from another run), so they cannot be shared: "
                 f"give --arch {place / 'arch.json'} to bundle this architecture with the supernet's weights"
             )
 

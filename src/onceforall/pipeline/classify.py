@@ -36,7 +36,7 @@ class Classified:
     """The result for one photograph.
 
     Args:
-        format: of the file that was run, a name in `onceforall.export.FORMATS`.
+        format: format of the file that was run, a name in `onceforall.export.FORMATS`.
         classes: names and probabilities, most likely first; empty if the photograph cannot be read. A multi-label network gives
             the labels that reach their thresholds, possibly none, or the `--top` most likely.
         error: why it cannot be read; None if it can.
@@ -55,7 +55,7 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
     """Classify photographs, prepared as in training and evaluation by `onceforall.preprocess`.
 
     Args:
-        progress: its `result` gets each result as it comes.
+        progress: its `result` gets each result as soon as it is available.
 
     Returns:
         A result for each photograph, in order; unreadable ones have an error in place of classes.
@@ -99,26 +99,26 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
 
 
 def unlike_training(found: Sequence[Mapping[str, Any]], steps: InputSteps) -> list[str]:
-    """What to say of photographs of which `onceforall.preprocess` noted `found`, to a user of a network with these steps."""
+    """Remarks on photographs that differ from what the network takes; `found` is what `onceforall.preprocess` noted of each."""
     images, lines = plural(len(found), "photograph"), []
-    colour, opaque, frames = (sum(one.get(name, False) for one in found) for name in ("colour", "opaque", "frames"))
-    deep = [one["most"] for one in found if "most" in one]
+    colour, opaque, frames = (sum(facts.get(name, False) for facts in found) for name in ("colour", "opaque", "frames"))
+    deep = [facts["most"] for facts in found if "most" in facts]
     if frames:
         lines.append(f"{frames:,} of {images} have several {FRAMES}")
     if colour:
-        lines.append(f"{colour:,} of {images} show colors: the network takes gray images, and their luminance is what it was given")
+        lines.append(f"{colour:,} of {images} show colors: the network takes gray images, so it was given their luminance")
     if opaque:
-        lines.append(f"{opaque:,} of {images} have no alpha channel, which the network takes: it is 255 everywhere there")
+        lines.append(f"{opaque:,} of {images} have no alpha channel, which the network takes: it was given 255 everywhere")
     dim = [most for most in deep if most < DIM]
     if steps.range is None and 2 * len(dim) > len(deep):
         lines.append(
-            f"{len(dim):,} of {images} have 16 bits and no value above {max(dim):,.0f} of 65,535: the network takes them as that "
+            f"{len(dim):,} of {images} have 16 bits and no value above {max(dim):,.0f} of 65,535: to the network they are that "
             "dark, since it was trained without --range"
         )
     if steps.range is not None and len(deep) < len(found):
         low, high = steps.range
-        what = f"{len(found) - len(deep):,} of {images} are no gray images of more than 8 bits"
-        lines.append(f"{what}: the network's --range {low:g},{high:g} changes nothing in them")
+        what = f"{len(found) - len(deep):,} of {images} are not gray images of more than 8 bits"
+        lines.append(f"{what}: the network's --range {low:g},{high:g} does not apply to them")
     return lines
 
 
@@ -160,7 +160,7 @@ def opened_export(folder: Path, format: str | None, network: str | None) -> tupl
     if why := not_an_export(folder):
         raise FileError(why)
     if network is not None:
-        raise DataError(f"--network {network}: {folder} has one network only: leave this out")
+        raise DataError(f"--network {network}: {folder} has one network only: leave it out")
     with errors_name(folder / "arch.json") as path:
         arch = Arch.from_json(read_text(path))
     with errors_name(folder / "config.json") as path:
@@ -178,7 +178,7 @@ def opened_export(folder: Path, format: str | None, network: str | None) -> tupl
 def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
     bundle = load_bundle(folder)
     if format not in (None, "pytorch"):
-        raise VerificationError(f"--format {format}: bundles run in PyTorch: leave this out")
+        raise VerificationError(f"--format {format}: bundles run in PyTorch: leave it out")
     if network not in bundle.members:
         given = "a bundle of several networks" if network is None else f"no network {network!r} in this bundle"
         raise DataError(f"{folder}: {given}: give --network with one of {', '.join(bundle.names)}")
@@ -190,12 +190,14 @@ def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[s
 
 def _chosen(folder: Path, format: str | None) -> str:
     """The name of the format to run."""
-    there = [name for name, one in FORMATS.items() if all((folder / file).is_file() for file in one.files)]
+    there = [name for name, known in FORMATS.items() if all((folder / file).is_file() for file in known.files)]
     if format is not None:
         if format not in FORMATS:
             raise VerificationError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
         if format not in there:
-            raise VerificationError(f"--format {format}: {folder} has no {FORMATS[format].files[0]}, but {', '.join(there)}")
+            raise VerificationError(
+                f"--format {format}: {folder} has no {FORMATS[format].files[0]}: choose from {', '.join(there)}"
+            )
         FORMATS[format].require()
         return format
     lacks: MissingExtraError | None = None
@@ -203,14 +205,14 @@ def _chosen(folder: Path, format: str | None) -> str:
     there = [name for name in there if name not in ASKED_FOR]
     if programs and not there:
         what = f"{folder / FORMATS[programs[0]].files[0]} is a program, which may be from elsewhere"
-        raise FileError(f"{what}: --format {programs[0]} runs it")
+        raise FileError(f"{what}: to run it, give --format {programs[0]}")
     for name in sorted(there, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
         try:
             FORMATS[name].require()
             return name
         except MissingExtraError as error:
             lacks = lacks or error
-    raise lacks or FileError(f"{folder}: none of the files that an export has, such as weights.safetensors: export it again")
+    raise lacks or FileError(f"{folder}: it has none of an export's files, such as weights.safetensors: export it again")
 
 
 def _at(config: ExportConfig, resolution: Resolution) -> ExportConfig:

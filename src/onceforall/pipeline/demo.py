@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,11 @@ from .evaluate import Evaluation, evaluate
 from .profile import profile
 from .run_directory.run import Run
 from .specialise import specialise
-from .specialising.taken_home import Specialised
+from .specialising.record import Specialised
 from .train import train
 
-Event = dict[str, Any]
 PRESET = "digits-demo"
-HOLDOUT = 0.4  # with fewer held-out images, the networks' accuracies could not be told apart
+HOLDOUT = 0.4  # with fewer held-out images, the networks' accuracies could not be distinguished
 BUDGETS = (0.1, 0.5, 1.0)  # between the fastest and the slowest network, on a logarithmic scale: where accuracy falls
 SUBNETS = 40
 
@@ -54,7 +52,7 @@ class Demo:
     """The results of the demo.
 
     Args:
-        ends: test accuracy of the largest and the smallest network.
+        ends: test accuracies of the largest and the smallest network.
         networks: the specialized networks, fastest first.
         right: for each network, which test images it classifies correctly.
         page: the report.
@@ -77,9 +75,10 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     """Run every command on the digits; an interrupted demo resumes where it stopped.
 
     Args:
-        seed: of the weights, the held-out images and all random draws. The test images are always the same.
+        seed: seed for the weights, the held-out images and all random draws. The test images are always the same.
         progress: its `count` gets (done, total, note) while sub-networks are measured.
     """
+    out = Path(out)
     begun = (out / "run.json").exists()
     if begun and (preset := Run.open(out).info.preset) != PRESET:
         raise TrainingError(f"{out} holds a run of the preset {preset}, which is not the demo's: choose another --out")
@@ -94,7 +93,7 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     fastest, slowest = table.estimate([run.space.smallest(), run.space.largest()]).tolist()
     budgets = [Budget(latency_ms=float(f"{fastest * (slowest / fastest) ** share:.2g}")) for share in BUDGETS]
     networks = specialise(out, budgets, progress=progress)
-    test = run.open_test(run.splits(), "ofa demo, what slower networks bring")
+    test = run.open_test(run.splits(), "ofa demo, gains of slower networks")
     right = [_right(run, test, network) for network in networks]
     progress.say("report: everything on one page")
     return Demo(run, ends, networks, right, report(out))

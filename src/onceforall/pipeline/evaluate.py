@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arch import Arch
-from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
-from ..calibrate import evaluate_network as evaluate_network
+from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, evaluate_network, recalibrate
 from ..common.advice import ofa
 from ..common.arguments import takes
 from ..common.files import append_line, read_text, recording
@@ -69,29 +68,29 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
     if options.against is not None:
         archs += choose_archs(run.space, str(network_place(run, options.against)), options.seed)
         if len(archs) != 2:
-            raise ArchError(f"--arch {options.arch} --against {options.against}: one network against one, not several")
+            raise ArchError(f"--arch {options.arch} --against {options.against}: only two networks can be compared: give one each")
     compute = choose_compute(options.device)
     supernet = run.supernet().to(compute.device)
     splits = run.splits(progress)
     with World.joined(compute.device.type) as world:
         if options.split != "test":
             images = splits.held_out
-        else:  # only one of several processes records it
+        else:  # of several processes, only one records that the images were opened
             purpose = ofa("evaluate", "--arch", options.arch)
             images = run.open_test(splits, purpose) if world.leads else splits.open_test(purpose)
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             network = calibrated(run, supernet, chosen, splits)
-            accuracy, said, right = _judged(run, network, images, chosen.resolution)
+            accuracy, answers, right = _judged(run, network, images, chosen.resolution)
             few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
             names = tuple(images.names) if options.against is not None else ()
-            if isinstance(said, LabelAnswers):
-                chosen_on = said if options.split != "test" else _judged(run, network, splits.held_out, chosen.resolution)[1]
-                scores = said.scores(chosen_on.thresholds(), interval=len(archs) <= MOST_DRAWN)
-                answers = said if options.against is not None else None
-                own.append(Evaluation(name, chosen, accuracy, None, right, names, scores, answers))
+            if isinstance(answers, LabelAnswers):
+                held_out = answers if options.split != "test" else _judged(run, network, splits.held_out, chosen.resolution)[1]
+                scores = answers.scores(held_out.thresholds(), interval=len(archs) <= MOST_DRAWN)
+                compared = answers if options.against is not None else None
+                own.append(Evaluation(name, chosen, accuracy, None, right, names, scores, compared))
             else:
-                own.append(Evaluation(name, chosen, accuracy, *((said, right, names) if few else ())))
+                own.append(Evaluation(name, chosen, accuracy, *((answers, right, names) if few else ())))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
@@ -103,7 +102,7 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
 def _judged(run: Run, network: Calibrated, images: Images, resolution: Resolution) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
     """Accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
-    accuracy, right = judge_network(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
+    accuracy, right = judge_network(run, network, images, resolution, lambda *batch: found.append(run.task.answers(*batch)))
     return accuracy, reduce(add, found), right
 
 

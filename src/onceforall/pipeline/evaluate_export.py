@@ -32,6 +32,8 @@ from ..tasks.label_scores import LabelAnswers, LabelScores
 from ..tasks.task import task_of
 from .classify import opened_export, unlike_training
 
+_How = tuple[int, Read]  # size and way of reading the images whose digests are compared with those of training images
+
 
 @dataclass(frozen=True, eq=False)
 class ExportScores:
@@ -39,11 +41,11 @@ class ExportScores:
 
     Args:
         export: the folder.
-        format: of the file that was evaluated.
+        format: format of the file that was evaluated.
         part: which images of the data: "train", "test", "held-out" or "all".
         confusion: confusion matrix; None for a multi-label network.
         right: which images are classified correctly, (n,), in the order of `names`.
-        names: of the images.
+        names: names of the images.
         unreadable: images that cannot be read, and why.
         labels: multi-label only: scores of each label at the folder's thresholds.
         answers: multi-label only: the raw outputs, to compare networks.
@@ -68,21 +70,6 @@ class ExportScores:
         return len(self.names)
 
 
-@dataclass(frozen=True)
-class _How:
-    """How images are reduced to a digest by which they are recognized."""
-
-    size: int
-    read: Read
-
-    def digest(self, load: Load) -> bytes:
-        """Digest as in `TrainedOn.known`; b"" if the image cannot be read this way."""
-        try:
-            return pixel_digest(small(load, self.size, self.read))[:BYTES]
-        except DataError:
-            return b""
-
-
 def evaluate_exports(
     exports: Sequence[Path],
     data: str,
@@ -99,7 +86,7 @@ def evaluate_exports(
         exports: folders that `specialise` or `bundle` made.
         data: anything that `onceforall.data.open_source` takes. Classes are matched with the networks' by name.
         part: "train", "test", "held-out" or "all"; None for the test images if the data have some, else all.
-        format: of the file to run; see `classify`.
+        format: format of the file to run; see `classify`.
         network: name of a bundle's network.
         reading: how to read the data.
 
@@ -110,13 +97,13 @@ def evaluate_exports(
     """
     opened = [opened_export(Path(export), format, network) for export in exports]
     classes = {name for _, config, _ in opened for name in config.classes}
-    asked = _as_learnt(reading, exports, [config.task for _, config, _ in opened])
+    asked = _with_task(reading, exports, [config.task for _, config, _ in opened])
     try:
         source = open_source(data, asked, progress.say, classes)
     except TaskError as error:
         if reading.task is not None:
             raise
-        raise TaskError(f"{exports[0]} is of --task {opened[0][1].task}, and {error}") from None
+        raise TaskError(f"{exports[0]} was trained with --task {opened[0][1].task}, and {error}") from None
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         progress.say(remark)
@@ -140,20 +127,20 @@ def evaluate_exports(
         else:
             confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
             found.append(ExportScores(*about, confusion, right, names, unreadable, trained_on=known))
-    if len({one.names for one in found}) > 1:
+    if len({scores.names for scores in found}) > 1:
         raise DataError(
-            f"{data}: {exports[0]} and {exports[1]} can read different images of it: leave out those that one cannot read"
+            f"{data}: {exports[0]} and {exports[1]} do not read the same images of it: leave out those that only one can read"
         )
     return found
 
 
-def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) -> Reading:
+def _with_task(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) -> Reading:
     """The reading, with the networks' task; a `DataError` if the networks have different tasks, or not the requested one."""
     task = tasks[0]
     if len(set(tasks)) > 1:
-        raise DataError(f"{exports[0]} is of --task {task}, {exports[1]} of {tasks[1]}: they cannot be compared")
+        raise DataError(f"{exports[0]} was trained with --task {task}, {exports[1]} with {tasks[1]}: they cannot be compared")
     if reading.task not in (None, task):
-        raise DataError(f"{exports[0]} is of --task {task}, not {reading.task}: leave --task out")
+        raise DataError(f"{exports[0]} was trained with --task {task}, not {reading.task}: leave --task out")
     return replace(reading, task=task) if task_of(task).several else reading
 
 
@@ -167,19 +154,25 @@ def _answers(
     """Indices of the readable images, their probabilities (n, classes), unreadable ones with the reason, how many were seen, and
     how the images differ from the training images.
 
-    `digests` caches the digests of all images for each `_How`; b"" where an image cannot be read that way.
+    `digests` caches the images' digests, as in `TrainedOn.known`, for each `_How`; b"" where an image cannot be read that way.
     """
     steps, kept, rows, unreadable = preprocessing.to_json(), list[int](), list[NDArray[np.float64]](), list[tuple[str, str]]()
-    how = None
+    how: _How | None = None
     if seen is not None:
-        how = _How(seen.size, Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long))
-    wanted = how if how not in digests else None
+        how = seen.size, Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long)
+    new = how is not None and how not in digests
+
+    def digest(load: Load) -> bytes:
+        try:
+            return b"" if how is None else pixel_digest(small(load, *how))[:BYTES]
+        except DataError:
+            return b""
 
     def prepared(load: Load) -> tuple[NDArray[np.float32], bytes, dict[str, Any]] | str:
         try:
             original = load.taken()
             whole, own = load_for(_file(original), steps), Load(lambda: original, load.name)
-            return prepare_loaded(whole, steps), b"" if wanted is None else wanted.digest(own), whole.info[FOUND]
+            return prepare_loaded(whole, steps), digest(own) if new else b"", whole.info[FOUND]
         except ValueError as error:
             return str(error)
 
@@ -210,12 +203,12 @@ def _part(source: Source, name: str | None) -> tuple[str, Part]:
     if name == "all":
         return name, _joined(list(parts.values()))
     if name not in parts:
-        raise DataError(f"{source.name} has no {name} images, but {', '.join(parts)}: leave --split out for all of them")
+        raise DataError(f"{source.name} has no {name} images: give --split {', '.join(parts)} or all")
     return name, parts[name]
 
 
 def _joined(parts: list[Part]) -> Part:
-    """All parts concatenated."""
+    """Concatenate the parts."""
     starts = np.cumsum([0, *map(len, parts)])
 
     def read(positions: NDArray[np.int64]):  # type: ignore[no-untyped-def]
@@ -234,11 +227,11 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     used = np.flatnonzero(images.labels.any(0)) if several else np.unique(images.labels)
     if used.min(initial=0) < 0 or used.max(initial=0) >= len(source.classes):
         raise DataError(f"{source.name}: some of its images have no label: leave them out")
-    odd = [source.classes[i] for i in used if there[i] not in known]
-    if odd:
+    unknown = [source.classes[i] for i in used if there[i] not in known]
+    if unknown:
         raise DataError(
-            f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
-            "choose and rename classes by --classes"
+            f"{source.name} has images of {listed(unknown, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
+            "choose and rename classes with --classes"
         )
     alike = there == own
     twice = {name for names in (there, own) for name, n in Counter(names).items() if n > 1} & {there[i] for i in used}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..published import save_original
-from ..supernets.supernet import Supernet
 from .evaluate import calibrated
 from .run_directory.run import Run
 
@@ -22,7 +21,7 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
     """Write a checkpoint that the original's code loads.
 
     A supernet trained here has no running statistics, so the largest network's are measured on training images. They are right
-    for that network only; sub-networks must be recalibrated, as with the original's checkpoints.
+    for that network only: sub-networks must be recalibrated, as with the original's checkpoints.
 
     Args:
         out: the file; None for original.pth in the run directory. An existing file is not overwritten.
@@ -36,14 +35,11 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
     trained_here = any(norm.running_mean.isnan().any() for norm in supernet.norms())
     if run.moved and not trained_here:
         run.splits()  # not needed here, but a new location is checked and saved
-    images = _measure_statistics(run, supernet) if trained_here else None
+    images = None
+    if trained_here:
+        largest = calibrated(run, supernet, run.space.largest(), run.splits())
+        measured = {name: value for name, value in largest.network.named_buffers() if "running_" in name}
+        supernet.load_state_dict(supernet.state_dict() | measured)
+        images = largest.images
     save_original(supernet, path)
     return ExportedOriginal(path, images)
-
-
-def _measure_statistics(run: Run, supernet: Supernet) -> int:
-    """Give the supernet the statistics of its largest network; return the number of images used."""
-    ready = calibrated(run, supernet, run.space.largest(), run.splits())
-    measured = {name: value for name, value in ready.network.named_buffers() if "running_" in name}
-    supernet.load_state_dict(supernet.state_dict() | measured)
-    return ready.images

@@ -17,14 +17,14 @@ from ..options.shared import LIMITS, Budget, budgets_of
 from ..scores import METRICS
 from .run_directory.run import Run
 from .specialise import specialise
-from .specialising.taken_home import Specialised
+from .specialising.record import Specialised
 
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
 MOST_BYTES = 1 << 20
 KEYS = ("name", "device", *LIMITS, "precision", "export", "metric", "accuracy")
 PRECISIONS = ("float32", "int8")
-LIKE = ("metric", "precision", "device")  # of rows that are compared
+LIKE = ("metric", "precision", "device")  # equal in rows that are compared
 OWN = "pytorch"  # the network itself, to which the card's results refer
 
 
@@ -33,12 +33,12 @@ class FleetDevice:
     """A device of a fleet.
 
     Args:
-        name: of the device, and of its network's folder.
+        name: name of the device, and of its network's folder.
         device: a profiled device.
         budget: limits for the network.
         export: formats.
-        accuracy: least test accuracy, a fraction; None for any.
-        metric: of `accuracy`, and for choosing networks; None for the run's metric.
+        accuracy: minimum test accuracy, a fraction; None for any.
+        metric: metric of `accuracy` and for choosing networks; None for the run's metric.
         tested: the format whose test accuracy counts: an int8 file if the device runs int8.
     """
 
@@ -57,7 +57,7 @@ class FleetDevice:
         return METRICS[metric], tested.score(metric)
 
     def interval(self, found: Specialised) -> tuple[float, float] | None:
-        """95 % interval of it; through an int8 file as wide as through the others, but for top-1."""
+        """95 % interval of the test accuracy. Except for top-1, an int8 file gets the interval of the others, shifted."""
         metric, (_, value) = found.metric or "top1", self.test(found)
         if metric == "top1":
             return wilson(value, found.test.images)
@@ -70,13 +70,13 @@ class FleetRow:
     """The result for one device.
 
     Args:
-        folder: of its network; None if it has none.
+        folder: folder of its network; None if it has none.
         missed: one line on why the device has no suitable network; None if it has one.
-        test: by the device's metric, or the run's, on `images` test images; None without a network.
-        latency_ms: of the network on the device.
+        test: accuracy by the device's metric, or the run's, on `images` test images; None without a network.
+        latency_ms: latency of the network on the device.
         before: `test` and latency of the last time; None if there was none, or with another device, metric or precision.
-        metric: name of the metric of `test`; without a network, this and the next three fields are those of `before`.
-        precision: of the file that `test` was measured through.
+        metric: name of the metric of `test`; without a network, this and the next three fields belong to `before`.
+        precision: precision of the file that `test` was measured through.
         device: "" in older files, which do not record it; `limits` likewise.
         limits: as text.
         before_limits: limits of `before`, if they were different.
@@ -99,7 +99,7 @@ class FleetRow:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the test accuracy; older files have that of top-1 only."""
+        """95 % interval of the test accuracy; from older files, only for top-1."""
         own = None if self.test is None or self.metric != METRICS["top1"] else wilson(self.test, self.images)
         return self.between or own
 
@@ -121,7 +121,7 @@ class _Fleet:
 
 def read_fleet(path: Path) -> list[FleetDevice]:
     """Read a fleet file: `devices`, a list with `name`, `device` (default: cpu), limits as on the command line, `precision`,
-    `export`, `metric` and the least `accuracy`.
+    `export`, `metric` and the minimum `accuracy`.
 
     Raises:
         FileError: it cannot be read, or an entry is invalid; the message names it.
@@ -149,10 +149,10 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
         raise FileError(f"{where}: it has no name: write '- name: phone'")
     where = f"{path}: {entry['name']}"
-    if odd := [str(key) for key in entry if key not in KEYS]:
-        raise FileError(f"{where}: unknown {', '.join(odd)}: use {', '.join(KEYS)}")
+    if unknown := [str(key) for key in entry if key not in KEYS]:
+        raise FileError(f"{where}: unknown {', '.join(unknown)}: use {', '.join(KEYS)}")
     if "/" in entry["name"] or "\\" in entry["name"] or entry["name"].strip().startswith("."):
-        raise FileError(f"{where}: the name becomes that of a folder: leave out / and a dot at its beginning")
+        raise FileError(f"{where}: the name is used for a folder: leave out slashes and a dot at its beginning")
     try:
         limits = {key: flag.read(str(entry[key])) for key, flag in LIMITS.items() if key in entry and flag.read}
         accuracy = _share(entry["accuracy"]) if "accuracy" in entry else None
@@ -162,11 +162,11 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
     if not budgets:
         raise FileError(f"{where}: no limit: give one of {', '.join(LIMITS)}")
     if len(budgets) > 1:
-        raise FileError(f"{where}: several latencies: one is needed; for several, name several devices")
+        raise FileError(f"{where}: several latencies: give one; for several, list several devices")
     export, metric = entry.get("export"), entry.get("metric")
     given = export if isinstance(export, list) else [] if export is None else str(export).split(",")
     try:
-        device, formats, tested = _at_precision(entry, tuple(str(one).strip() for one in given))
+        device, formats, tested = _at_precision(entry, tuple(str(name).strip() for name in given))
     except OnceForAllError as error:
         raise FileError(f"{where}: {error}") from None
     if metric is not None and not (isinstance(metric, str) and metric in METRICS):
@@ -183,7 +183,7 @@ def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str,
     if precision not in PRECISIONS:
         raise ValueTextError(f"precision: {precision!r}: choose from {', '.join(PRECISIONS)}")
     if device.imported:
-        raise ValueTextError(f"precision: the times of {text} are of whatever was timed there: leave it out, and give export")
+        raise ValueTextError(f"precision: {text} has imported times, of unknown precision: leave it out, and give export")
     int8 = {FORMATS[name].runtime.name: name for name in FORMATS if FORMATS[name].int8}
     if precision == PRECISIONS[0]:
         if device.runtime in int8:
@@ -192,7 +192,7 @@ def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str,
     runtime = device.runtime if device.runtime in int8 else f"{device.runtime}-int8"
     if runtime not in int8:
         known = ", ".join(name.removesuffix("-int8") for name in int8)
-        raise ValueTextError(f"precision: {device.runtime} has no int8: use one of {known}, or leave it out")
+        raise ValueTextError(f"precision: {device.runtime} does not run int8: use one of {known}, or leave it out")
     if formats and int8[runtime] not in formats:
         raise ValueTextError(f"precision: int8, but export has no {int8[runtime]}: add it, or leave export out")
     return replace(device, runtime=runtime).spec, formats or (int8[runtime],), int8[runtime]
@@ -219,7 +219,7 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
     Args:
         options: for all networks: the run directory, and so on.
         members: the devices.
-        progress: see `Progress`; its `result` gets each row as it comes.
+        progress: see `Progress`; its `result` gets each row as soon as it is ready.
 
     Raises:
         DataError: the run's task does not have a requested metric.
@@ -229,7 +229,7 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
     for member in members:
         if member.metric not in (None, *run.task.metrics):
             raise DataError(
-                f"{member.name}: metric: {member.metric}: networks of {run.folder} are judged by {', '.join(run.task.metrics)}"
+                f"{member.name}: metric: {member.metric} does not suit {run.folder}: choose from {', '.join(run.task.metrics)}"
             )
     place = run.folder / RESULT
     stored = _stored(place)
@@ -241,7 +241,7 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
             if row.between is None and record.exists():  # an older file
                 made = read_record(record, Specialised)
                 row = replace(row, between=member.interval(made), missed=_missed(member, made))
-            progress.say(f"{member.name}: as before, {row.folder}")
+            progress.say(f"{member.name}: unchanged, {row.folder}")
         else:
             given: dict[str, Any] = {"device": member.device, "export": member.export, "name": member.name, "metric": member.metric}
             own = replace(options, budgets=[member.budget], **given)
@@ -281,7 +281,7 @@ def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | No
         return row
     if any(getattr(last, name) not in ("", getattr(row, name)) for name in LIKE):
         on = f" on {last.device}" if last.device else ""
-        progress.say(f"{member.name}: not compared with before, which was {last.metric} in {last.precision}{on}")
+        progress.say(f"{member.name}: not compared with the last time, which was {last.metric} in {last.precision}{on}")
         return row
     return replace(row, before=before, before_limits=last.limits if last.limits not in ("", row.limits) else None)
 
@@ -292,7 +292,7 @@ def _missed(member: FleetDevice, found: Specialised) -> str | None:
         return f"{missing[0]}: {found.left_out[missing[0]]}"
     metric, value = member.test(found)
     if member.accuracy is not None and value < member.accuracy:
-        return f"misses its floor: test {metric} is {100 * value:.1f} %, {100 * member.accuracy:g} % are asked for"
+        return f"misses its required accuracy: test {metric} is {100 * value:.1f} %, {100 * member.accuracy:g} % is required"
     return None
 
 
@@ -312,12 +312,12 @@ def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
 
 
 def fleet_misses(run: Run) -> dict[str, str]:
-    """The devices of the run's fleet that are not served as asked, and why.
+    """The devices of the run's fleet that have no suitable network, and why.
 
     Raises:
         FileError: fleet.json is damaged.
     """
-    return {name: one.row.missed for name, one in _stored(run.folder / RESULT).items() if one.row.missed is not None}
+    return {name: served.row.missed for name, served in _stored(run.folder / RESULT).items() if served.row.missed is not None}
 
 
 def _stored(path: Path) -> dict[str, _Served]:

@@ -1,12 +1,11 @@
 """`ofa import`: turn weights that were trained elsewhere into a run directory, without training.
 
-The weights are the Once-for-All authors' (`import_original`) or those of a network of your own (`import_own`).
+The weights are the Once-for-All authors' (`import_original`) or your own network's (`import_own`).
 """
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..accuracy import AccuracyPredictor
 from ..common.advice import ofa
@@ -14,7 +13,6 @@ from ..common.arguments import takes
 from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..common.progress import QUIET, Progress
 from ..data import PREPROCESSING, Preprocessing
-from ..data.preparation import channel_values
 from ..data.sources import require_place
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
@@ -25,9 +23,8 @@ from .run_directory.environment import environment
 from .run_directory.images import data_asked, metric_of, open_images
 from .run_directory.info import BroughtInfo, Imported, RunInfo
 from .run_directory.run import Run
-from .training.own import bring_own, require_logits
+from .training.own import bring_own, require_logits, with_statistics
 
-Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
 LEFTOVERS = frozenset({".lock", "problems.jsonl", "images.parquet", "supernet.safetensors"})  # of an interrupted import
 CLASSES_OF_PREDICTOR = 1000  # ImageNet's: the original's predictors predict accuracy on them
@@ -54,8 +51,7 @@ def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Ru
     progress.note(f"weights: {name}, {supernet.num_classes:,} classes")
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
-        text = f"the predictor predicts accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
-        progress.note(text)
+        progress.note(f"the predictor predicts accuracy on {classes}: to fit one for yours, {ofa('predict', out)}")
     return _made(options, supernet, imported, published=published, progress=progress)
 
 
@@ -106,15 +102,15 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     ):
         if given is not None and own != wanted:
             raise ValueTextError(
-                f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
+                f"--{option} applies only to {'your own network' if wanted else 'files of the Once-for-All authors'}: leave it out"
             )
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
-        raise DataError(f"--task multilabel: imported weights are taken to predict one class per image: {again}")
+        raise DataError(f"--task multilabel: imported weights must predict one class per image; to train instead: {again}")
     for name in ("limit", "max_pixels", "range", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
-            raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
+            raise DataError(f"--{name.replace('_', '-')} {value} applies to images, but there are none: give --data, too")
     _require_free(Path(options.out))
     if options.data is not None:
         require_place(options.data, options.reading)
@@ -131,9 +127,8 @@ def _made(
     progress: Progress,
 ) -> Run:
     """Write the run directory. run.json is written last, so a directory that has it is complete."""
-    mean, std = (channel_values(name, getattr(options, name), supernet.space.channels) for name in ("mean", "std"))
-    preprocessing = replace(preprocessing, mean=mean or preprocessing.mean, std=std or preprocessing.std)
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
+    preprocessing = with_statistics(preprocessing, options, space.channels)
     if data is not None:
         opened, splits = open_images(
             data_asked(options, data, space, preprocessing.crop_share),
@@ -177,7 +172,7 @@ def _made(
 
 
 def _require_free(out: Path) -> None:
-    """Raise a `FileError` unless `out` is empty or holds only what an import leaves that was interrupted before run.json."""
+    """Raise a `FileError` unless `out` is empty or holds only what an import that was interrupted before run.json leaves."""
     accuracy = out / "accuracy"
     with reading_or_writing(accuracy):
         ours = all(path.name == PREDICTOR or path.suffix == ".tmp" for path in accuracy.glob("*"))
@@ -187,6 +182,6 @@ def _require_free(out: Path) -> None:
 def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path: str) -> None:
     if len(names) != supernet.num_classes:
         raise DataError(
-            f"{data} has {len(names):,} classes, the weights in {path} have {supernet.num_classes:,}: give images of those, "
-            f"in their order; for others import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
+            f"{data} has {len(names):,} classes, the weights in {path} have {supernet.num_classes:,}: give images of these, "
+            f"in their order; for others, import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
         )

@@ -17,13 +17,13 @@ from ..options.measuring import MeasureOptions
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model on one device.
+    """The measurements of one model on one device.
 
     Args:
-        latency: of one call.
-        file_bytes: of the model file.
-        peak_memory_bytes: added by loading and running it to a process with the runtime; None on another machine.
-        energy_mj: millijoules per call; None where the processor counts none, this user may not read them, or on another machine.
+        latency: latency of one call.
+        file_bytes: size of the model file.
+        peak_memory_bytes: memory that loading and running it adds to a process with the runtime; None on another machine.
+        energy_mj: millijoules per call; None if the processor does not count them, this user may not read them, or elsewhere.
     """
 
     latency: Timing
@@ -37,7 +37,7 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
     """Measure latency, memory and energy of a model with random input.
 
     Args:
-        rounds: least number of bursts of calls; see `onceforall.latency.time_calls`.
+        rounds: minimum number of bursts of calls; see `onceforall.latency.time_calls`.
 
     Raises:
         FileError: there is no such file.
@@ -46,17 +46,20 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
     """
     chosen = Device.parse(options.device)
     if chosen.imported:
-        raise DeviceError(f"{options.device}: nothing can be measured on it from here")
-    size = regular_file(options.model)
-    with reading_or_writing(options.model):
-        content = options.model.read_bytes()
-    found = input_shape(content, str(options.model), options.shape, chosen.batch)
+        raise DeviceError(
+            f"{options.device}: its times are imported, so it cannot be measured from here: give a device of ofa devices"
+        )
+    model = Path(options.model)
+    size = regular_file(model)
+    with reading_or_writing(model):
+        content = model.read_bytes()
+    found = input_shape(content, str(model), options.shape, chosen.batch)
     latency = measure_onnx(content, found, chosen, rounds=rounds)
     if chosen.host is not None:
         return Measurement(latency, size, None, None)
     with tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder) / "tiny.onnx"
         tiny.write_bytes(tiny_model())
-        memory = peak_memory_bytes(options.model, found, chosen, tiny)
+        memory = peak_memory_bytes(model, found, chosen, tiny)
     images = np.zeros((chosen.batch, *found), np.float32)
     return Measurement(latency, size, memory, energy_mj(load_onnx(content, found, chosen).bind(images)))

@@ -18,8 +18,8 @@ from ..options.measuring import ProfileOptions
 from ..space import Space
 from .run_directory.run import Run
 
-LEVELS = "levels.jsonl"  # of devices, beside the decoded images
-CLASSES = 1000  # of a space without a run: ImageNet's
+LEVELS = "levels.jsonl"  # levels of devices, beside the decoded images
+CLASSES = 1000  # for a space without a run: ImageNet's
 
 
 @takes(ProfileOptions)
@@ -35,7 +35,7 @@ def profile(options: ProfileOptions, *, progress: Progress = QUIET) -> LatencyTa
     space, num_classes = _networks(options.networks, options.classes)
     chosen = Device.parse(options.device)
     if chosen.imported:
-        raise DeviceError(f"{options.device}: nothing can be measured on it from here: give its times with --import-results")
+        raise DeviceError(f"{options.device}: it cannot be measured from here: give its times with --import-results")
     effort = replace(QUICK if options.quick else Effort(), target=options.target)
     with _own(_place(options.networks, options.out, chosen)) as place:
         table = profile_space(
@@ -74,7 +74,7 @@ def kit(
         The number of models.
     """
     space, num_classes = _networks(source, classes)
-    return len(export_kit(space, num_classes, target, QUICK if quick else Effort(), seed=seed, progress=progress))
+    return len(export_kit(space, num_classes, Path(target), QUICK if quick else Effort(), seed=seed, progress=progress))
 
 
 def imported(
@@ -91,7 +91,7 @@ def imported(
     kind, _, name = device.partition("@")
     if kind != IMPORTED:
         raise DeviceError(f"{device}: imported times need a name of their own: give --device imported@NAME")
-    table = import_results(space, num_classes, results, name)
+    table = import_results(space, num_classes, Path(results), name)
     with _own(_place(source, out, table.device)) as place:
         table.save(place / "table.json")
     return table
@@ -126,8 +126,8 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     if not path.exists():
         how = ("--import-results", "FILE", "--device", device) if chosen.imported else ("--device", device)
         measured = sorted(file.parent.name for file in (run.folder / "latency").glob("*/table.json"))
-        there = f"; measured are {', '.join(measured)}" if measured else ""
-        raise FileError(f"{run.folder}: {device} was not measured yet: {ofa('profile', run.folder, *how)}{there}")
+        there = f"; profiled so far: {', '.join(measured)}" if measured else ""
+        raise FileError(f"{run.folder}: {device} has not been profiled yet: {ofa('profile', run.folder, *how)}{there}")
     table = LatencyTable.load(path, run.space, run.num_classes)
     if chosen.host is not None:
         return table
@@ -148,7 +148,7 @@ def _networks(source: Path | Space, classes: int | None) -> tuple[Space, int]:
         return source, CLASSES if classes is None else classes
     run = Run.open(source)
     if classes not in (None, run.num_classes):
-        raise DeviceError(f"--classes {classes}: {source} has {run.num_classes} classes: leave this out")
+        raise DeviceError(f"--classes {classes}: {source} has {run.num_classes} classes: leave it out")
     return run.space, run.num_classes
 
 

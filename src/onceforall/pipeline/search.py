@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from ..options.choosing import CAUTION, SearchOptions
 from ..options.shared import Budget
 from ..plan import Plan
 from ..search import maximise
-from .accuracies.measure_accuracy import together
+from .accuracies.measure_accuracy import measure_group
 from .accuracies.predictor import doubt, load_predictor
 from .profile import latency_table, profiled
 from .run_directory.finalists import Finalist
@@ -52,8 +52,8 @@ class Candidate:
     accuracy: AccuracyRow
     timing: Timing
     noise: float = 0.0  # standard deviation of a measurement between networks, if known; less than the binomial one
-    offset: float = 0.0  # how much easier the measured images are than all of them, where only a few are measured
-    stands: bool = True  # in a front: no other network is at least as accurate and as fast
+    offset: float = 0.0  # how much easier the measured images are than all images, if only some are measured
+    stands: bool = True  # for a front: no other network is at least as accurate and as fast
 
     @property
     def predictions(self) -> dict[str, float | None]:
@@ -65,7 +65,7 @@ class Candidate:
 
     @property
     def expected_top1(self) -> float:
-        """Mean of prediction and measurement, weighted by their variances: the luckiest measurement alone promises too much."""
+        """Mean of prediction and measurement, weighted by their variances: the luckiest measurement alone is too optimistic."""
         top1 = self.accuracy.value
         weight = _weight(self.predicted_std, self.noise**2 or _chance(top1, self.accuracy.images))
         return float(weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1)
@@ -82,7 +82,7 @@ def _weight(predicted_std: Any, chance: Any) -> Any:
 
 
 def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Genes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which networks keep all limits by their estimates, with the search's tolerance for rounding."""
+    """Which networks meet all limits by their estimates, with the search's tolerance for rounding."""
     keeps = np.ones(len(archs), bool)
     for estimate, most in limits.values():
         keeps &= estimate(archs) <= most * (1 + 1e-9)
@@ -94,10 +94,10 @@ def search(options: SearchOptions, *, progress: Progress = QUIET) -> list[Candid
     """Search a run that has a profile and a predictor, and measure the finalists.
 
     Returns:
-        Finalists that keep the budget when measured, by `expected_top1`, best first; also appended to searches.jsonl.
+        Finalists that meet the budget when measured, by `expected_top1`, best first; also appended to searches.jsonl.
 
     Raises:
-        InfeasibleError: no network in the space keeps the budget.
+        InfeasibleError: no network in the space meets the budget.
     """
     run, budget = Run.open(options.folder, options.data), options.budget
     assert isinstance(budget, Budget)  # only the command line takes several
@@ -173,11 +173,14 @@ class Searcher:
     @property
     def score(self) -> Callable[[Genes], Floats]:
         """What searches maximize: prediction - caution * predicted standard error."""
-        return self._cautious if self.caution else self.predictor.score
+        if not self.caution:
+            return self.predictor.score
 
-    def _cautious(self, genes: Genes) -> Floats:
-        mean, std = self.predictor.predict_with_error(genes, measured=False)
-        return np.asarray(mean - self.caution * std)
+        def cautious(genes: Genes) -> Floats:
+            mean, std = self.predictor.predict_with_error(genes, measured=False)
+            return np.asarray(mean - self.caution * std)
+
+        return cautious
 
     def find(self, budget: Budget, *, finalists: int, seed: int, progress: Progress) -> list[Candidate]:
         """See `search`."""
@@ -214,9 +217,9 @@ class Searcher:
         )
 
     def _better_known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:
-        """Up to `KNOWN` networks that were measured for the predictor, keep the limits, and are expected to beat all finalists.
+        """Up to `KNOWN` networks that were measured for the predictor, meet the limits, and are expected to beat all finalists.
 
-        Where a predictor is not good, a network that it thinks little of may have been measured to be the best of all.
+        If the predictor is poor, a network that it ranks low may have been measured to be the best of all.
         """
         rows = [row for row in self._rows if row.arch not in finalists]
         if not rows:
@@ -238,16 +241,21 @@ class Searcher:
         return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
-        """The architectures that keep the budget by their latest measured latency."""
+        """The architectures that meet the budget by their latest measured latency."""
         others = {name: limit for name, limit in limits.items() if name != "latency_ms"}
         keeps = _keeps(others, archs) & [self.timings[arch].ms <= (budget.latency_ms or math.inf) for arch in archs]
         return [arch for arch, keep in zip(archs, keeps, strict=True) if keep]
 
     def _ranked(self, budget: Budget, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates by accuracy, best first; written to searches.jsonl."""
+        """The candidates by accuracy, best first; appended to searches.jsonl."""
         ranked = sorted(candidates, key=lambda c: (-c.expected_top1, c.timing.ms))
-        for candidate in ranked:
-            self._note(budget, candidate)
+        for c in ranked:
+            finalist = Finalist(
+                c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1, c.predicted_ms,
+                str(self.device), budget, self.run.metric,
+            )  # fmt: skip
+            with recording("these finalists are"):
+                append_line(self.run.folder / "searches.jsonl", json_of(finalist))
         return ranked
 
     def measure(self, archs: list[Arch]) -> list[Candidate]:
@@ -259,8 +267,10 @@ class Searcher:
         archs = list(timings)
         if new := [arch for arch in archs if arch not in self.accuracies]:
             held_out = self.splits.held_out.sample(self.images)
-            own = partial(together, held_out=held_out, calibration=self.calibration, statistics=self.statistics)
-            rows = own(self.run, self.supernet, self.splits, new)
+            rows = measure_group(
+                self.run, self.supernet, self.splits, new,
+                held_out=held_out, calibration=self.calibration, statistics=self.statistics,
+            )  # fmt: skip
             self.accuracies |= {row.arch: row for row in rows}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
@@ -305,11 +315,3 @@ class Searcher:
     def anchor(self) -> tuple[Plan, float] | None:
         """The network whose time makes measurements comparable with the table's estimates."""
         return None if self.table is None else self.table.anchor
-
-    def _note(self, budget: Budget, c: Candidate) -> None:
-        finalist = Finalist(
-            c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1, c.predicted_ms,
-            str(self.device), budget, self.run.metric,
-        )  # fmt: skip
-        with recording("these finalists are"):
-            append_line(self.run.folder / "searches.jsonl", json_of(finalist))

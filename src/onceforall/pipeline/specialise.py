@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..accuracy.rows import AccuracyRow
 from ..backends import RUNTIMES
@@ -25,32 +24,30 @@ from .evaluate import held_out_thresholds
 from .run_directory.images import of_commit, short_name
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .specialising.choose import confirmed, given, name_in
+from .specialising.choose import confirmed, measure_given, name_in
 from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images, trained_on
 from .specialising.finetune import FOLDER, Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
-from .specialising.taken_home import Specialised
-from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
-
-Event = dict[str, Any]
+from .specialising.record import Specialised
+from .specialising.through_files import FileResults, measure_files, require_enough_held_out
 
 
 @takes(SpecialiseOptions)
 def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> list[Specialised]:
     """Find, export and verify one network for each device and budget.
 
-    First, devices with a latency limit are profiled if they have not been, and without a predictor, accuracies are measured
+    First, with a latency limit, devices that have no profile are profiled, and if there is no predictor, accuracies are measured
     and one is fitted; `progress` reports this and how long it takes.
 
     Args:
         progress: see `Progress`; its `result` gets each network as soon as it is in its folder.
 
     Raises:
-        InfeasibleError: no network in the space keeps a budget.
-        DeviceError: timed once more, a network exceeds its budget because the machine is noisy.
-        VerificationError: an exported file computes something else than the network, or there are too few held-out images to
+        InfeasibleError: no network in the space meets a budget.
+        DeviceError: when timed once more, a network exceeds its budget because the machine is noisy.
+        VerificationError: an exported file does not compute what the network does, or there are too few held-out images to
             decide whether int8 loses too much.
-        HubError: the Hugging Face Hub rejects a network; all are in their folders.
+        HubError: the Hugging Face Hub rejects a network; all networks are in their folders.
     """
     run, options = _checked(options)
     targets = _targets(run, options)
@@ -66,9 +63,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
             chosen, timing = tuning.choose(job.choose) if tuning else job.choose()
             ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
             progress.say(f"exporting and verifying {job.target.name}")
-            results.append(job.take_home(chosen, timing, ready, tuned))
-            if tuning:
-                tuning.forget()
+            results.append(job.export(chosen, timing, ready, tuned))
         if same := next((other for other in results[:-1] if other.arch == results[-1].arch), None):
             progress.say(f"{job.target.name}: same network as {same.folder.name}")
         progress.result(results[-1])
@@ -79,7 +74,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
 
 
 def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
-    """The run, and the options with the ONNX options filled in. Whatever cannot work is rejected before anything is measured."""
+    """The run, and the options with the ONNX options filled in; options that cannot work are rejected before any measurement."""
     if unknown := [name for name in options.export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     if not 0 <= options.max_drop <= 100:
@@ -90,7 +85,8 @@ def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
     run.require_images()
     for format in options.export:
         FORMATS[format].require()
-    all_in_openvino = all(_in_openvino(Device.parse(device)) for device in options.devices)
+    devices = [Device.parse(device) for device in options.devices]
+    all_in_openvino = all(not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH for device in devices)
     onnx = options.onnx or OnnxOptions(HARD_SWISH if all_in_openvino else OPSET)
     onnx = replace(onnx, activation=run.task.activation)
     if any(FORMATS[format].is_onnx for format in options.export):
@@ -108,7 +104,8 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     names = [options.name or name_in(place, unfinished, device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
-            f"two devices and budgets are so similar that their networks would share a folder, {max(names, key=names.count)}"
+            "two devices and budgets are so similar that their networks would share the folder "
+            f"{max(names, key=names.count)}: leave one out"
         )
     for name in names:
         room_for_export(place / name)
@@ -119,7 +116,7 @@ def _jobs(run: Run, options: SpecialiseOptions, targets: Sequence[Path], progres
     first, *others = options.devices
     searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, progress=progress)
     if not run.task.several:
-        require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
+        require_enough_held_out(options.export, len(searcher.splits.held_out), options.max_drop)
     searchers = [searcher, *(searcher.on(other, options.budgets) for other in others)]
     pairs = [(each, budget) for each in searchers for budget in options.budgets]
     return (_Job(each, budget, target, options, progress) for (each, budget), target in zip(pairs, targets, strict=True))
@@ -142,11 +139,11 @@ class _Job:
     def choose(self) -> tuple[Candidate, Timing]:
         o = self.options
         if o.arch is not None:
-            return given(self.searcher, self.budget, o.arch, progress=self.progress)
+            return measure_given(self.searcher, self.budget, o.arch, progress=self.progress)
         return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, progress=self.progress)
 
-    def take_home(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
-        """Write and verify the network's files, measure through them, and write card and record.
+    def export(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
+        """Write and verify the network's files, measure through them, and write the card and the record.
 
         Args:
             timing: the latency measured when it was chosen.
@@ -207,7 +204,7 @@ class _Job:
             write_json(place, json_of(replace(result, folder=self.target.absolute())))
         return result
 
-    def _card(self, through: FoundThroughFiles, timing: Timing, tuned: Finetuned | None) -> CardFacts:
+    def _card(self, through: FileResults, timing: Timing, tuned: Finetuned | None) -> CardFacts:
         run, device, onnx = self.searcher.run, self.searcher.device, self.options.onnx
         assert onnx is not None
         data, commit = short_name(run.require_images().source)
@@ -240,7 +237,7 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
     """
     formats, given = [FORMATS[name] for name in export], ",".join(export)
     if onnx is not None and not any(format.from_onnx for format in formats):
-        raise VerificationError(f"options for ONNX files, but --export {given} makes none: add onnx, or leave them out")
+        raise VerificationError(f"there are options for ONNX files, but --export {given} makes none: add onnx, or leave them out")
     if any(format.is_onnx for format in formats):
         if readers is not None:
             readers_of(readers)
@@ -253,26 +250,22 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
         raise VerificationError(f"--readers {','.join(readers)} read ONNX files, but --export {given} makes none: add onnx")
 
 
-def _in_openvino(device: Device) -> bool:
-    return not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH
-
-
-def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
-    """Notes on files without a latency, or with another one than the search used."""
+def _of_latency(device: Device, onnx: OnnxOptions, through: FileResults) -> list[str]:
+    """Notes on files without a latency, or with a latency other than the one the search used."""
     if device.imported:
         return []
     notes, here = [], [FORMATS[row.format] for row in through.rows]
     own = [format for format in here if format.runtime.name == device.runtime]
     if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
         notes.append(
-            f"Latency was measured with {device.batch} images per call, as in --device. Not timed, since they have another batch "
-            f"size: {', '.join(in_another)}."
+            f"Latency was measured with {device.batch} images per call, as in --device. Not timed, because their batch size "
+            f"differs: {', '.join(in_another)}."
         )
     if through.timing is None and own:
-        notes.append("The latency at the top is for the same network, measured before the export.")
+        notes.append("The latency at the top is of the same network, measured before the export.")
     elif through.timing is None:
         notes.append(
-            f"No file in this folder runs in {device.runtime}: the latency at the top is for the network, measured there before "
+            f"No file in this folder runs in {device.runtime}: the latency at the top is of the network, measured there before "
             "the export."
         )
     elif device.runtime == "openvino" and not own and onnx.opset < HARD_SWISH:

@@ -34,11 +34,11 @@ class RunPart:
     Args:
         name: what it is: "run", "images" (if they are gone or changed), "training", "weights", "evaluations", "profile",
             "accuracy data", "predictor", "searches", "network", "bundle", "comparison" or "report".
-        state: "stale" was made from something that has changed since; "damaged" cannot be read.
-        text: one line for people.
-        command: makes, repairs or resumes it; None where there is nothing to do.
+        state: "stale" if it was made from something that has changed since; "damaged" if it cannot be read.
+        text: one line of description.
+        command: the command that makes, repairs or resumes it; None if there is nothing to do.
         device: the device of a profile, as `--device` takes it.
-        facts: the numbers in the text, for machines: top-1 and errors as fractions, times in the unit of their name.
+        facts: the numbers in the text: top-1 and errors as fractions, times in the unit of their name.
     """
 
     name: str
@@ -113,7 +113,7 @@ class _Evaluated:  # a line of evaluations.jsonl
 
 
 @dataclass(frozen=True)
-class _TakenHome:  # specialised/NAME.json
+class _Exported:  # specialised/NAME.json
     folder: str
     device: str
     test: _Tested
@@ -149,7 +149,8 @@ def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
         if part.name == name and part.command and part.state != "going on" and (usable or name in always)
     ]
     yield from (command for command in commands if "ofa report" not in command)
-    if usable and any(part.name == "predictor" and (part.state == "done" or part.command == _fit_command(run)) for part in parts):
+    refit = ofa("accuracy", "fit", run.folder)  # of a predictor that can be used, but lacks the latest measurements
+    if usable and any(part.name == "predictor" and (part.state == "done" or part.command == refit) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
                 limits = ("--device", str(part.device), "--latency", f"{middle_ms(run, str(part.device)):.2g}ms")
@@ -163,22 +164,22 @@ def _run(run: Run) -> Iterator[RunPart]:
     data = run.info.data
     kind = "" if data is None or not data.how.words else f": {data.how.words}"
     source = "no images" if data is None else f"{data.source} ({images} images{kind})"
-    told = run.problems()
-    left_out = sum(problem.count for problem in told if not problem.doubtful)
+    problems = run.problems()
+    left_out = sum(problem.count for problem in problems if not problem.doubtful)
     alike, doubtful = (
-        sum(problem.count for problem in told if problem.doubtful and problem.alike == which) for which in (True, False)
+        sum(problem.count for problem in problems if problem.doubtful and problem.alike == which) for which in (True, False)
     )
     counts = [
         *([f"{left_out:,} images and files left out"] if left_out else []),
         *([f"{plural(doubtful, 'image')} with a doubtful label"] if doubtful else []),
         *([f"{plural(alike, 'image')} nearly the same as a training image"] if alike else []),
     ]
-    problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
+    listed = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
     space = f"{run.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.start is None else f"; started from {run.info.start}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
     facts |= {"nearly_same": alike, "networks": float(run.space.count())}
-    yield RunPart("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
+    yield RunPart("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{listed}", facts=facts)
 
 
 def _images(run: Run) -> Iterator[RunPart]:
@@ -188,7 +189,7 @@ def _images(run: Run) -> Iterator[RunPart]:
         return
     facts: dict[str, Any] = {"source": data.source}
     if text := gone(data.source):
-        command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
+        command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if run.finished else None
         yield RunPart("images", "missing", f"{text}: {NEW_PLACE} stands for their new place", command, facts=facts)
         return
     try:
@@ -198,13 +199,12 @@ def _images(run: Run) -> Iterator[RunPart]:
         return
     if found is None and data.source != "digits" and not data.source.startswith(HUB):
         many = sum(run.info.images.values()) > MOST_FILES
-        why = f"none is kept of more than {MOST_FILES:,} files" if many else "the run is of an earlier version"
-        text = f"no list of their files ({why}), so it is not known whether they changed: {ofa('evaluate', run.folder)} checks this"
+        why = f"none is kept for more than {MOST_FILES:,}" if many else "the run was made by an earlier version"
+        text = f"no list of their files ({why}), so it is not known if they changed: {ofa('evaluate', run.folder)} checks this"
         yield RunPart("images", "missing", text, facts=facts)
     if found:
-        text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "
-        text += f"{ofa('evaluate', run.folder)} checks: commands only take the run's own images: restore them, or train again "
-        text += "from these weights"
+        text = f"{data.source}: files changed since the run was made: {found}; {ofa('evaluate', run.folder)} checks whether "
+        text += "the images differ: if so, restore them, or train again from these weights"
         facts |= {name: len(names) for name, names in vars(found).items()}
         yield RunPart(
             "images",
@@ -224,13 +224,13 @@ def _training(run: Run) -> Iterator[RunPart]:
     last, kept, spent = metrics.step, metrics.kept, metrics.seconds
     valid = [record for record in metrics.records if record.top1 is not None and record.step <= kept]
     ends, scores = ({r.subnet: getattr(r, name) for r in valid} for name in ("top1", "value"))
-    told = ", ".join(f"{name} {percent(score)}" for name, score in scores.items())
+    by_subnet = ", ".join(f"{name} {percent(score)}" for name, score in scores.items())
     which = "last" if kept == last else f"weights of step {kept:,} kept (patience);"
-    top1 = f"; {which} held-out {METRICS[run.metric]}: {told}" if ends else ""
+    top1 = f"; {which} held-out {METRICS[run.metric]}: {by_subnet}" if ends else ""
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends, "held_out_score": scores}
     facts["metric"] = run.metric
     resume = run.resume_command()
-    if (run.folder / "supernet.safetensors").exists():
+    if run.finished:
         try:
             weights = run.weights_hash()
             text = f"{last:,} steps in {duration(spent)}, weights {weights[:12]}{top1}"
@@ -270,7 +270,7 @@ def _evaluations(run: Run) -> Iterator[RunPart]:
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
     named = f"the last, {last.name}: {scores_in_words(run.metric, vars(last))} on {last.images} {last.split} images"
-    networks = len({str(record.get("arch")) for record in records})  # one may be evaluated again, or on other images
+    networks = len({str(record.get("arch")) for record in records})  # a network may be evaluated again, or on other images
     times = f" in {len(records):,} evaluations" if len(records) > networks else ""
     facts = {"sub_networks": networks, "evaluations": len(records), "test_openings": opened}
     yield RunPart("evaluations", "done", f"{plural(networks, 'sub-network')}{times}; {named}{test}", facts=facts)
@@ -279,7 +279,7 @@ def _evaluations(run: Run) -> Iterator[RunPart]:
 def _profiles(run: Run) -> Iterator[RunPart]:
     folders = sorted(path for path in (run.folder / "latency").glob("*") if path.is_dir())
     if not folders:
-        yield RunPart("profile", "missing", "no device measured yet", ofa("profile", run.folder, "--device", "cpu"))
+        yield RunPart("profile", "missing", "no device profiled yet", ofa("profile", run.folder, "--device", "cpu"))
     for folder in folders:
         try:
             yield _profile(run, folder)
@@ -296,7 +296,9 @@ def _profile(run: Run, folder: Path) -> RunPart:
         head = folder / "profile.json"
         spec = read_record(head, _OfDevice).device if head.exists() else folder.name
         state: State = "going on" if busy(folder) else "unfinished"
-        return RunPart("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
+        return RunPart(
+            "profile", state, f"{spec}: started", ofa("profile", run.folder, "--device", spec) if head.exists() else None
+        )
     table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
     device, errors = table.device, table.errors
     text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
@@ -312,7 +314,7 @@ def _profile(run: Run, folder: Path) -> RunPart:
 
 
 def _accuracy_data(run: Run) -> Iterator[RunPart]:
-    others = [metric for metric in METRICS if (run.folder / f"accuracy-{metric}").is_dir()]  # of devices of a fleet
+    others = [metric for metric in METRICS if (run.folder / f"accuracy-{metric}").is_dir()]  # for devices of a fleet
     for each in (run, *(run.judged_by(metric) for metric in others if metric != run.info.metric)):
         if any(each.accuracy.glob("part-*.parquet")):
             yield _measured(each, each.accuracy)
@@ -321,7 +323,7 @@ def _accuracy_data(run: Run) -> Iterator[RunPart]:
 def _measured(run: Run, place: Path) -> RunPart:
     try:
         rows = read_rows(place, run.space, weights_hash=run.weights_hash())
-    except DataError as error:  # other weights
+    except DataError as error:  # measured with other weights
         return RunPart("accuracy data", "stale", _line(error))
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
     on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead
@@ -351,7 +353,8 @@ def _predictor(run: Run) -> Iterator[RunPart]:
     new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
     facts = {"kind": predictor.kind, **errors, "measured_since": new}
     if new > 0:
-        yield RunPart("predictor", "stale", f"{text}; {new:,} sub-networks measured since", _fit_command(run), facts=facts)
+        refit = ofa("accuracy", "fit", run.folder)
+        yield RunPart("predictor", "stale", f"{text}; {new:,} sub-networks measured since", refit, facts=facts)
     else:
         yield RunPart("predictor", "done", text, facts=facts)
 
@@ -374,7 +377,7 @@ def _networks(run: Run) -> Iterator[RunPart]:
             yield RunPart("network", "damaged", _line(error))
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
-            own = read_record(path, _TakenHome)
+            own = read_record(path, _Exported)
         except OnceForAllError as error:
             yield RunPart("network", "damaged", _line(error))
             continue
@@ -401,8 +404,8 @@ def _bundles(run: Run) -> Iterator[RunPart]:
         except OnceForAllError as error:
             yield RunPart("bundle", "damaged", _line(error))
         else:
-            found = {one.name: one.test_top1 for one in bundle.members}
-            others = {one.name: one.test_score for one in bundle.members if one.metric != "top1"}
+            found = {member.name: member.test_top1 for member in bundle.members}
+            others = {member.name: member.test_score for member in bundle.members if member.metric != "top1"}
             members = [f"{name} {percent(value)}" for name, value in (found | others).items()]
             metric = bundle.members[0].metric if bundle.members else "top1"
             text = f"{path.parent}: test {METRICS[metric]} of {plural(len(members), 'network')}: "
@@ -413,8 +416,8 @@ def _bundles(run: Run) -> Iterator[RunPart]:
 def _comparison(run: Run) -> Iterator[RunPart]:
     found = stored_comparison(run)
     if found is not None:
-        names = ", ".join(one.name for one in found.fixed)
-        facts = {one.name: one.test for one in (*found.fixed, *found.ours)}
+        names = ", ".join(network.name for network in found.fixed)
+        facts = {network.name: network.test for network in (*found.fixed, *found.ours)}
         yield RunPart("comparison", "done", f"with {names}: {summary(found)}", facts={"test_top1": facts})
     for text in untrained(run):
         yield RunPart("comparison", "unfinished", text)
@@ -449,11 +452,6 @@ PARTS: dict[str, Callable[[Run], Iterator[RunPart]]] = {
     "comparison": _comparison,
     "report": _report,
 }
-
-
-def _fit_command(run: Run) -> str:
-    """The command that refits the predictor."""
-    return ofa("accuracy", "fit", run.folder)
 
 
 def _line(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import json
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import Any
 
 from ..common.arguments import takes
 from ..common.files import locked
@@ -11,23 +10,23 @@ from ..common.progress import QUIET, Progress
 from ..data import Splits
 from ..errors import TrainingError
 from ..options.training import TrainOptions
-from ..train import Schedule, Settings, World
+from ..train import Phase, Schedule, Settings, World
 from ..train.state import load_weights
 from .run_directory.environment import environment
 from .run_directory.images import data_asked, metric_of, open_images
 from .run_directory.info import RunInfo
 from .run_directory.run import Run
-from .training.arguments import compute_of, lasting_options, note_differences, resumed, settings_of
+from .training.arguments import lasting_options, note_differences, resumed, settings_of
 from .training.batches import batch_maker
 from .training.beginning import SCRATCH, Beginning, beginning, check_size, default_start
 from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
-from .training.first import first_networks, nothing_trained
+from .training.first import first_networks
 from .training.follow import follow_schedule, for_labels, validation
-from .training.teacher import check_teacher, load_teacher, taught_by_another
-from .training.transfer import going_on, origin_of
+from .training.own import with_statistics
+from .training.teacher import check_teacher, load_teacher, with_external_teacher
+from .training.transfer import origin_of, without_sorting
 
-Event = dict[str, Any]
 MANY_STEPS = 100_000
 
 
@@ -60,7 +59,8 @@ def train(options: TrainOptions, *, progress: Progress = QUIET) -> Run:
         if not world.leads:
             run = Run.open(out)
             splits = run.splits()
-        compute = compute_of(run, options, compute)
+        precision = run.info.arguments.get("precision") or options.precision or compute.precision  # older runs record none
+        compute = replace(compute, precision=precision)
         _follow(run, splits, world, settings_of(run, options, compute.precision), compute, progress)
     return run
 
@@ -89,11 +89,12 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
     digest = None if options.teacher is None else check_teacher(options.teacher)
     if unusual is not None:
         progress.note(unusual)
-    asked, mean, std = data_asked(options, options.data, made, chosen.crop_share), begun.mean(options.mean), begun.std(options.std)
+    asked = data_asked(options, options.data, made, chosen.crop_share)
+    steps = with_statistics(begun.preprocessing, options, made.channels)
     if made.channels == 4 and chosen.augment.policy != "none":
-        raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
-    told = options.channels is not None or origin is not None or options.data == "digits"  # networks for digits have 3 channels
-    opened, splits = open_images(asked, progress=progress, told=told)
+        raise TrainingError(f"the policy {chosen.augment.policy} takes images of 1 or 3 channels: --recipe policy=none for 4")
+    known_channels = options.channels is not None or origin is not None or options.data == "digits"  # the digits' networks take 3
+    opened, splits = open_images(asked, progress=progress, known_channels=known_channels)
     metric = metric_of(options.metric, options.reading.task, splits, progress.note)
     begun = begun.for_metric(metric, options.recipe or {}, progress.note)
     arguments = replace(options, precision=compute.precision).stored()
@@ -109,9 +110,9 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments=arguments if digest is None else {**arguments, "teacher_sha256": digest},
         origin=None if origin is None else origin_of(origin, splits, asked),
-        mean=mean,
-        std=std,
-        interpolation=begun.interpolation,
+        mean=steps.mean,
+        std=steps.std,
+        interpolation=steps.interpolation,
         metric=metric,
     )
     if info.origin is not None and not info.origin.unseen:
@@ -151,11 +152,12 @@ def _schedule(
     def schedule(steps: int) -> Schedule:
         own = chosen.schedule(run.space, steps)
         if begun.origin is not None or begun.own is not None:
-            own = going_on(own)
-        return own if teacher is None else taught_by_another(own)
+            own = without_sorting(own)
+        return own if teacher is None else with_external_teacher(own)
 
-    if options.epochs == 0:  # of which no batch is made
-        return nothing_trained(schedule(MANY_STEPS))
+    if options.epochs == 0:  # no batch is made
+        own = schedule(MANY_STEPS)
+        return replace(own, phases=(Phase("start", {}, 0, 0, own.phases[0].rate, distil=False),))
     batches, epochs = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size), options.epochs
     if options.budget_s is not None:
         supernet = run.fresh_supernet().to(compute.device)
@@ -168,11 +170,11 @@ def _schedule(
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1:
         raise TrainingError(
-            f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch}): give more epochs"
+            f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch} steps): give more epochs"
         )
     if epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
-        progress.note(f"{text}; allow more, or use fewer images or a smaller space")
+        progress.note(f"{text}; train longer, or use fewer images or a smaller space")
     return schedule(steps)
 
 

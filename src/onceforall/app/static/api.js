@@ -26,8 +26,7 @@ export const post = (path, body = {}) =>
 // Runs an action of the user and shows its error, if any.
 export async function attempt(action) {
   try {
-    const result = await action();
-    return result;
+    return await action();
   } catch (error) {
     tell(error.message);
     return undefined;

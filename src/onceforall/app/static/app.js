@@ -57,7 +57,7 @@ async function load() {
   training.parts(run);
   standing.text(run);
   at("toexport").disabled = !run.finished;
-  at("toexport").title = run.finished ? "" : "available when training has finished";
+  at("toexport").title = run.finished ? "" : "available once training has finished";
   if (!run.ready) return;
   const focused = document.activeElement?.id;
   await explore.load(run);

@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { amount, at, cost, ends, make, memory, milliseconds, percent, picture, pixels } from "./format.js";
 
 const STEPS = 1000;
-const KEYS = { macs: "macs", params: "params", memory_bytes: "memory_bytes" };
+const KEYS = ["macs", "params", "memory_bytes"];
 
 export class Explore {
   constructor(shown) {
@@ -35,7 +35,7 @@ export class Explore {
     await this.front();
   }
 
-  // No network keeps the limits any more: the last one stays, with its current numbers.
+  // If no network meets the limits any more, the last one stays, with its current numbers.
   async renew() {
     const old = this.network;
     if (!old || old.generation >= this.run.generation) return;
@@ -70,7 +70,7 @@ export class Explore {
   }
 
   sliders(kept) {
-    const keys = [...(this.run.devices.length ? ["latency_ms"] : []), ...Object.keys(KEYS)];
+    const keys = [...(this.run.devices.length ? ["latency_ms"] : []), ...KEYS];
     this.limits.clear();
     at("limits").replaceChildren(
       ...keys.map((key) => {
@@ -191,7 +191,7 @@ export class Explore {
     const more = found.refining ? "searching for a better one…" : found.filling ? "still collecting networks…" : "nothing better was found";
     if (better) this.improvedAt = `improved to ${percent(found.network.top1, 2)}; `;
     else if (ms != null) this.improvedAt = "";
-    if (ms != null) this.answered = `${found.considered.toLocaleString("en")} networks looked at, answered in ${ms.toFixed(0)} ms`;
+    if (ms != null) this.answered = `${found.considered.toLocaleString("en")} networks examined, answered in ${ms.toFixed(0)} ms`;
     at("status").textContent = `${this.answered}; ${this.improvedAt ?? ""}${more}`;
     at("status").dataset.ms = ms ?? at("status").dataset.ms;
   }

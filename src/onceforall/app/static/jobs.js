@@ -50,7 +50,7 @@ export class Jobs {
     const ms = n.costs[`latency:${this.explore.device}`];
     at("exportwhat").textContent = `The network shown: ${this.explore.predicted(n)} predicted, ${amount(n.costs.macs)} MACs` +
       (ms == null ? "." : `, ${milliseconds(ms)} on ${this.explore.device}.`) +
-      (this.run.finished ? " It will be measured and exported, and each file verified and measured." : " It can be exported when training has finished.");
+      (this.run.finished ? " It will be measured and exported, and each file verified and measured." : " It can be exported once training has finished.");
     if (!this.named) at("exportname").value = `${this.explore.predicted(n)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
   }
 

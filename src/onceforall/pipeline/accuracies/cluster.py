@@ -5,66 +5,37 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from contextlib import redirect_stdout
+from typing import TypeVar
 
 from ...common.processors import processors
 from ...errors import DeviceError, MissingExtraError, OnceForAllError
 
-PATIENCE_S = 10.0  # for the head to answer
-RETRIES = 5  # of a task whose worker was killed
+PATIENCE_S = 10.0  # time for the head to answer
+RETRIES = 5  # retries of a task whose worker was killed
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class _Cluster:
-    """Workers of a Ray cluster, each with one processor core or one GPU.
+def on_cluster(
+    address: str, gpus: int, function: Callable[[Task], Result], tasks_for: Callable[[int], Sequence[Task]]
+) -> Iterator[Result]:
+    """Results of a function from a running Ray cluster, or with "local" from one started on this machine, in order of completion.
+
+    A task whose worker was killed goes to another worker.
 
     Args:
-        workers: current number of workers.
-        gpus: GPUs per worker, 0 or 1.
-        ray: the imported package.
-    """
-
-    workers: int
-    gpus: int
-    ray: Any
-
-    def each(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """The function's results in order of completion. A task whose worker was killed goes to another worker.
-
-        Raises:
-            OnceForAllError: raised by the function.
-            DeviceError: a task's workers were killed `RETRIES` times, or the function failed.
-        """
-        remote = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=RETRIES)(function)
-        pending = [remote.remote(task) for task in tasks]
-        while pending:
-            (ready,), pending = self.ray.wait(pending)
-            try:
-                yield self.ray.get(ready)
-            except self.ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, OnceForAllError):
-                    raise error.cause from None
-                raise DeviceError(f"a worker of the Ray cluster failed: {error.cause!r}") from None
-            except self.ray.exceptions.RayError as error:
-                raise DeviceError(
-                    f"the Ray cluster lost a worker {RETRIES} times or is gone: {str(error).splitlines()[0]}"
-                ) from None
-
-
-@contextmanager
-def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
-    """Connect to a running Ray cluster, or with "local" start one on this machine for the duration of the with statement.
+        gpus: GPUs per worker, 0 or 1; without one, a worker has one processor core.
+        tasks_for: returns the tasks for a number of workers.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        DeviceError: no cluster answers there, or it has no suitable workers.
+        DeviceError: no cluster answers there, it has no suitable workers, a task's workers were killed `RETRIES` times, or the
+            function failed.
+        OnceForAllError: raised by the function.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report usage to its makers
     os.environ.setdefault(
         "RAY_worker_niceness", "0"
     )  # for a cluster started here; with 15, the default, workers make no progress on a busy machine
@@ -83,15 +54,25 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
     try:
         workers = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
         if not workers:
-            raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'processor to give'}")
+            raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'CPU: start a worker'}")
         with redirect_stdout(sys.stderr):  # Ray prints messages on workers that died
-            yield _Cluster(workers, gpus, ray)
+            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(function)
+            pending = [remote.remote(task) for task in tasks_for(workers)]
+            while pending:
+                (ready,), pending = ray.wait(pending)
+                yield ray.get(ready)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, OnceForAllError):
+            raise error.cause from None
+        raise DeviceError(f"a worker of the Ray cluster failed: {error.cause!r}") from None
+    except ray.exceptions.RayError as error:
+        raise DeviceError(f"the Ray cluster lost a worker {RETRIES} times or is gone: {str(error).splitlines()[0]}") from None
     finally:
         ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
-    """Check quickly that something listens at the address, a `DeviceError` if not: Ray itself tries for seven minutes."""
+    """Raise a `DeviceError` soon if nothing listens at the address: Ray itself would try for seven minutes."""
     if address in ("local", "auto"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")

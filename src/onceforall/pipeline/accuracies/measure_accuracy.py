@@ -30,8 +30,9 @@ from ...supernets.supernet import Supernet
 from ...train import World
 from ..run_directory.run import CALIBRATION_IMAGES, Run
 from ..training.compute import Compute, choose_compute
-from .cluster import joined_cluster
+from .cluster import on_cluster
 
+_Task = tuple[tuple[Path, str | None, str | None, str, str], list[Arch]]  # arguments of `_opened`, and a group to measure
 LEAST_AT_ONCE, GROUPS = 4, 4  # groups shrink, down to LEAST_AT_ONCE, so that each of several processes has GROUPS of them
 
 
@@ -56,7 +57,7 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
     place, weights = run.accuracy, run.weights_hash()
     with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
         if ray is not None and world.size > 1:
-            raise TrainingError(f"--ray {ray} under torchrun: use one of the two")
+            raise TrainingError(f"--ray {ray} does not work under torchrun: use one of the two")
         known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
         world.wait()  # all processes have read before any writes
         missing = [arch for arch in wanted if arch not in known]
@@ -110,22 +111,24 @@ def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World, p
     groups, work = _groups(run, archs, world.size)
     supernet, splits = run.supernet().to(compute.device), run.splits(progress)
     for i in share_out(work, world.size)[world.rank]:
-        yield together(run, supernet, splits, groups[i])
+        yield measure_group(run, supernet, splits, groups[i])
 
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
     """All groups from the cluster as they finish; the largest start first."""
-    with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
-        groups, work = _groups(run, archs, cluster.workers)
-        order = sorted(range(len(groups)), key=lambda i: -work[i])
-        given = run.folder.resolve(), run.new_place, run.by, run.weights_hash(), compute.device.type
-        yield from cluster.each(_by_worker, [(given, groups[i]) for i in order])
+    given = run.folder.resolve(), run.new_place, run.by, run.weights_hash(), compute.device.type
+
+    def tasks(workers: int) -> list[_Task]:
+        groups, work = _groups(run, archs, workers)
+        return [(given, groups[i]) for i in sorted(range(len(groups)), key=lambda i: -work[i])]
+
+    return on_cluster(address, int(compute.device.type == "cuda"), _by_worker, tasks)
 
 
-def _by_worker(task: tuple[tuple[Path, str | None, str | None, str, str], list[Arch]]) -> list[AccuracyRow]:
+def _by_worker(task: _Task) -> list[AccuracyRow]:
     """Measure one group in a worker of the cluster."""
     given, archs = task
-    return together(*_opened(*given), archs)
+    return measure_group(*_opened(*given), archs)
 
 
 @lru_cache(maxsize=1)
@@ -138,7 +141,7 @@ def _opened(folder: Path, data: str | None, metric: str | None, weights: str, de
     return run, run.supernet().to(choose_compute(device).device), run.splits()
 
 
-def together(
+def measure_group(
     run: Run,
     supernet: Supernet,
     splits: Splits,
@@ -148,8 +151,8 @@ def together(
     calibration: int = CALIBRATION_IMAGES,
     statistics: dict[Arch, Statistics] | None = None,
 ) -> list[AccuracyRow]:
-    """Accuracies on all held-out images or those given, without writing anything. BatchNorm statistics are measured on
-    `calibration` training images and added to `statistics`."""
+    """Measure sub-networks together, on all held-out images or the given ones, without writing anything. BatchNorm statistics are
+    measured on `calibration` training images and added to `statistics`."""
     images = splits.held_out if held_out is None else held_out
     return measure_together(
         supernet,

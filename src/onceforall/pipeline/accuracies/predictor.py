@@ -18,7 +18,7 @@ from ...accuracy import (
     read_rows,
     suggest,
 )
-from ...accuracy.choose import LEARNERS, families
+from ...accuracy.choose import LEARNERS, relatives
 from ...arch import Arch
 from ...common.advice import ofa
 from ...common.arguments import takes
@@ -56,7 +56,7 @@ class Prediction:
     Args:
         predictor: the fitted predictor.
         errors: its errors.
-        ceiling: Kendall tau of a perfect predictor, which knew the accuracy on infinitely many images; None where the noise
+        ceiling: Kendall tau of a perfect predictor, which would know the accuracy on infinitely many images; None where the noise
             of a measurement is not known.
         fitted: measured sub-networks it was fitted to.
         checked: measured sub-networks it was checked on.
@@ -137,7 +137,7 @@ def fitted_to(
 
 
 def doubt(run: Run) -> str | None:
-    """Why the order in which the run's predictor puts networks is worth little, and what to do; None if it is worth something."""
+    """Why the run's predictor ranks networks poorly, and what to do; None if it does not."""
     path = run.accuracy / "errors.json"
     if not path.exists():  # imported
         return None
@@ -146,7 +146,7 @@ def doubt(run: Run) -> str | None:
     n, tau = errors.n, errors.kendall_tau
     chance = CERTAIN * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))) if n > 1 else 1.0
     if not tau > chance:
-        why = f"the predictor orders networks not measurably better than chance (Kendall tau {tau:.2f} on {n} others)"
+        why = f"the predictor's ranking is not measurably better than chance (Kendall tau {tau:.2f} on {n} others)"
     elif ceiling is not None and ceiling < DOUBTFUL_TAU:
         why = "the held-out images can hardly tell these sub-networks apart"
     else:
@@ -176,8 +176,8 @@ def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress 
     fitting = [n for n in samples if LEAST_FITTED <= n <= len(fitted)]
     if not fitting:
         raise DataError(
-            f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the sub-networks of "
-            f"{run.folder} that are measured and not set aside, or measure more: {ofa('accuracy', 'measure', run.folder)}"
+            f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the number of measured "
+            f"sub-networks in {run.folder} that are not set aside, or measure more: {ofa('accuracy', 'measure', run.folder)}"
         )
     archs, top1 = [row.arch for row in checked], [row.value for row in checked]
     order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
@@ -235,7 +235,7 @@ def load_predictor(run: Run) -> AccuracyPredictor:
 
 def measured_rows(run: Run) -> list[AccuracyRow]:
     """Measured sub-networks of the current weights; of any weights if supernet.safetensors is gone."""
-    known = run.weights_hash() if (run.folder / "supernet.safetensors").exists() else None
+    known = run.weights_hash() if run.finished else None
     return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
 
 
@@ -270,8 +270,8 @@ def _split(run: Run, rows: list[AccuracyRow], seed: int) -> tuple[list[AccuracyR
 
 
 def _by_family(run: Run, rows: list[AccuracyRow], rng: np.random.Generator) -> list[int]:
-    """Indices of the rows, families in random order."""
-    family = families(run.space, run.space.genes([row.arch for row in rows]))
+    """Indices of the rows, relatives in random order."""
+    family = relatives(run.space, run.space.genes([row.arch for row in rows]))
     place = rng.permutation(family.max() + 1)
     order: list[int] = np.argsort(place[family], kind="stable").tolist()
     return order

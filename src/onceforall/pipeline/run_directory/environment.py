@@ -49,8 +49,8 @@ def environment() -> dict[str, Any]:
 def fit_threads() -> None:
     """Limit torch, and the BLAS of numpy and scipy, to the number of processors that this process may use.
 
-    By themselves they ignore a container's limit of CPU time: allowed 2 of 64 processors, they would start 64 threads that wait
-    for each other. OMP_NUM_THREADS, which torchrun and Ray set too, takes precedence.
+    By default they ignore a container's CPU limit: allowed 2 of 64 processors, they would start 64 threads that wait for each
+    other. OMP_NUM_THREADS, which torchrun and Ray also set, takes precedence.
     """
     import torch
 

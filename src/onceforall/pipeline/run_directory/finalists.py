@@ -13,8 +13,8 @@ class Finalist:
     """A network that a search found and measured; points of a front have no device and budget.
 
     Args:
-        measured_ms: its latency.
-        held_out_top1: on `held_out_images` held-out images.
+        measured_ms: measured latency.
+        held_out_top1: top-1 on `held_out_images` held-out images.
         held_out_score: the value of `metric` on these images; None if that is top-1.
         metric: the metric it was chosen by; None for the run's.
     """

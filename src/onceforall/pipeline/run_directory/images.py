@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from ...common.places import expanded
 from ...common.progress import QUIET, Progress
@@ -18,13 +17,12 @@ from ...tasks.task import task_of
 from .info import DataInfo
 
 NEW_PLACE = "NEW_PLACE"  # placeholder in suggested commands
-Event = dict[str, Any]
 
 
 def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
     """How a command that makes a run opens its images; their fingerprint is not known yet.
 
-    They are kept at the longest side and largest aspect ratio of the images that the space's networks take.
+    Images are kept at the longest side and largest aspect ratio that the space's networks take.
 
     Raises:
         DataError: images with the space's number of channels are not supported.
@@ -49,7 +47,7 @@ def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space,
 
 
 def default_gb(cache: str | None) -> float:
-    """Default limit for pixels on the disk; 0 with "none", for evaluation too."""
+    """Default limit for decoded images on disk; 0 with "none", for evaluation, too."""
     return 0.0 if cache == "none" else CACHE_GB
 
 
@@ -58,7 +56,7 @@ def open_images(
     *,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     progress: Progress = QUIET,
-    told: bool = True,
+    known_channels: bool = True,
 ) -> tuple[DataInfo, Splits]:
     """Decode and split the images; also return how to open them again.
 
@@ -66,7 +64,7 @@ def open_images(
         asked: how to open the images.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         progress: its `event` gets "decode" records, then one "data" record, then notes on images left out or doubtful.
-        told: the number of channels was given or follows from the weights; else a note says if one channel is enough.
+        known_channels: the number of channels was given or follows from the weights; otherwise a note tells if one is enough.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
@@ -91,7 +89,7 @@ def open_images(
     progress.event({"event": "data", **counts})
     for remark in splits.remarks:
         progress.note(remark)
-    if splits.gray and not told and asked.channels == 3:
+    if splits.gray and not known_channels and asked.channels == 3:
         progress.note(
             "no training image shows a color: --channels 1 would make networks for gray images, whose input is a third as large"
         )
@@ -112,7 +110,7 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
     if chosen != own.metrics[0]:
         times = imbalance(splits.train.labels)
         what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
-        note(f"{what} (--metric top1: by the share of all images)")
+        note(f"{what}; to choose by the share of all images: --metric top1")
     return chosen
 
 
@@ -129,7 +127,7 @@ def same_place(data_info: DataInfo, data: str) -> bool:
         from ...data.formats.hub_data import is_pinned_by
 
         return data == data_info.asked or is_pinned_by(data, known)
-    return known in (lasting_data(data), absolute(data))  # the latter if they are gone
+    return known in (lasting_data(data), absolute(data))  # the second if the images are gone
 
 
 def asked_as(data: str) -> str:
@@ -169,7 +167,7 @@ def absolute(data: str) -> str:
 
 def gone(source: str) -> str:
     """Why the images cannot be there, judging by their folder; "" if they can."""
-    if source == "digits" or source.startswith(HUB):  # the latter are fetched again
+    if source == "digits" or source.startswith(HUB):  # data from the Hub are fetched again
         return ""
     folder = root_of(source)
     try:
@@ -177,17 +175,17 @@ def gone(source: str) -> str:
         return "" if there else f"{folder}: the images are gone, the folder is empty"
     except FileNotFoundError:
         return f"{folder}: the images are no longer there"
-    except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write
+    except (OSError, ValueError) as error:  # ValueError: this locale cannot encode the name
         return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
 
 
 def root_of(source: str) -> Path:
-    """The folder or file that the data are in."""
+    """The folder or file that holds the data."""
     return expanded(_divided(source)[1])
 
 
 def _divided(source: str) -> tuple[str, str]:
-    """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    """The data's name as what precedes the folder, such as "torchvision:CIFAR10:", and the folder."""
     if source.startswith(HUB):
         return source, ""
     kind, name, folder = [*source.split(":", 2), "", ""][:3]

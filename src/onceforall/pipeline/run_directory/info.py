@@ -19,10 +19,10 @@ class DataInfo:
     """How the data were opened, to open them the same way again.
 
     Attributes:
-        cache: how training images are kept, see `onceforall.data.stores`; the decision of "auto".
-        cache_gb: limit for pixels on the disk, separately for those for evaluation.
+        cache: how training images are kept, see `onceforall.data.stores`; for "auto", the decision.
+        cache_gb: limit for decoded images on disk; images for evaluation have a separate limit of the same size.
         before: earlier places, oldest first.
-        channels: of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
+        channels: channels of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
         exact: whether `limit` is exact; earlier versions used approximately that many images.
         asked: the user's name of a data set on the Hub, perhaps without a commit; "" for others, and in earlier versions.
         by_suffix: first opened by an earlier version, which recognized fewer files and folders of images.
@@ -33,7 +33,7 @@ class DataInfo:
     holdout: float
     seed: int
     limit: int | None
-    fingerprint: str  # of what was found
+    fingerprint: str  # of the images that were found
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
@@ -84,10 +84,10 @@ class Origin:
     """The run that a training started from.
 
     Args:
-        source: of its weights.
+        source: where its weights come from.
         weights: their hash.
         classifier: whether its classifier was kept.
-        unseen: it was not trained on any held-out or test image of this run; False if that is not known.
+        unseen: whether it is known not to have been trained on any held-out or test image of this run.
     """
 
     folder: str
@@ -110,8 +110,8 @@ class BroughtInfo:
     Args:
         source: "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or "FILE.py:FUNCTION".
         weights: name of their file; None if they came from the library or the function.
-        sha256: of the weights; None if they are random.
-        license: of the weights, if known.
+        sha256: hash of the weights; None if they are random.
+        license: license of the weights, if known.
         classifier: whether its classifier was kept.
         address: URL that the file was downloaded from; None if it was given.
     """
@@ -127,7 +127,7 @@ class BroughtInfo:
         """The source as text."""
         if self.sha256 is None:
             return f"{self.source} with random weights"
-        given = "the weights that it has" if self.weights is None else f"weights {self.address or self.weights}"
+        given = "its own weights" if self.weights is None else f"weights {self.address or self.weights}"
         license = self.license or "not known"
         head = "with its classifier" if self.classifier else "with a new classifier"
         return (
@@ -144,17 +144,17 @@ class RunInfo:
         classes: names in the order of the logits.
         data: None if weights were imported without images.
         images: split -> number of images.
-        augment: of the training images; None if nothing is trained.
+        augment: augmentation of the training images; None if nothing is trained.
         crop_share: share of an image's short side that the center crop keeps in evaluation.
         preset: the training preset, if any.
-        arguments: of the first start, to compare with those of a resumed run.
+        arguments: arguments of the first start, to compare with the ones given to resume.
         imported: source of imported weights; None if they are trained here.
         origin: the run whose weights training started from, if any.
         brought: the user's own network, if the space was made from one.
-        mean: of each channel, to normalize images.
-        std: of each channel, to normalize images.
-        interpolation: for resizing in evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
-        metric: for validation, predictors and searches, a name in `onceforall.scores.METRICS`.
+        mean: mean of each channel, to normalize images.
+        std: standard deviation of each channel, to normalize images.
+        interpolation: used for resizing in evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
+        metric: used for validation, predictors and searches, a name in `onceforall.scores.METRICS`.
     """
 
     space: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Sensible limits for a run, from the costs of its smallest and largest network."""
+"""Sensible limits for a run, from the costs of its smallest and its largest network."""
 
 from pathlib import Path
 

@@ -9,23 +9,22 @@ from typing import Any
 
 from ...common.files import append_line, read_lines, write_text
 from ...common.places import is_unicode
+from ...common.progress import Event
 from ...common.records import read_records
 from ...errors import Note
 from ...latency.resources import EnergyCounter
 from ...space import Space
 from ...train import Remaining, Schedule, work_per_step
 
-Event = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Metric:
-    """A record of metrics.jsonl: an event ("phase", "train", "validation", "rollback" or "note") with its step and second.
+    """A record of metrics.jsonl: an event ("phase", "train", "validation", "rollback" or "note") with its step and time in seconds.
 
     Args:
-        loss: of a training step; `rate` is its learning rate.
-        subnet: that was validated; `top1` is its held-out top-1, and `score` the run's metric if that is another.
-        joules: of the training so far, if the processor counts them.
+        loss: loss of a training step; `rate` is its learning rate.
+        subnet: the validated sub-network; `top1` is its held-out top-1, and `score` the run's metric if that is another one.
+        joules: energy that training has used so far, if the processor counts it.
         kept: the step whose weights are kept, if not the last one.
     """
 
@@ -132,6 +131,7 @@ def _board(folder: Path, step: int) -> Any:
     except ImportError:
         return None
     if not is_unicode(folder):
-        warnings.warn(f"{folder}: no log for TensorBoard, which opens no path that is not UTF-8; metrics.jsonl has all", Note, 2)
+        why = "no TensorBoard log, because TensorBoard cannot open a path that is not UTF-8"
+        warnings.warn(f"{folder}: {why}; metrics.jsonl has everything", Note, 2)
         return None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

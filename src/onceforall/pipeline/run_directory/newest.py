@@ -23,9 +23,9 @@ class TrainedWeights:
     """Weights of a run.
 
     Args:
-        path: of their file; a checkpoint is deleted once there are two newer ones.
+        path: the file; a checkpoint is deleted once there are two newer ones.
         digest: the file's checksum.
-        step: of the training.
+        step: the training step.
         final: whether they are the run's final weights.
     """
 
@@ -54,9 +54,8 @@ class TrainedWeights:
 
 def newest_weights(run: Run) -> TrainedWeights | None:
     """The run's final weights, else those of the newest intact checkpoint; None if nothing is trained yet."""
-    own = run.folder / "supernet.safetensors"
-    if own.exists():
-        return TrainedWeights(own, run.weights_hash(), Metrics.of(run.folder).kept, final=True)
+    if run.finished:
+        return TrainedWeights(run.folder / "supernet.safetensors", run.weights_hash(), Metrics.of(run.folder).kept, final=True)
     for path in sorted((run.folder / "checkpoints").glob("step-*.safetensors"), reverse=True):
         step = path.stem.removeprefix("step-")
         if step.isdecimal() and int(step):

@@ -4,20 +4,20 @@ run.json              the data, space, seed, versions and command            tra
 schedule.json         phases and recipe                                      train
 problems.jsonl        images that were left out                              train, import
 images.parquet        the files of the images: sizes, times, hashes of ends  train, import
-metrics.jsonl         losses and validations, a JSON record a line           train
+metrics.jsonl         losses and validations, one JSON record per line       train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
 start.safetensors     the initial weights, with --from                       train
 trained_on.safetensors  hashes of the training images                        train
 supernet.safetensors  the trained weights                                    train, import
-evaluations.jsonl     accuracies asked for                                   evaluate
+evaluations.jsonl     accuracies of evaluated sub-networks                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
-accuracy-METRIC/      the same for another metric than the run's             specialise --fleet
+accuracy-METRIC/      the same for a metric other than the run's             specialise --fleet
 specialised/NAME/     exported networks                                      specialise
 compare/              fixed networks fine-tuned alone, and the comparison    compare
 finetuned/NAME-KEY/   the choice and checkpoints of unfinished fine-tuning   specialise
-report.html                                                                  report
+report.html           everything on one page                                 report
 original.pth          the weights under the original's names                 export-original
 test_openings.jsonl   when and why the test images were opened
 """
@@ -67,7 +67,7 @@ NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 MOST_FILES = 200_000  # that images.parquet lists; more of them take minutes to look at
 ADJUSTED = (
     "The training compensated for uneven classes (logit adjustment): rare classes are predicted more often than they occur, and "
-    "probabilities are those of classes that are less uneven."
+    "probabilities are as if the classes were less uneven."
 )
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
@@ -81,7 +81,7 @@ class Run:
 
     Args:
         info: the content of run.json.
-        moved: the images are said to be elsewhere than in run.json; `splits` checks this and saves it.
+        moved: whether the images were given at a place other than in run.json; `splits` checks and saves it.
         by: a metric for measuring and choosing networks other than the run's own, see `judged_by`.
     """
 
@@ -107,7 +107,7 @@ class Run:
                     raise FileError(f"{folder}: already there and not empty: {advice}")
             there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
             if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-                raise FileError(f"{folder}: cannot be made or written, because {there} cannot: choose another --out")
+                raise FileError(f"{folder}: cannot be created or written, because {there} cannot: choose another --out")
 
     @classmethod
     def create(
@@ -158,7 +158,7 @@ class Run:
         return run
 
     def save_listing(self, files: Sequence[str]) -> None:
-        """Write images.parquet, by which `ofa status` detects changed files; not for very many files, which takes minutes."""
+        """Write images.parquet, by which `ofa status` detects changed files; skipped for very many, which would take minutes."""
         from ...data.formats.listing import Listing
 
         if self.info.data is not None and 0 < len(files) <= MOST_FILES:
@@ -182,7 +182,7 @@ class Run:
         return changes(Listing.load(path), files_of(data.source, data.reading), root_of(data.source))
 
     def problems(self) -> list[Problem]:
-        """What problems.jsonl lists, but for images that no row of a table names: a table may be of a part of them."""
+        """The problems in problems.jsonl, except for images that no row of a table names: it may cover only some of them."""
         from ...data.formats.scan import UNNAMED
 
         return [problem for problem in read_records(self.folder / "problems.jsonl", Problem) if UNNAMED not in problem.reason]
@@ -266,8 +266,13 @@ class Run:
 
     @property
     def family(self) -> str:
-        """What its networks are sub-networks of: one of our families, or the user's own network."""
+        """Name of the networks' family, or source of the user's own network."""
         return self.space.family if self.info.brought is None else self.info.brought.source
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final weights are there, trained or imported."""
+        return (self.folder / "supernet.safetensors").exists()
 
     @property
     def num_classes(self) -> int:
@@ -351,7 +356,7 @@ class Run:
         """
         if self.info.data is None:
             again = self.info.import_again("--data", "DATA", "--out", "NEW")
-            raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
+            raise DataError(f"{self.folder} was imported without images, which this command needs: {again}")
         return self.info.data
 
     def splits(self, progress: Progress = QUIET) -> Splits:
@@ -369,15 +374,15 @@ class Run:
 
         def require_same(classes: tuple[str, ...]) -> None:
             if classes != self.info.classes:
-                odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
-                raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
+                unlike = sorted(set(classes) ^ set(self.info.classes)) or ["their order"]
+                raise self._others(f"{len(classes)} classes, where it had {self.num_classes}, different: {', '.join(unlike[:5])}")
 
         splits = open_data(
             data.source, **data.options, on_classes=require_same, on_progress=decoding(progress), on_note=progress.say
         )
         if splits.fingerprint != data.fingerprint:
             found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
-            raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")
+            raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but different ones")
         if self.moved:
             with recording(f"the new place of the images ({data.source}) is"):
                 self._save()
@@ -387,23 +392,22 @@ class Run:
 
     def _others(self, how: str) -> DataError:
         """The error for images that differ from the run's."""
-        made = "trained on" if self.info.imported is None else "imported with"
-        anew = "train" if self.info.imported is None else "import"
+        made, command = ("trained on", "train") if self.info.imported is None else ("imported with", "import")
         data = self.require_images()
         older = (
-            f"; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
-            f"linked, or in Testing/: {anew} again, or move them away"
+            "; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
+            f"linked, or in Testing/: {command} again, or move them away"
             if data.by_suffix
             else ""
         )
         return DataError(
             f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, "
-            f"{self._how_moved()}, or {anew} again{older}"
+            f"{self._how_moved()}, or {command} again{older}"
         )
 
     def _how_moved(self) -> str:
         """What to do if the images are elsewhere; `ofa train` has no --data."""
-        if self.info.imported is None and not (self.folder / "supernet.safetensors").exists():
+        if self.info.imported is None and not self.finished:
             return f"give their new place: {ofa('train', NEW_PLACE, '--out', self.folder, '--resume')}"
         return "give their new place with --data"
 
@@ -420,7 +424,7 @@ class Run:
         return images
 
     def trained_on(self) -> tuple[NDArray[np.void], bool]:
-        """`Images.digests` of all known training images, including those of the initial weights; and whether these are all.
+        """`Images.digests` of all known training images, including the initial weights'; and whether these are all.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -479,7 +483,7 @@ class Run:
 
     def _weights(self) -> Path:
         path = self.folder / "supernet.safetensors"
-        if path.exists():
+        if self.finished:
             return path
         if self.info.imported is not None:
             raise FileError(f"{path}: the weights are gone: import them again with {self.info.import_again('--out', 'NEW')}")

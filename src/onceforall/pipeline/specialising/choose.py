@@ -19,10 +19,10 @@ TOLERANCE = 0.1  # of the latency budget
 
 
 def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, progress: Progress) -> tuple[Candidate, Timing]:
-    """The best candidate that keeps the latency budget when timed once more, alone; if none does, search with a lower limit.
+    """The best candidate that meets the latency budget when timed once more, alone; if none does, search with a lower limit.
 
     Raises:
-        DeviceError: after `SEARCHES` searches, all exceed the budget by more than the tolerance.
+        DeviceError: after `SEARCHES` searches, all candidates exceed the budget by more than the tolerance.
     """
     closest: tuple[float, Candidate, Timing] | None = None
     aim = budget
@@ -53,7 +53,7 @@ def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, 
     return candidate, timing
 
 
-def given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress) -> tuple[Candidate, Timing]:
+def measure_given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress) -> tuple[Candidate, Timing]:
     """Measure the given network.
 
     Raises:
@@ -94,7 +94,7 @@ def name_in(place: Path, unfinished: Path, device: Device, budget: Budget) -> st
         place: folder of the networks.
         unfinished: folder of networks that are being fine-tuned.
         device: see `folder_name`.
-        budget: likewise.
+        budget: see `folder_name`.
     """
     now, parts = folder_name(device, budget), []
     for name, value in asdict(budget).items():

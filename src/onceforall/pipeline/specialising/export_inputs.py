@@ -19,7 +19,7 @@ INT8_IMAGES = 128  # for the ranges of activations
 def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
     """How photographs become a network's input; `resolution` is None for several networks."""
     steps = run.preprocessing
-    square = all(isinstance(one, int) for one in run.space.resolutions)
+    square = all(isinstance(size, int) for size in run.space.resolutions)
     share = f"{steps.crop_share:g}"
     what = f"short side to ceil(resolution / {share})"
     if not square:
@@ -32,7 +32,7 @@ def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
 
 
 def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
-    """Which images the run's networks were trained on, as far as known; `more` are those of fine-tuning."""
+    """Which images the run's networks were trained on, as far as known; `more` are the images of fine-tuning."""
     data, (known, complete), origin = run.require_images(), run.trained_on(), run.info.origin
     known = known if more is None else np.concatenate([known, more.digests])
     complete = complete and (origin is None or origin.unseen)  # else its training images may have been read in another way

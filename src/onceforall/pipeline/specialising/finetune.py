@@ -11,12 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ...arch import Arch
 from ...calibrate import Accuracy, Calibrated, evaluate_network, recalibrate
 from ...common.files import busy, locked, make_folder, reading_or_writing, text_sha256, write_json
-from ...common.progress import Progress
+from ...common.progress import Event, Progress
 from ...common.readable import duration, percent, plural
 from ...common.records import json_of, read_record
 from ...data import Augment, Splits, TrainBatches
@@ -35,7 +34,6 @@ from ..training.batches import batch_maker
 from ..training.compute import choose_compute
 from ..training.follow import for_labels
 
-Event = dict[str, Any]
 FOLDER = "finetuned"
 RATE_SHARE = 1.0  # of the supernet's peak learning rate; measured, docs/results/finetune.md
 IMPORTED_SHARE = 0.25  # of the paper's learning rate; not measured
@@ -48,7 +46,7 @@ class Finetuned:
     """The result of fine-tuning a network.
 
     Args:
-        epochs: over the training images.
+        epochs: epochs over the training images.
         before: accuracy on held-out images before fine-tuning.
         after: accuracy afterwards; None if training diverged.
         taken: whether the fine-tuned network is exported, because it is not worse on the held-out images.
@@ -64,9 +62,9 @@ class Finetuned:
     def __str__(self) -> str:
         """One line of text."""
         before, after = (None if found is None else percent(found.score(self.metric)) for found in (self.before, self.after))
-        told = f"held-out {METRICS[self.metric]} {before} before, {(after and f'{after} after') or 'diverged'}"
+        scores = f"held-out {METRICS[self.metric]} {before} before, {f'{after} after' if after else 'diverged'}"
         kept = "" if self.taken else ": the original network is kept"
-        return f"fine-tuned, {plural(self.epochs, 'epoch')}: {told} ({self.before.images:,} images){kept}"
+        return f"fine-tuned, {plural(self.epochs, 'epoch')}: {scores} ({self.before.images:,} images){kept}"
 
     @property
     def held_out(self) -> Accuracy:
@@ -85,7 +83,7 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The content of choice.json: the chosen network, and its latency when timed once more."""
+    """The content of choice.json: the chosen network, and its latency when it was timed once more."""
 
     candidate: Candidate
     timing: Timing
@@ -100,28 +98,17 @@ class _Course:
     rate: float
     first_step: int = 0
 
-    @classmethod
-    def of(cls, run: Run, images: int) -> "_Course":
-        """The supernet's training recipe, with `images` training images."""
-        schedule = run.schedule
-        if run.augment is None or schedule is None:
-            batch = min(BATCH, images)
-            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
-            return cls(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
-        recipe = replace(schedule.recipe, batch_size=min(schedule.recipe.batch_size, images))  # larger where nothing was trained
-        return cls(recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
-
 
 @dataclass(frozen=True, eq=False)
 class Finetuning:
     """Fine-tuning of one network of a run, from its choice to its export.
 
     Args:
-        searcher: of the run, with its supernet and images.
-        name: of the network's folder.
+        searcher: searches the run, and has its supernet and images.
+        name: name of the network's folder.
         budget: the network's limits.
-        epochs: over the training images.
-        seed: of the search, the batches and dropout.
+        epochs: epochs over the training images.
+        seed: for the search, the batches and dropout.
         arch: the network; None to search for it.
     """
 
@@ -140,8 +127,14 @@ class Finetuning:
 
     @cached_property
     def course(self) -> _Course:
-        """How the network is fine-tuned."""
-        return _Course.of(self.run, len(self.searcher.splits.train))
+        """How the network is fine-tuned: as the supernet was trained, or for imported weights as the authors trained theirs."""
+        schedule, augment, images = self.run.schedule, self.run.augment, len(self.searcher.splits.train)
+        if augment is None or schedule is None:
+            batch = min(BATCH, images)
+            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
+            return _Course(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
+        recipe = replace(schedule.recipe, batch_size=min(schedule.recipe.batch_size, images))  # larger where nothing was trained
+        return _Course(recipe, augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
 
     @cached_property
     def batches(self) -> TrainBatches:
@@ -159,14 +152,14 @@ class Finetuning:
     @cached_property
     def folder(self) -> Path:
         """The folder of the choice and the checkpoints, for these weights, limits and settings."""
-        told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
-        told += [] if self.arch is None else [self.arch.to_json()]
-        told += [] if self.run.by is None else [self.run.by]
-        return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(told))[:8]}"
+        key = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
+        key += [] if self.arch is None else [self.arch.to_json()]
+        key += [] if self.run.by is None else [self.run.by]
+        return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(key))[:8]}"
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Lock the folder from the choice until the network is exported.
+        """Lock the folder from the choice until the network is exported, then remove it.
 
         Raises:
             FileError: another command is working on the same network.
@@ -174,12 +167,14 @@ class Finetuning:
         with locked(make_folder(self.folder)):
             try:
                 yield
-            finally:
+            except BaseException:
                 if not (self.folder / "choice.json").exists():  # nothing was chosen
-                    self.forget()
+                    self._remove()
+                raise
+            self._remove()
 
     def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
-        """The choice of an interrupted command, else that of `search`, whose latencies vary between runs.
+        """The choice of an interrupted command, else the choice of `search`, whose latencies vary between runs.
 
         Raises:
             FileError: the stored choice is damaged.
@@ -223,10 +218,7 @@ class Finetuning:
             return after, tuned
         return own, tuned
 
-    def forget(self) -> None:
-        """Remove the checkpoints once the network is exported."""
-        if not self.folder.exists():
-            return
+    def _remove(self) -> None:
         with reading_or_writing(self.folder):
             shutil.rmtree(self.folder)
         with suppress(OSError):  # others are there
@@ -236,9 +228,9 @@ class Finetuning:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
-        told = for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe)
+        by_labels = for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe)
         seed = self.run.info.seed + self.seed
-        settings = Settings(seed, self.batches.batches_per_epoch, precision=compute.precision, **told)
+        settings = Settings(seed, self.batches.batches_per_epoch, precision=compute.precision, **by_labels)
         try:
             with batch_maker(self.batches, compute, self.progress) as make:
                 finetune(
@@ -273,6 +265,6 @@ def unfinished(run: Run) -> Iterator[str]:
         saved = latest(folder)
         step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
         done = of == f" of {step:,}"
-        state = "is done, but not its export" if done else "was interrupted"
-        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise resumes it"
+        state = "done, but not exported" if done else "interrupted"
+        more = "running now" if busy(folder) else f"{state}: the same ofa specialise resumes it"
         yield f"{folder.name}: fine-tuning, step {step:,}{of}, {more}"

@@ -24,7 +24,7 @@ class Mistake:
         image: its name in the data.
         label: number of the true class.
         said: number of the predicted class.
-        confidence: of the network in its prediction, from 0 to 1.
+        confidence: the network's confidence in its prediction, from 0 to 1.
         thumbnail: a small JPEG in base64, independent of the original.
         place: index among all classified images; None in older files.
     """
@@ -47,32 +47,32 @@ def worst_mistakes(images: Images, probabilities: NDArray[np.float64]) -> list[M
     Raises:
         DataError: an original cannot be read any more.
     """
-    said, sure = probabilities.argmax(1), probabilities.max(1)
-    chosen = surest_mistakes(images.labels, said, sure)
-    small = thumbnails_of(images, chosen)
+    predicted, sure = probabilities.argmax(1), probabilities.max(1)
+    chosen = surest_mistakes(images.labels, predicted, sure)
+    small = [base64.b64encode(picture).decode("ascii") for picture in thumbnails_of(images, chosen)]
     return [
-        Mistake(images.name(i), int(images.labels[i]), int(said[i]), float(sure[i]), base64.b64encode(picture).decode("ascii"), i)
-        for i, picture in zip(chosen, small, strict=True)
+        Mistake(images.name(i), int(images.labels[i]), int(predicted[i]), float(sure[i]), thumbnail, i)
+        for i, thumbnail in zip(chosen, small, strict=True)
     ]
 
 
 def as_bits(flags: NDArray[np.bool_]) -> str:
-    """Flags of images, (n,), in hexadecimal digits."""
+    """Flags of images, (n,), as hexadecimal digits."""
     return np.packbits(flags).tobytes().hex()
 
 
 def from_bits(text: str, images: int) -> NDArray[np.bool_]:
-    """What `as_bits` made of so many images; all false where a file was edited."""
+    """The flags that `as_bits` encoded, (images,); all false if the text does not fit, because a file was edited."""
     digits = text if len(text) == 2 * -(-images // 8) and all(letter in "0123456789abcdef" for letter in text) else "00" * images
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[:images].astype(bool)
 
 
-def surest_mistakes(labels: NDArray[np.int64], said: NDArray[np.int64], sure: NDArray[np.floating]) -> list[int]:
+def surest_mistakes(labels: NDArray[np.int64], predicted: NDArray[np.int64], sure: NDArray[np.floating]) -> list[int]:
     """Indices of the most confident mistakes, most confident first; see `worst_mistakes`. All arguments have shape (n,)."""
-    wrong = np.flatnonzero(said != labels)
+    wrong = np.flatnonzero(predicted != labels)
     chosen, kept = list[int](), Counter[tuple[int, int]]()
     for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
-        pair = int(labels[i]), int(said[i])
+        pair = int(labels[i]), int(predicted[i])
         if len(chosen) < MOST and kept[pair] < EACH:
             chosen.append(i)
             kept[pair] += 1

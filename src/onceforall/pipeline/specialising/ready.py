@@ -1,4 +1,4 @@
-"""Preparations of `ofa specialise` if missing: a profile of the device and a predictor of accuracy."""
+"""What `ofa specialise` prepares if it is missing: a profile of the device and an accuracy predictor."""
 
 import time
 
@@ -30,37 +30,38 @@ def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None
     for text in options.devices if limited else ():
         if not Device.parse(text).imported and not profiled(run, text):
             progress.say(
-                f"{text} was not measured yet, which comes first and is kept ({ofa('profile', run.folder, '--device', text)})"
+                f"{text} has not been profiled yet, which is done first and kept ({ofa('profile', run.folder, '--device', text)})"
             )
             profile(run.folder, device=text, progress=_left(progress, "measuring the device"))
     if _lacks_predictor(run):
         of, where = ("accuracy", ofa("predict", run.folder)) if run.by is None else (METRICS[run.by], f"in {run.accuracy}")
-        progress.say(f"no predictor of {of} yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({where})")
+        progress.say(f"no predictor of {of} yet: {SUBNETS:,} sub-networks are measured first, and the results kept ({where})")
         measuring = _left(progress, "measuring accuracies")
         predict(run.folder, subnets=SUBNETS, data=options.data, metric=run.by, progress=measuring)
 
 
 def _lacks_predictor(run: Run) -> bool:
     """Whether a predictor is missing or, for another metric than the run's, outdated: no command refits that one."""
-    if run.by is None or not (run.accuracy / "predictor.safetensors").exists():
-        return not (run.accuracy / "predictor.safetensors").exists()
-    try:
-        load_predictor(run)
-    except CheckpointError:
+    if not (run.accuracy / "predictor.safetensors").exists():
         return True
+    if run.by is not None:
+        try:
+            load_predictor(run)
+        except CheckpointError:
+            return True
     return False
 
 
 def _left(progress: Progress, what: str) -> Progress:
     """Progress as a few lines with the time left."""
-    began, told, first = time.monotonic(), 0, -1
+    began, lines, first = time.monotonic(), 0, -1
 
     def count(done: int, total: int, text: str) -> None:
-        nonlocal told, first
+        nonlocal lines, first
         first = done if first < 0 else first  # earlier measurements take no time
         passed = time.monotonic() - began
-        if done > first and passed > SOON_S and done * EVERY >= told * total and done < total:
-            told = done * EVERY // total + 1
+        if done > first and passed > SOON_S and done * EVERY >= lines * total and done < total:
+            lines = done * EVERY // total + 1
             left = duration(passed / (done - first) * (total - done))
             progress.say(f"{what}: {done:,} of {total:,}, about {left} left")
 

@@ -1,7 +1,8 @@
 """Time to switch between the networks of a bundle, compared with loading exported networks from disk."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
@@ -32,32 +33,34 @@ def measure_switching(
         separate: the folder of each network's own export, by name.
         images: an input for each network, by name.
         threads: torch's current number of threads.
-        rounds: number of timings of everything.
+        rounds: how often everything is timed.
     """
     times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in images}
-    loads = []
-    for _ in range(rounds):
+    loads: list[float] = []
+
+    @contextmanager
+    def timed(milliseconds: list[float]) -> Iterator[None]:
         started = perf_counter()
-        bundle = load_bundle(folder)
-        loads.append(1e3 * (perf_counter() - started))
+        yield
+        milliseconds.append(1e3 * (perf_counter() - started))
+
+    for _ in range(rounds):
+        with timed(loads):
+            bundle = load_bundle(folder)
         for way in ("first", "again"):
             for name, x in images.items():
-                started = perf_counter()
+                with timed(times[name][way]):
+                    bundle(x, name)
+        for name, x in images.items():
+            bundle(x, name)
+            with timed(times[name]["steady"]):
                 bundle(x, name)
-                times[name][way].append(1e3 * (perf_counter() - started))
         for name, x in images.items():
-            bundle(x, name)
-            started = perf_counter()
-            bundle(x, name)
-            times[name]["steady"].append(1e3 * (perf_counter() - started))
-        for name, x in images.items():
-            started = perf_counter()
-            alone = FORMATS["pytorch"].load(separate[name], threads)
-            alone(x)
-            times[name]["anew"].append(1e3 * (perf_counter() - started))
-            started = perf_counter()
-            alone(x)
-            times[name]["alone"].append(1e3 * (perf_counter() - started))
+            with timed(times[name]["anew"]):
+                alone = FORMATS["pytorch"].load(separate[name], threads)
+                alone(x)
+            with timed(times[name]["alone"]):
+                alone(x)
     found = {
         name: Switch(**{way: statistics.median(values) for way, values in by.items()}, rounds=rounds) for name, by in times.items()
     }

@@ -36,12 +36,12 @@ OWN = "pytorch"  # always exported, and verified to be the network
 
 
 @dataclass(frozen=True)
-class FoundThroughFiles:
+class FileResults:
     """Measurements through the files of one network.
 
     Args:
         rows: one for each format that is kept.
-        left_out: formats left out because int8 loses too much, with one line on why.
+        left_out: formats that are left out because int8 loses too much, with one line on why.
         timing: latency of the file that the device runs, as in its row; None if there is none.
         confusion: confusion matrix on the test images.
         mistakes: the most confident mistakes on the test images.
@@ -63,24 +63,24 @@ class FoundThroughFiles:
 
 def measure_files(
     made: Exporting, searcher: Searcher, test: Images, *, max_drop: float, limit_ms: float | None, progress: Progress = QUIET
-) -> FoundThroughFiles:
+) -> FileResults:
     """Measure test accuracy through each file and, if it can run where the device is, its latency.
 
     Test accuracies come from the card's programs run on the original files in a separate Python process: see `run_programs`.
 
-    int8 files are accepted by the held-out images, so that nothing is chosen on the test images. Files that do not take the
-    device's batch size are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
+    int8 files are accepted or rejected on the held-out images, so that nothing is chosen on the test images. Files that do not
+    take the device's batch size are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
 
     Args:
         made: the verified files, including "pytorch", with which the others are compared.
-        searcher: found the network; its device's threads and batch size are used for the latency of every file.
+        searcher: the searcher that found the network; its device's threads and batch size apply to the latency of every file.
         test: images for the accuracies.
-        max_drop: largest loss of int8 in points of top-1 or mAP.
+        max_drop: largest allowed loss of int8 in points of top-1 or mAP.
         limit_ms: the latency limit the network was chosen for. If its file exceeds it by more than the tolerance, all files are
             timed again, as in the choice of networks: disturbances only make a measurement longer.
 
     Raises:
-        VerificationError: a file has another accuracy than the network, or its program fails.
+        VerificationError: a file's accuracy is not the network's, or its program fails.
     """
     run, onnx = searcher.run, made.job.onnx
     int8 = [name for name in made.proofs if FORMATS[name].int8]
@@ -120,12 +120,12 @@ def measure_files(
             )
         )
     probabilities = judged[OWN][1]
-    said = run.task.answers(test.labels, probabilities)
-    if isinstance(said, LabelAnswers):
-        labels = said.scores(np.array(made.config.thresholds))
-        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
+    answers = run.task.answers(test.labels, probabilities)
+    if isinstance(answers, LabelAnswers):
+        labels = answers.scores(np.array(made.config.thresholds))
+        return FileResults(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
     mistakes, wrong = worst_mistakes(test, probabilities), as_bits(probabilities.argmax(1) != test.labels)
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, mistakes, wrong, tests=accuracies)
+    return FileResults(accuracies[OWN], rows, left_out, timing, answers, mistakes, wrong, tests=accuracies)
 
 
 def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Images) -> dict[str, Accuracy]:
@@ -215,7 +215,7 @@ def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tup
     return {name: by_name[name] for name in formats}, None if own is None else by_name[own]
 
 
-def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
+def require_enough_held_out(formats: Sequence[str], held_out: int, max_drop: float) -> None:
     """Check that there are enough held-out images to decide whether int8 loses at most `max_drop` points of top-1.
 
     No check is needed if it may lose none, or for mean average precision, which has finer steps than one image.
@@ -228,7 +228,7 @@ def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: fl
     if int8 and 0 < max_drop < one - 1e-9:
         enough = math.ceil(10 * one) / 10
         raise VerificationError(
-            f"one of the {held_out:,} held-out images is {one:.2g} points of top-1, so they cannot tell whether {int8[0]} loses at "
+            f"one of the {held_out:,} held-out images is {one:.2g} points of top-1, so they cannot show whether {int8[0]} loses at "
             f"most {max_drop:g}: give --max-drop {enough:g} or more, or 0 for no image lost, or leave it out"
         )
 
@@ -241,7 +241,7 @@ def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | 
         return None
     return (
         f"int8 loses {drop:.1f} points of {metric} on {before.images:,} held-out images "
-        f"({100 * own:.1f} to {100 * found:.1f} %), allowed are {max_drop:g} (--max-drop)"
+        f"({100 * own:.1f} to {100 * found:.1f} %), more than the {max_drop:g} that --max-drop allows"
     )
 
 

@@ -43,7 +43,7 @@ def lasting_options(options: TrainOptions) -> TrainOptions:
 
 
 def resumed(options: TrainOptions) -> Run:
-    """Open the run to resume. It keeps the arguments of its first start; arguments given again must not differ.
+    """Open the run to resume. The arguments of its first start apply; arguments that are given again must be the same.
 
     The images may have moved: `Run.splits` checks that they are the same.
 
@@ -54,7 +54,7 @@ def resumed(options: TrainOptions) -> Run:
     run, data = Run.open(options.out), options.data
     if run.info.imported is not None:
         raise TrainingError(
-            f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
+            f"{run.folder} holds imported weights ({run.info.imported.name}), which are not trained in place: to train from them, "
             + ofa("train", data, "--from", run.folder, "--out", "NEW")
         )
     source = run.require_images().source
@@ -74,15 +74,6 @@ def resumed(options: TrainOptions) -> Run:
                 f"{run.folder} was started with {option} {first[name]}, not {value}: resume without it, or choose another --out"
             )
     return run.moved_to(data).kept_as(options.cache, options.cache_gb)
-
-
-def compute_of(run: Run, options: TrainOptions, compute: Compute) -> Compute:
-    """The device of this process, with the precision of the run's first start.
-
-    Older runs do not record the precision; they use the one given now.
-    """
-    precision = run.info.arguments.get("precision") or options.precision or compute.precision
-    return Compute(compute.device, precision)
 
 
 def settings_of(run: Run, options: TrainOptions, precision: str) -> Settings:

@@ -1,7 +1,7 @@
 """What training starts from, as far as known before the images are read: space, recipe and weights."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -13,8 +13,7 @@ from torch import Tensor
 from ...common.places import expanded
 from ...common.progress import QUIET, Progress
 from ...common.readable import amount, plural
-from ...data import PREPROCESSING
-from ...data.preparation import channel_values, for_channels
+from ...data import PREPROCESSING, Preprocessing
 from ...data.sources import require_place
 from ...errors import OnceForAllError, SpaceError, TrainingError
 from ...models import FORM, is_source, lasting_source
@@ -26,12 +25,11 @@ from ...train import Recipe
 from ..run_directory.info import BroughtInfo, Origin
 from ..run_directory.run import Run
 from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
-from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
+from .transfer import DEFAULT, RATE_SHARE, open_origin, preset_for, transferred
 
 NETWORK = "timm:tf_efficientnet_lite0.in1k"  # Apache-2.0, 4.7 M parameters: docs/results/pretrained.md
 ADJUSTMENT = 0.5  # for balanced accuracy: docs/results/uneven.md
 SCRATCH = "scratch"  # value of --from for random weights
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,12 @@ class Beginning:
         return self.own is None or self.own.brought.weights.random
 
     def for_metric(self, metric: str, given: Mapping[str, Any], note: Callable[[str], None]) -> "Beginning":
-        """With a recipe for the metric: docs/results/uneven.md. Values of the recipe that were `given` are kept."""
+        """Adapt the recipe to the metric (docs/results/uneven.md); values of the recipe that were `given` are kept."""
         if metric != "balanced" or {"logit_adjustment", "balance"} & set(given):
             return self
         note(
-            "where balanced accuracy counts, networks are trained for it: rare classes are predicted more often than they occur "
-            "(--recipe logit_adjustment=0: as often)"
+            "networks are trained for balanced accuracy: they predict rare classes more often than these occur; to turn this off: "
+            "--recipe logit_adjustment=0"
         )
         return replace(self, preset=replace(self.preset, recipe=replace(self.preset.recipe, logit_adjustment=ADJUSTMENT)))
 
@@ -84,22 +82,10 @@ class Beginning:
             return transferred(self.origin.supernet(), fresh, classifier=origin.classifier), self.origin.info.brought
         return None, None
 
-    def mean(self, given: Sequence[float] | None) -> tuple[float, ...]:
-        """Mean of the channels: the given one, else the one that the weights expect; `std` likewise."""
-        own, origin = self.own, self.origin
-        known = own.brought.mean if own else origin.info.mean if origin else PREPROCESSING.mean
-        return channel_values("mean", given, self.space.channels) or for_channels(known, self.space.channels)
-
-    def std(self, given: Sequence[float] | None) -> tuple[float, ...]:
-        own, origin = self.own, self.origin
-        known = own.brought.std if own else origin.info.std if origin else PREPROCESSING.std
-        return channel_values("std", given, self.space.channels) or for_channels(known, self.space.channels)
-
     @property
-    def interpolation(self) -> str:
-        """The interpolation for evaluation that the weights expect."""
-        own, origin = self.own, self.origin
-        return own.brought.interpolation if own else origin.info.interpolation if origin else PREPROCESSING.interpolation
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing that the weights expect."""
+        return self.own.preprocessing if self.own else self.origin.preprocessing if self.origin else PREPROCESSING
 
 
 def lasting_start(text: str | Path | None) -> str | None:
@@ -116,21 +102,21 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     """What training with these arguments starts from.
 
     Args:
-        options: of `train`, as `lasting_options` makes them.
+        options: options of `train`, from `lasting_options`.
     """
     start = options.from_run if options.from_run != SCRATCH else None
     brought = start is not None and is_source(str(start))
     if options.weights is not None and not brought:
-        raise TrainingError(f"--weights FILE is for a network that is brought: {FORM} to --from too")
+        raise TrainingError(f"--weights FILE needs the network that it belongs to: {FORM} as --from, too")
     origin = None if start is None or brought else open_origin(str(start), options.out)
     digits = options.data == "digits"
-    known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
+    known = (origin.info.preset or DEFAULT) if origin else "digits" if digits else "pretrained" if brought else RANDOM
     name, preset = known if options.preset is None else options.preset, options.chosen(known)
     if origin is not None:
         if options.channels not in (None, origin.space.channels):
             raise TrainingError(
-                f"--from {origin.folder} brings networks for images of {plural(origin.space.channels, 'channel')}, and --channels "
-                f"{options.channels} asks for others: leave it out, or start from another network"
+                f"--channels {options.channels}: the networks of --from {origin.folder} take images of "
+                f"{plural(origin.space.channels, 'channel')}: leave it out, or start from another network"
             )
         return Beginning(name, preset_for(origin, preset, options), origin.space, origin)
     if start is None or not brought:
@@ -162,22 +148,22 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
 def default_start(options: TrainOptions, *, progress: Progress) -> str | None:
     """The default start for photographs; None for random weights.
 
-    Options of one of our own spaces ("width=0.5"), for which there are no weights, lead to random ones; a note says so.
+    An option of one of our own spaces ("width=0.5"), for which there are no trained weights, leads to random ones, with a note.
     """
     if options.data == "digits" or options.preset is not None or options.from_run is not None:
         return None
     if ours := sorted(set(options.space or {}) - set(CHOICES)):
-        text = f"--space {ours[0]} is of a family of ours: random weights; without it, photographs start from {NETWORK}"
-        progress.note(text)
+        what = f"--space {ours[0]} belongs to a built-in family, which has no trained weights here"
+        progress.note(f"{what}: training starts from random weights; without it, photographs start from {NETWORK}")
         return None
     return NETWORK
 
 
 MOST_BLOCKS = 1000  # per network; the largest known here have 30
-TOO_FAR = 2.0  # multiple of this machine's memory that is refused: the estimate may be off, but not by that much
+TOO_FAR = 2.0  # multiple of this machine's memory that is rejected: the estimate may be off, but not by that much
 CLOSE = 0.8  # share of the memory that is worth a note
 UNUSUAL = 10.0  # multiple of the preset's multiply-accumulates, for which its times and rates were chosen
-CLASSES = 10  # their number is not known before the images are read, and hardly matters
+CLASSES = 10  # the real number is not known before the images are read, and hardly matters
 
 
 def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: torch.device) -> str | None:
@@ -193,19 +179,20 @@ def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: 
     """
     blocks = sum(stage.depths[-1] for stage in space.stages)
     if blocks > MOST_BLOCKS:
-        raise SpaceError(f"a space of networks with up to {blocks:,} blocks: {MOST_BLOCKS:,} are the most: give smaller depths")
+        raise SpaceError(f"the space has networks of up to {blocks:,} blocks, {MOST_BLOCKS:,} are the most: give smaller depths")
     plan = space.lower(space.largest(), CLASSES)
     needed, there = training_bytes(space, recipe), memory_here(device)
     what = f"its largest network has {amount(plan.params)} parameters and {amount(plan.macs)} MACs"
     takes = f"training takes about {_gigabytes(needed)} of memory with {plural(recipe.batch_size, 'image')} a step"
     less = "give a smaller --space (width, resolutions, depths, kernels) or --batch-size"
     if needed > TOO_FAR * there:
-        raise SpaceError(f"this space is too large for this machine: {what}, and {takes}; {_gigabytes(there)} are here: {less}")
+        raise SpaceError(f"this space is too large for this machine: {what}, and {takes}; it has {_gigabytes(there)}: {less}")
     times = plan.macs / usual.lower(usual.largest(), CLASSES).macs
     if needed > CLOSE * there:
-        return f"this space may be too large for this machine: {what}, and {takes}; {_gigabytes(there)} are here: {less}"
+        return f"this space may be too large for this machine: {what}, and {takes}; it has {_gigabytes(there)}: {less}"
     if times > UNUSUAL:
-        return f"this space is {times:,.0f} times as large as that of preset {preset}, and steps as much slower: {what}; {takes}"
+        larger = f"this space is {times:,.0f} times as large as the space of preset {preset}, and steps are as much slower"
+        return f"{larger}: {what}; {takes}"
     return None
 
 

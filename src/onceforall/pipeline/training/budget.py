@@ -21,7 +21,7 @@ Batches = Callable[[int, Resolution], tuple[Tensor, Tensor]]
 VALIDATIONS = 12  # in short schedules, besides those at the ends of phases
 VALIDATION_EPOCHS = 8  # between validations in long schedules
 TRIALS = 5  # timed steps of each phase, after one for warm-up
-RESERVE = 0.05  # of the time, for checkpoints and errors of the estimate
+RESERVE = 0.05  # share of the time, for checkpoints and errors of the estimate
 
 
 def validate_every(steps: int, batches_per_epoch: int) -> int:
@@ -52,7 +52,7 @@ def epochs_within(
         teacher: for phases with an external teacher.
 
     Raises:
-        TrainingError: the time is too short for one step per phase.
+        TrainingError: the time is too short for one step in each phase.
     """
     sample = schedule(100 * batches_per_epoch)
     with torch.random.fork_rng(devices=[]):
@@ -80,8 +80,8 @@ def seconds_per_step(
 ) -> list[float]:
     """Seconds per step of each phase in this process: batch, teacher, sub-networks, optimizer; communication is left out.
 
-    The median of a few training steps at a learning rate of zero, scaled by the phase's average multiply-accumulates over those
-    of the networks that were drawn.
+    The median of a few training steps at a learning rate of zero, scaled by the ratio of the phase's average
+    multiply-accumulates to those of the networks that were drawn.
     """
     space = supernet.space
     table = macs_table(segment_table(space, supernet.num_classes))

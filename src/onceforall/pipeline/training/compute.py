@@ -46,11 +46,13 @@ def choose_compute(device: str = "auto", precision: str | None = None) -> Comput
         return Compute(torch.device("cpu"), precision or "float32")
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if number and beside > 1:
-        raise TrainingError(f"{device}: {beside} processes of this machine cannot share one GPU: use --device cuda, one for each")
+        raise TrainingError(
+            f"{device}: the {beside} processes on this machine cannot share one GPU: use --device cuda, which gives each its own"
+        )
     index = int(number or os.environ.get("LOCAL_RANK", "0"))
     if index >= found:
         raise TrainingError(
-            f"{device}: torch {torch.__version__} finds {found} GPUs here, number {index} is needed: use --device cpu"
+            f"{device}: torch {torch.__version__} finds {found} GPUs here, so there is no GPU {index}: use --device cpu"
         )
     chosen = torch.device("cuda", index)
     torch.cuda.set_device(chosen)

@@ -1,8 +1,5 @@
 """Prepare trained weights for training: rank units, and fit a classifier on the features."""
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
@@ -13,13 +10,11 @@ from ...scores import METRICS
 from ...supernets.head import Loss, fit_classifier
 from ...supernets.importance import rank_units
 from ...supernets.supernet import Supernet
-from ...train import Phase, Schedule
 from ...train.state import load_weights
 from ..evaluate import accuracy_of
 from ..run_directory.run import Run
 from .compute import Compute
 
-Event = dict[str, Any]
 IMAGES = 2000  # training images to fit the classifier on
 RANKED = 256  # of these, to rank channels and heads on
 CALIBRATED = 500  # training images for the statistics of the network whose features are used
@@ -41,19 +36,19 @@ def first_networks(
     """The initial weights, prepared so that sub-networks are useful before any training.
 
     Channels, hidden units and heads of the user's own network are ranked by their contribution on training images. If no training
-    follows, a classifier is fitted on the largest network's features of at most 2,000 training images; the network's own, for as
-    many classes, may be untrained or have the classes in another order. Training starts better from a random classifier: one fitted
-    to the largest network's features is far too confident on those of smaller ones, and their gradients spoil the weights
-    (docs/results/pretrained.md).
+    follows, a classifier is fitted on the largest network's features of at most 2,000 training images; the network's own
+    classifier, if it has one for as many classes, may be untrained or order the classes differently. Training does better from a
+    random classifier: one fitted to the largest network's features is far too confident on the features of smaller networks, and
+    the gradients spoil the weights (docs/results/pretrained.md).
 
     Args:
         run: for preprocessing and seed.
-        supernet: of the run's space; it is overwritten.
+        supernet: a supernet of the run's space, which is overwritten.
         weights: trained weights, with a random classifier if there is none for these classes.
         ranked: whether the units are already ranked.
         fit: whether to fit a classifier.
         given: whether the weights have a classifier for as many classes; it is kept if it is no worse on held-out images.
-        loss: that the classifier is fitted by.
+        loss: the loss that fitting minimizes.
 
     Returns:
         The weights, and whether their classifier was fitted here.
@@ -87,11 +82,6 @@ def first_networks(
             if not fitted:
                 load_weights(supernet, before)
             kept = "the fitted classifier" if fitted else "the network's own classifier"
-            told = f"{METRICS[run.metric]} {percent(own)} with the network's own, {percent(new)} with the fitted one"
-            progress.note(f"{kept} is kept: on {len(splits.held_out):,} held-out images, {told}")
+            scores = f"{METRICS[run.metric]} {percent(own)} with the network's own, {percent(new)} with the fitted one"
+            progress.note(f"{kept} is kept: on {len(splits.held_out):,} held-out images, {scores}")
     return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}, fitted
-
-
-def nothing_trained(schedule: Schedule) -> Schedule:
-    """The schedule's recipe with no training steps."""
-    return replace(schedule, phases=(Phase("start", {}, 0, 0, schedule.phases[0].rate, distil=False),))

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from ...common.files import read_text
-from ...common.progress import Progress
+from ...common.progress import Event, Progress
 from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
@@ -22,7 +22,6 @@ from .batches import batch_maker
 from .budget import validate_every
 from .compute import Compute
 
-Event = dict[str, Any]
 VALIDATION_IMAGES = 1000
 CALIBRATION_IMAGES = 512
 
@@ -55,7 +54,7 @@ def follow_schedule(
     """
     schedule, saved = Schedule.from_json(read_text(folder / "schedule.json")), latest(folder / "checkpoints")
     begun = 0 if saved is None else saved.step
-    size = schedule.recipe.batch_size if schedule.steps else world.size  # of batches that are never made
+    size = schedule.recipe.batch_size if schedule.steps else world.size  # without steps, no batch is made
     batches = run.train_batches(splits, size, world.rank, world.size)
     written = progress.event
     if world.leads:

@@ -1,7 +1,7 @@
 """The user's own networks, for the command line: read them, make them elastic, and record where they come from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ...common.progress import QUIET, Progress
 from ...data import PREPROCESSING, Preprocessing
-from ...data.preparation import for_channels
+from ...data.preparation import channel_values, for_channels
 from ...errors import ModelError, SpaceError
 from ...graph import Value
 from ...models import Brought, bring
-from ...reader.exporting import told_sizes
+from ...options.training import ImportOptions, TrainOptions
+from ...reader.exporting import stored_sizes
 from ...resolutions import Resolution
 from ...spaces import space as make_space
 from ...spaces.checks import sizes
@@ -24,9 +25,8 @@ from ...supernets.supernet import Supernet
 from ..run_directory.info import BroughtInfo
 from .transfer import transferred
 
-PIXELS = 224  # for networks that do not specify their image size
+PIXELS = 224  # for networks that do not state their image size
 CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # keys of --space
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,18 @@ class OwnNetwork:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The preprocessing for evaluation that the weights expect."""
-        own, channels = self.brought, self.supernet.space.channels
-        mean, std = for_channels(own.mean, channels), for_channels(own.std, channels)
-        return Preprocessing(mean, std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
+        """The preprocessing for evaluation that the weights expect, for the number of channels they were trained with."""
+        own = self.brought
+        return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
+
+
+def with_statistics(known: Preprocessing, options: TrainOptions | ImportOptions, channels: int) -> Preprocessing:
+    """Preprocessing for a number of channels, with the mean and standard deviation of the options, if they are given."""
+    mean, std = (
+        channel_values(name, given, channels) or for_channels(value, channels)
+        for name, given, value in (("mean", options.mean, known.mean), ("std", options.std, known.std))
+    )
+    return replace(known, mean=mean, std=std)
 
 
 def bring_own(
@@ -67,14 +75,14 @@ def bring_own(
 
     Args:
         weights: a file with its state dict, "random", or None for its own weights.
-        choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
+        choices: choices of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: used if `choices` has none and the network takes them unchanged; else, or if None, the resolution it was made
             for.
-        channels: of the images; None for those it already takes.
+        channels: channels of the images; None for the number that the network takes.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
-        raise SpaceError(f"the space of a network that is brought has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
+        raise SpaceError(f"the space of your own network has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
     asked = given.pop("resolutions", None)
     if asked is not None:
         asked = sizes(asked, at_least=1)
@@ -83,7 +91,8 @@ def bring_own(
         progress.note(text)
     if isinstance(brought.model, Supernet):
         return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
-    own_pixels = _told_size(brought.model) or brought.pixels
+    stated = stored_sizes(brought.model)  # by its modules; the size of the weights in default_cfg may be another
+    own_pixels = stated[0] if len(stated) == 1 else brought.pixels
     own_size = (own_pixels or PIXELS,)
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, channels=channels, **given)
@@ -91,31 +100,22 @@ def bring_own(
             raise ModelError(f"{brought.source} has position embeddings of another size: set it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
-            more = "" if asked else "; or give --resolutions that it takes"
+            more = "" if asked else "; or give --resolutions that the network takes"
             raise ModelError(f"{error}{more}") from error
         supernet = elastic(brought.model, own_size, channels=channels, **given)
-        given_sizes = ", ".join(map(str, resolutions))
-        what = f"does not take images of {given_sizes} pixels as it is"
-        text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
-        progress.note(text)
+        what = f"{brought.source} does not take images of {', '.join(map(str, resolutions))} pixels unchanged"
+        progress.note(f"{what}: the space has only the {own_pixels} pixels that it was made for")
     if supernet.space.count() == 1:
-        text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
-        progress.note(text)
+        progress.note(f"nothing in {brought.source} is elastic (ofa elastic shows why): give several --resolutions")
     own = OwnNetwork(brought, supernet.eval())
     require_classifier_only(own)
     return own
 
 
-def _told_size(model: torch.nn.Module) -> Resolution | None:
-    """The image size given by the network's modules, if unique; it may differ from that of the weights in default_cfg."""
-    told = told_sizes(model)
-    return told[0] if len(told) == 1 else None
-
-
 def _at(source: str, supernet: Supernet, resolutions: Sequence[Resolution] | None, others: Mapping[str, Any]) -> Supernet:
     """A supernet of a published space, with the given resolutions."""
     if others:
-        raise SpaceError(f"{source} brings its own space, of which only resolutions can be chosen: leave {min(others)} out")
+        raise SpaceError(f"{source} has its own space, in which only resolutions can be chosen: leave {min(others)} out")
     if resolutions is None:
         return supernet
     own = supernet.space
@@ -137,7 +137,7 @@ def require_logits(own: OwnNetwork) -> None:
     if graph.classes < 0 or not isinstance(graph.output, Value):
         what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
         raise ModelError(
-            f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any "
+            f"{own.brought.source} returns {what}, but ofa needs a classifier, which returns logits (n, classes): train any "
             "other network with onceforall.elastic in your own loop"
         )
 
@@ -160,4 +160,6 @@ def require_classifier_only(own: OwnNetwork) -> None:
     """
     wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_weights(own.supernet.space)]
     if wrong:
-        raise ModelError(f"not the weights of {own.brought.source}: {'; '.join(wrong[:3])}, and that is not its classifier")
+        raise ModelError(
+            f"not the weights of {own.brought.source}: {'; '.join(wrong[:3])}: only those of the classifier may have another shape"
+        )

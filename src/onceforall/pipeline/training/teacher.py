@@ -25,9 +25,9 @@ def load_teacher(
 
     Args:
         text: LIBRARY:MODEL:FILE; FILE has the model's state dict, by torch.save or as safetensors.
-        resolutions: at which it will be used, ascending; tried once at the smallest and the largest.
+        resolutions: resolutions at which it will be used, ascending; it is tried once at the smallest and the largest.
         digest: sha256 of the file when the run was started, if known.
-        channels: of the images.
+        channels: channels of the images.
 
     Raises:
         TrainingError: the text has another form, the model is unknown or cannot take such images, or the file has changed.
@@ -43,7 +43,7 @@ def load_teacher(
     try:
         model = _library(library)[1](name, num_classes)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise TrainingError(f"teacher {text!r}: {library} cannot make it: {' '.join(str(error).split())[:200]}") from None
+        raise TrainingError(f"teacher {text!r}: {library} cannot create it: {' '.join(str(error).split())[:200]}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -59,7 +59,7 @@ def load_teacher(
             kind = "" if channels == 3 else f" and {plural(channels, 'channel')}"
             raise TrainingError(f"teacher {text!r} cannot take images of {resolution} pixels{kind}: {str(error)[:200]}") from None
         if shape != (2, num_classes):
-            raise TrainingError(f"teacher {text!r} gives logits of shape {shape} for 2 images, (2, {num_classes}) is needed")
+            raise TrainingError(f"teacher {text!r} returns logits of shape {shape} for 2 images, (2, {num_classes}) is needed")
     return model
 
 
@@ -107,7 +107,7 @@ def _library(name: str) -> tuple[Callable[[], list[str]], Callable[[str, int], n
     return timm.list_models, lambda model, classes: timm.create_model(model, pretrained=False, num_classes=classes)
 
 
-def taught_by_another(schedule: Schedule) -> Schedule:
+def with_external_teacher(schedule: Schedule) -> Schedule:
     """The schedule with the external teacher in all phases that distill, or in all phases if none does."""
     everywhere = not any(phase.distil for phase in schedule.phases)
     phases = tuple(

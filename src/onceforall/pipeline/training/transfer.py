@@ -35,11 +35,6 @@ def open_origin(folder: str, out: Path) -> Run:
     return run
 
 
-def recipe_of(origin: Run) -> str:
-    """The default preset."""
-    return origin.info.preset or DEFAULT
-
-
 def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
     """The preset's recipe for the origin's space, preprocessing and trained weights.
 
@@ -49,11 +44,11 @@ def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
     """
     brought = origin.space.family == "graph"  # neither presets nor arguments can describe such a space
     if options.space and brought:
-        raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself again")
+        raise TrainingError(f"--from {origin.folder} has its own space: leave --space out, or start from the network itself again")
     described = (options.preset or options.space) and not brought
     if described and preset.space(options.space or {}).to_json() != origin.space.to_json():
         raise TrainingError(
-            f"--from {origin.folder} brings its own space, and --preset or --space describe another: leave them out, or train "
+            f"--from {origin.folder} has its own space, and --preset or --space describes another: leave them out, or train "
             "from random weights without --from"
         )
     return replace(
@@ -64,7 +59,7 @@ def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
     )
 
 
-def going_on(schedule: Schedule) -> Schedule:
+def without_sorting(schedule: Schedule) -> Schedule:
     """The schedule for weights that sub-networks already share: channels keep their order."""
     return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
 
@@ -89,8 +84,8 @@ def unseen(origin: Run, splits: Splits, asked: DataInfo) -> bool:
         limit = "" if data.limit is None else f" --limit {data.limit}"
         raise DataError(
             f"--from {origin.folder}: its weights were trained on {many} images of this run, so accuracies would be too high: "
-            f"of the same photographs, hold out the same ones with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
-            "photographs that it has not seen"
+            f"if these are the same photographs, hold out the same ones with --seed {data.seed} --holdout {data.holdout:g}{limit}; "
+            "otherwise give photographs that it has not seen"
         )
     alike = data is not None and (data.size, data.range) == (asked.size, asked.range)
     return complete and alike and (before is None or before.unseen)

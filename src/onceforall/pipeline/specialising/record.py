@@ -22,18 +22,18 @@ class Specialised:
     """An exported network: its folder, how it was chosen, and what was measured through the exported files.
 
     Args:
-        folder: with its files.
+        folder: the folder with its files.
         device: the device it was chosen for.
         budget: the requested limits.
         predicted_ms: predicted latency; None without a profile.
         predicted_top1: predicted accuracy; None if it was not predicted.
         test: accuracy on the test images.
-        latency: on the device.
-        held_out_top1: on `held_out_images` held-out images, after fine-tuning if there was any.
+        latency: latency on the device.
+        held_out_top1: top-1 on `held_out_images` held-out images, after fine-tuning if there was any.
         held_out_score: the run's metric on the same images.
         shares: shares of the latency by segment.
         files: a row for each format.
-        left_out: formats left out because int8 loses too much, with one line on why.
+        left_out: formats that are left out because int8 loses too much, with one line on why.
         confusion: confusion matrix on the test images.
         mistakes: the most confident mistakes on the test images.
         wrong: all misclassified test images, as `mistakes.as_bits`; "" in older files and for multi-label networks.
@@ -72,7 +72,7 @@ class Specialised:
     pushed: str | None = None
 
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """95 % interval of the test score by this metric; None in older files without what it follows from."""
+        """95 % interval of the test score by this metric; None if an older file lacks the results it is computed from."""
         return self.labels.interval if self.labels else self.confusion.interval(metric) if self.confusion else None
 
 
