@@ -217,7 +217,7 @@ def test_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONCEFORALL_MIRROR", "http://127.0.0.1:9")  # nobody listens there
     for name in ("torchvision:mobilenet_v3_small", "torchvision:mobilenet_v3_small.DEFAULT"):
         message = r"pth \(10.3 MB\): not in the cache, and cannot be downloaded .*refused.*: connect, or get the file elsewhere"
-        with pytest.raises(FileError, match=rf"'{name}' needs http://127.0.0.1:9/\S+{message} with --weights FILE"):
+        with pytest.raises(FileError, match=rf"'{name}' needs http://127.0.0.1:9/\S+{message} and give it with --weights FILE"):
             bring(name)
 
 

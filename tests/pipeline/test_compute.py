@@ -59,7 +59,7 @@ def test_bfloat16_learns_as_float32_does(tmp_path: Path, own_cache: None) -> Non
 
 
 def test_the_limit_of_the_cache_is_kept_in_the_run(tmp_path: Path, own_cache: None) -> None:
-    with pytest.raises(DataError, match="the limit is 1e-05 GB: raise it with --cache-gb"):
+    with pytest.raises(DataError, match="over the limit of 1e-05 GB: raise it with --cache-gb"):
         train("digits", out=tmp_path / "small", cache="decoded", cache_gb=1e-5, **TRAINING)
     run = train("digits", out=tmp_path / "run", cache_gb=0.5, **TRAINING)
     assert run.require_images().cache_gb == 0.5

@@ -62,7 +62,7 @@ def test_a_recipe_is_changed_by_name() -> None:
         ({"mixup": True}, "recipe: mixup=True"),
         ({"mixup": (0.1, 0.2)}, "recipe: mixup="),
         ({"crop_scale": 0.5}, "recipe: crop_scale=0.5: a value such as 0.35/1.0 is needed"),
-        ({"crop_scale": (1, 0.5)}, r"recipe: crop_scale is \(1.0, 0.5\): two shares"),
+        ({"crop_scale": (1, 0.5)}, r"recipe: crop_scale is \(1.0, 0.5\): give two shares"),
         ({"policy": "auto"}, "recipe: policy is 'auto': choose from"),
         ({"policy": 1}, "recipe: policy=1: a value such as none is needed"),
         ({"drop_path": 1}, "drop_path is 1.0: it must be a number from 0 to 0.999"),
