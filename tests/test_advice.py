@@ -85,7 +85,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("taken home", "an exported network: ofa classify 'taken home' PHOTO uses it; this command needs the run"),
         ("pair", "a bundle of networks: onceforall.load_bundle reads it; this command needs the run"),
         ("photos", "(it has no run.json), but a folder of images: make a run of them with ofa train photos --out RUN"),
-        ("begun", "stopped too early: give the ofa train or ofa import that made it again"),
+        ("begun", "stopped too early: run the same ofa train or ofa import again"),
         ("kit", "a kit of models to time: ofa profile RUN --import-results kit/results.csv --device imported@NAME"),
         ("net.onnx", "an ONNX file: ofa measure net.onnx times it"),
         ("ofa_net.pth", "a file of weights: ofa import ofa_net.pth --name NAME --out RUN"),
@@ -98,7 +98,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_no_run(places: Path, path: str, words: str) -> None:
     message = not_a_run(Path(path))
-    assert message.startswith(f"{path}: no run directory")
+    assert message.startswith(f"{path}: not a run directory")
     assert words in message
     with pytest.raises(FileError) as opened:
         Run.open(Path(path))
@@ -116,9 +116,9 @@ def test_paths_stay_as_they_were_written(places: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("runs/a", "but a run directory: give one that is in it: runs/a/specialised/best"),
+        ("runs/a", "but a run directory: give one in it: runs/a/specialised/best"),
         ("runs/b", "but a run directory, with none in it: make one with ofa specialise runs/b --macs N"),
-        ("runs/a/latency", "but a part of a run directory: give one that is in it: runs/a/specialised/best"),
+        ("runs/a/latency", "but a part of a run directory: give one in it: runs/a/specialised/best"),
         ("runs/a/specialised/best/model.onnx", "but a file of one: give its folder, runs/a/specialised/best"),
         ("taken home/weights.safetensors", "but a file of one: give its folder, taken home"),
         ("pair", "but a bundle of several networks: onceforall.load_bundle('pair') reads it"),
@@ -126,10 +126,10 @@ def test_paths_stay_as_they_were_written(places: Path) -> None:
             "runs/a/bundle/weights.safetensors",
             "of several networks, runs/a/bundle: onceforall.load_bundle('runs/a/bundle')",
         ),
-        ("photos", "but a folder of images: give a folder that ofa specialise has made"),
+        ("photos", "but a folder of images: give a folder made by ofa specialise"),
         ("net.onnx", "but an ONNX file: ofa measure net.onnx times it"),
         ("cat.jpg", "but a photograph: ofa classify takes an exported network"),
-        ("other", "not an exported network: give a folder that ofa specialise has made"),
+        ("other", "not an exported network: give a folder made by ofa specialise"),
         ("not there", "no such file or folder: check the path"),
     ],
 )
@@ -143,11 +143,11 @@ def test_no_export(places: Path, path: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("runs/a", "but a run directory: give one that is in it: runs/a/bundle"),
+        ("runs/a", "but a run directory: give one in it: runs/a/bundle"),
         ("runs/b", "but a run directory, with none in it: make one with ofa bundle runs/b --macs N"),
         ("runs/a/bundle/bundle.json", "but a file of one: give its folder, runs/a/bundle"),
         ("taken home", "but one exported network: onceforall.load('taken home') reads it"),
-        ("photos", "but a folder of images: give a folder that ofa bundle has made"),
+        ("photos", "but a folder of images: give a folder made by ofa bundle"),
         ("not there", "no such file or folder: check the path"),
     ],
 )

@@ -110,7 +110,7 @@ def test_evaluate_against_numpy() -> None:
 
 def test_evaluate_takes_only_what_recalibrate_returns() -> None:
     with pytest.raises(
-        StatisticsError, match="evaluate takes what recalibrate returns, not a Subnet: recalibrate the network first"
+        StatisticsError, match="evaluation takes the result of recalibrate, not a Subnet: recalibrate the network first"
     ):
         evaluate_network(network(training=False), labelled())  # type: ignore[arg-type]
 
@@ -159,7 +159,7 @@ def test_a_network_changed_since_is_refused(change) -> None:  # type: ignore[no-
     calibrated = recalibrate(network(), batches(4))
     evaluate_network(calibrated, labelled())
     change(calibrated.network)
-    with pytest.raises(StatisticsError, match="changed or put in train mode since its recalibration: recalibrate it again first"):
+    with pytest.raises(StatisticsError, match="changed or put in train mode after its recalibration: recalibrate it again"):
         evaluate_network(calibrated, labelled())
     evaluate_network(recalibrate(calibrated.network, batches(4)), labelled())
 
@@ -170,7 +170,7 @@ def test_evaluating_twice_is_fine() -> None:
 
 
 def test_no_images() -> None:
-    with pytest.raises(StatisticsError, match="recalibration needs at least one batch of training images, it was given none"):
+    with pytest.raises(StatisticsError, match="recalibration got no batches: give at least one batch of training images"):
         recalibrate(network(), [])
     with pytest.raises(DataError, match="no images to evaluate on"):
         evaluate_network(recalibrate(network(), batches(4)), [])

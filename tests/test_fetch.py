@@ -53,7 +53,7 @@ def test_a_file_is_fetched_once(server: FileServer, tmp_path: Path, digest: str)
 
 def test_a_connection_that_ends_too_early_is_gone_on_with(server: FileServer, tmp_path: Path) -> None:
     wanted, server.cut = remote(server, tmp_path), 3_000_000
-    assert "give the command again" in refused(wanted, r"the connection ended after 3,000,000 of 5,120,000 bytes")
+    assert "run the command again" in refused(wanted, r"the connection ended after 3,000,000 of 5,120,000 bytes")
     assert not wanted.path.exists()
     server.cut = None
     events: Events = []
@@ -97,12 +97,12 @@ def test_another_file_than_it_should_be(server: FileServer, tmp_path: Path) -> N
     found = hashlib.sha256(b"other").hexdigest()[:8]
     refused(
         wanted,
-        rf"this is not the right file \(its sha256 is {found}, not {SHA256[:8]}\).* is not kept: give it with --weights FILE",
+        rf"the downloaded file is wrong \(its sha256 is {found}, not {SHA256[:8]}\).* is deleted: give it with --weights FILE",
     )
     assert not list(wanted.path.parent.iterdir())
     refused(remote(server, tmp_path, git_id(CONTENT)), rf"its git object id is {git_id(b'other')}, not {git_id(CONTENT)}")
     wanted.path.write_bytes(b"other")
-    refused(wanted, r"net.pth: is not http://.*delete it to fetch it again")
+    refused(wanted, r"net.pth: is not http://.*delete it to download it again")
 
 
 def test_out_of_reach(server: FileServer, tmp_path: Path) -> None:
@@ -112,7 +112,9 @@ def test_out_of_reach(server: FileServer, tmp_path: Path) -> None:
     for address, why in (("http://127.0.0.1:9", "refused"), ("http://no.such.host.invalid", ""), ("nothing", "unknown url type")):
         wanted = Remote("lib:net", f"{address}/net.pth", tmp_path / "net.pth", SHA256, "give it with --weights FILE", 21_300_000)
         text = (
-            r"\(21.3 MB\): not in the cache, and cannot be fetched \(.*" + why + r".*\): connect, or give it with --weights FILE$"
+            r"\(21.3 MB\): not in the cache, and cannot be downloaded \(.*"
+            + why
+            + r".*\): connect, or give it with --weights FILE$"
         )
         assert f"'lib:net' needs {address}/net.pth" in refused(wanted, text)
 
@@ -175,12 +177,14 @@ def test_a_file_of_the_hub_that_was_changed(hub_of_files: FileServer) -> None:
     hub_of_files.publish("me/net", model__safetensors=CONTENT)
     path = "/me/net/resolve/main/model.safetensors"
     hub_of_files.etags[path] = hashlib.sha256(b"other").hexdigest()
-    with pytest.raises(FileError, match=r"this is not the right file \(its sha256 is .*do without$"):
+    with pytest.raises(FileError, match=r"the downloaded file is wrong \(its sha256 is .*do without$"):
         ask()
     del hub_of_files.etags[path]
     blob = ask().path.resolve()
     blob.write_bytes(b"damaged")
-    with pytest.raises(FileError, match=r"blobs/\w+: is not \S+/model.safetensors \(its sha256 is .*delete it to fetch it again"):
+    with pytest.raises(
+        FileError, match=r"blobs/\w+: is not \S+/model.safetensors \(its sha256 is .*delete it to download it again"
+    ):
         ask()
     blob.unlink()
     assert ask().path.read_bytes() == CONTENT
@@ -211,9 +215,13 @@ def test_what_the_hub_has_not(hub_of_files: FileServer, monkeypatch: pytest.Monk
         (
             "HF_HUB_OFFLINE",
             "1",
-            r"main/model.safetensors: not in the cache, and cannot be fetched \(HF_HUB_OFFLINE is set\): connect, or do",
+            r"main/model.safetensors: not in the cache, and cannot be downloaded \(HF_HUB_OFFLINE is set\): connect, or do",
         ),
-        ("HF_ENDPOINT", "http://127.0.0.1:9", r"http://127.0.0.1:9/me/net/\S+ not in the cache, and cannot be fetched \(.*, or do"),
+        (
+            "HF_ENDPOINT",
+            "http://127.0.0.1:9",
+            r"http://127.0.0.1:9/me/net/\S+ not in the cache, and cannot be downloaded \(.*, or do",
+        ),
     ):
         with monkeypatch.context() as patch:
             patch.setenv(variable, value)

@@ -117,7 +117,7 @@ def test_a_failing_flush_or_rename_leaves_the_old_file(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(FileError, match=r"a\.json: the disk is full: free some space and give the command again"):
+    with pytest.raises(FileError, match=r"a\.json: the disk is full: free some space and run the command again"):
         write_json(path, "new")
     assert read_json(path) == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
@@ -293,7 +293,7 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(files.fcntl, "flock", refuse)
-    note = rf"no locks here \({os.strerror(number)}\), so let only one command at a time work on it"
+    note = rf"this file system has no locks \({os.strerror(number)}\): let only one command at a time work on it"
     with pytest.warns(Note, match=note), locked(tmp_path):
         pass
     with pytest.warns(Note, match=note):
@@ -366,7 +366,7 @@ def test_records_where_nothing_may_be_written(tmp_path: Path) -> None:
             raise OSError(number, os.strerror(number))
 
     for number in (errno.EROFS, errno.EACCES, errno.EPERM):
-        with pytest.warns(Note, match=r"^this is not written down: /.*: "):
+        with pytest.warns(Note, match=r"^this is not recorded: /.*: "):
             fail(number)
     with pytest.raises(FileError, match="the disk is full"):
         fail(errno.ENOSPC)

@@ -77,6 +77,13 @@ def test_what_cannot_be_made_for_other_images(model: nn.Module, reads: str) -> N
     assert for_images(model, 3, "own") == (model, ())
 
 
+def test_each_first_convolution_is_named_with_its_channels() -> None:
+    model = nn.ModuleDict({"a": nn.Conv2d(3, 4, 3), "b": nn.Conv2d(7, 4, 3)})
+    model.default_cfg = {"first_conv": ("a", "b")}  # type: ignore[assignment]
+    with pytest.raises(ModelError, match=r"\(a reads 3 channels and b reads 7 channels\)"):
+        for_images(model, 1, "own")
+
+
 def test_bringing_a_network_for_gray_images(tmp_path: Path) -> None:
     found, before = bring(source(tmp_path), channels=1), bring(source(tmp_path))
     assert found.notes == ("the first convolution (stem.0) is made for 1 channel: the sum over its three channels",)

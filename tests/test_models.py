@@ -59,7 +59,7 @@ def test_how_its_images_are_cropped_and_resized(tmp_path: Path) -> None:
     whole = bring(source(tmp_path, saying('"crop_pct": 1.15, "crop_mode": "squash"')))  # as some of timm's
     assert whole.crop_share == 1.0
     assert whole.notes == (
-        "the weights expect images shrunk to 0.87 of the network's size: they are used whole",
+        "the weights expect images shrunk to 0.87 of the network's size: here, they fill it",
         "the weights expect images cropped by 'squash': the center is used",
     )
     with pytest.raises(ModelError, match=r"crop_pct of its default_cfg is 0.3: a number from 0.5 to 1 is needed"):
@@ -129,10 +129,10 @@ BAD = {
     "raises": ("def f(): raise KeyError('what')", r"own.py:f fails \(line 1\): KeyError: 'what'"),
     "exits": ("import sys\ndef f():\n    sys.exit(3)", r"fails \(line 3\): SystemExit: 3"),
     "no python": ("def f(:", r"fails \(line 1\): SyntaxError"),
-    "no module": ("def f(): return 3", "returns something of type int, not a torch.nn.Module"),
+    "no module": ("def f(): return 3", "returns a value of type int: it must return a torch.nn.Module"),
     "no function": ("def g(): pass\ndef _h(): pass\nx = 1", "no function or class 'f': it has g$"),
     "not callable": ("f = 3", "no function or class 'f'"),
-    "needs more": ("def f(width, *, deep): pass", "needs width, deep, and is called without arguments but num_classes"),
+    "needs more": ("def f(width, *, deep): pass", "needs width, deep, but is called with no arguments other than num_classes"),
     "imports nothing": ("import no_such_package_here\ndef f(): pass", r"fails \(line 1\): ModuleNotFoundError"),
 }
 
@@ -190,7 +190,7 @@ def test_bad_weights(tmp_path: Path) -> None:
     wide = {**weights, "stem.0.weight": torch.zeros(9, 3, 3, 3), "stem.0.bias": torch.zeros(7)}
     refused(wide, ModelError, "stem.0.weight is 9×3×3×3 there and 8×3×3×3 here, stem.0.bias is 7 there and 8 here")
     wrapped = {f"wrapped.net.{name}": value for name, value in weights.items()}
-    refused(wrapped, ModelError, "all its names begin with 'wrapped.net.': remove this prefix")
+    refused(wrapped, ModelError, "all names in the file begin with 'wrapped.net.': remove this prefix")
     refused({**weights, "more": torch.zeros(1)}, ModelError, "unexpected more")
     refused({"state_dict": Evil(tmp_path / "ran")}, CheckpointError, "refused because it could run code")
     assert not (tmp_path / "ran").exists()
@@ -216,9 +216,7 @@ def test_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # the cache of downloads
     monkeypatch.setenv("ONCEFORALL_MIRROR", "http://127.0.0.1:9")  # nobody listens there
     for name in ("torchvision:mobilenet_v3_small", "torchvision:mobilenet_v3_small.DEFAULT"):
-        message = (
-            r"pth \(10.3 MB\): not in the cache, and cannot be fetched .*refused.*: connect, or get the file elsewhere and give it"
-        )
+        message = r"pth \(10.3 MB\): not in the cache, and cannot be downloaded .*refused.*: connect, or get the file elsewhere"
         with pytest.raises(FileError, match=rf"'{name}' needs http://127.0.0.1:9/\S+{message} with --weights FILE"):
             bring(name)
 

@@ -95,11 +95,11 @@ def test_folder_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pyt
     place = tmp_path / "tmp" / f"onceforall-{os.getuid()}"
     place.mkdir(mode=0o777)
     place.chmod(0o777)
-    with pytest.raises(FileError, match="not a folder of this user alone: set XDG_CACHE_HOME"):
+    with pytest.raises(FileError, match="other users can access this folder, or own it: set XDG_CACHE_HOME"):
         cache_folder()
     place.rmdir()
     place.symlink_to(tmp_path / "home")
-    with pytest.raises(FileError, match="not a folder of this user alone"):
+    with pytest.raises(FileError, match="other users can access this folder, or own it"):
         cache_folder()
 
 

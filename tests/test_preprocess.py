@@ -92,7 +92,7 @@ def test_very_elongated_images_are_the_same_but_for_one_level(size: tuple[int, i
 def test_an_unknown_interpolation_is_one_line(wrong: object) -> None:
     image = io.BytesIO()
     Image.new("RGB", (9, 9)).save(image, "PNG")
-    with pytest.raises(ValueError, match=r"interpolation .*: one of bilinear, bicubic, lanczos is needed"):
+    with pytest.raises(ValueError, match=r"interpolation .*: choose from bilinear, bicubic, lanczos"):
         prepare(image.getvalue(), {**STEPS, "interpolation": wrong}, 8)
 
 
@@ -209,7 +209,7 @@ def test_a_range_is_for_gray_images_of_more_than_8_bits() -> None:
     rows = zlib.compress((b"\0" + bytes(42)) * 7)
     colours = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     assert load(colours).size == (7, 7)
-    with pytest.raises(ValueError, match=r"^16 bits for each of several channels, of which 8 are read"):
+    with pytest.raises(ValueError, match=r"^16 bits for each of several channels, of which only 8 are read"):
         load(colours, range=(0, 4095))
 
 
@@ -245,13 +245,13 @@ def test_a_photograph_of_108_megapixels_is_read(monkeypatch: pytest.MonkeyPatch)
     assert np.abs(column - np.linspace(0, 255, 4_500)).max() < 6
     assert load(content, at_least=100).size == (1_500, 1_125)
     assert before == Image.MAX_IMAGE_PIXELS
-    with pytest.raises(ValueError, match=r"^12000×9000 pixels, and at most 100,000,000 are read .*: see max_pixels$"):
+    with pytest.raises(ValueError, match=r"^12000×9000 pixels, more than the limit of 100,000,000 .*: see max_pixels$"):
         load(content, max_pixels=100_000_000)
 
 
 def test_limits_of_pixels() -> None:
     jpeg = encoded(smooth(), "JPEG")
-    with pytest.raises(ValueError, match=rf"60000×60000 pixels, and at most {LARGEST_JPEG:,} are read"):
+    with pytest.raises(ValueError, match=rf"60000×60000 pixels, more than the limit of {LARGEST_JPEG:,} "):
         load(claiming(60_000, 60_000, jpeg))
     png = encoded(smooth(), "PNG")
     header = png.index(b"IHDR") + 4
@@ -259,11 +259,11 @@ def test_limits_of_pixels() -> None:
     huge = png[:header] + body + zlib.crc32(b"IHDR" + body).to_bytes(4, "big") + png[header + 17 :]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ValueError, match=rf"20000×20000 pixels, and at most {LARGE:,} are read"):
+        with pytest.raises(ValueError, match=rf"20000×20000 pixels, more than the limit of {LARGE:,} "):
             load(huge)
     width, height = smooth().size
     assert load(png, max_pixels=width * height).size == (width, height)
-    with pytest.raises(ValueError, match=f"at most {width * height - 1:,} are read"):
+    with pytest.raises(ValueError, match=f"the limit of {width * height - 1:,} "):
         load(png, max_pixels=width * height - 1)
 
 
@@ -272,7 +272,7 @@ def test_what_cannot_be_read_is_a_value_error(tmp_path: Path) -> None:
         (tmp_path / "gone.jpg", "no such file"),
         (tmp_path, "cannot be decoded"),
         (b"", "empty"),
-        (b"<htm>", "not an image, or of a kind that is not read here"),
+        (b"<htm>", "not an image of a supported kind"),
         (encoded(smooth(), "PNG")[:90], "cannot be decoded"),
         (encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "pixels of type F have no known range"),
     ):

@@ -179,7 +179,7 @@ def test_commands_fit_their_threads_to_a_quota(
     with threadpool_limits(2):
         try:
             torch.set_num_threads(2)
-            assert run(["status", str(tmp_path)]) == 1  # no run directory, but a command
+            assert run(["status", str(tmp_path)]) == 1  # not a run directory, but a command
             assert torch.get_num_threads() == threads
             assert max(library["num_threads"] for library in threadpool_info()) == threads
         finally:

@@ -73,7 +73,7 @@ def test_paths_choices_and_what_writes_its_own_json(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"a\.json: damaged or edited \(not a confusion matrix"):
         read_record(path, Placed)
     path.write_text(json.dumps({"place": 3, "state": "done"}))
-    with pytest.raises(FileError, match="place is 3, and a text is expected"):
+    with pytest.raises(FileError, match="place is 3, and a string is expected"):
         read_record(path, Placed)
     path.write_text(json.dumps({"place": "net", "state": "soon"}))
     with pytest.raises(FileError, match="state is 'soon', and one of done, going on is expected"):

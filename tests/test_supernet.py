@@ -242,7 +242,7 @@ def test_forgotten_statistics_cannot_be_used_by_accident(fresh: Supernet) -> Non
     assert fresh(images(arch), arch).isfinite().all()
     fresh.eval()
     with pytest.raises(
-        StatisticsError, match=r"has no BatchNorm statistics, so eval mode is meaningless: use onceforall\.calibrate"
+        StatisticsError, match=r"has no BatchNorm statistics, so it cannot run in eval mode: use onceforall\.calibrate"
     ):
         fresh(images(arch), arch)
     assert fresh.extract(arch)(images(arch)).isnan().all()

@@ -69,7 +69,7 @@ def test_torchvision_by_name(mirror: FileServer, tmp_path: Path) -> None:
         assert len(mirror.asked) == 1  # the second time it is there
         assert bring(NET, "random").weights.random
         place.write_bytes(place.read_bytes()[:-5])
-        refused(NET, FileError, r"net-\w+.pth: is not http\S+ \(its sha256 is .*delete it to fetch it again")
+        refused(NET, FileError, r"net-\w+.pth: is not http\S+ \(its sha256 is .*delete it to download it again")
 
 
 def test_torchvision_refused(mirror: FileServer) -> None:
@@ -80,7 +80,7 @@ def test_torchvision_refused(mirror: FileServer) -> None:
         refused(NET, ModelError, r"'torchvision:squeezenet1_1' cannot be made: RuntimeError: .*Missing key")
     with stored(ENTRY, b"the real ones", mirror) as url:
         mirror.files = dict.fromkeys(mirror.files, b"others")
-        refused(NET, FileError, r"this is not the right file \(its sha256 is \w{8}, not \w{8}\), so it was changed there")
+        refused(NET, FileError, r"the downloaded file is wrong \(its sha256 is \w{8}, not \w{8}\): it was changed there")
         mirror.files = {}
         refused(NET, FileError, rf"{url.rpartition('/')[2]} \(5.0 MB\): the server answers 404 Not Found: get the file elsewhere")
 
@@ -91,7 +91,7 @@ def test_a_licence_that_forbids_commercial_use(mirror: FileServer) -> None:
         found = bring(NET)
     assert found.weights.license == terms
     assert found.notes == (
-        f"the license of these weights, {terms}, forbids commercial use, perhaps of what is trained from them too",
+        f"the license of these weights, {terms}, forbids commercial use, perhaps also of networks trained from them",
     )
     for license in ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "fair-noncommercial-research-license", "apple-amlr", "CC BY NC 4.0"):
         assert Weights("w", "0", license).notes
@@ -104,7 +104,7 @@ def test_random_weights_are_not_a_function_s(tmp_path: Path) -> None:
     refused(
         f"{tmp_path / 'own.py'}:net",
         ModelError,
-        "own.py:net: its weights are those that it returns: leave --weights random",
+        "own.py:net: decides on its weights itself: leave --weights random",
         weights="random",
     )
 
@@ -225,13 +225,13 @@ def test_a_specialised_network(
 def test_a_specialised_network_out_of_reach(
     mirror: FileServer, monkeypatch: pytest.MonkeyPatch, special: tuple[dict[str, bytes], nn.Module], tmp_path: Path
 ) -> None:
-    text = r"/net.config: the server answers 404 Not Found: get net.config, run.config and init elsewhere into one folder and give"
+    text = r"/net.config: the server answers 404 Not Found: put net.config, run.config and init into one folder and give"
     refused(f"ofa:{SPECIAL}", FileError, text + " --weights FOLDER/init")
     assert bring(f"ofa:{SPECIAL}", tmp_path / "made" / "init").weights.file == "init"  # all that it needs is there
     publish(mirror, monkeypatch, special[0])
     name = f"/{IDS}/{published.COMMIT}/ofa/ofa_specialized/{SPECIAL}/init"
     mirror.files[name] += b"more"
-    refused(f"ofa:{SPECIAL}", FileError, r"/init: this is not the right file \(its git object id is \w{40}, not \w{40}\)")
+    refused(f"ofa:{SPECIAL}", FileError, r"/init: the downloaded file is wrong \(its git object id is \w{40}, not \w{40}\)")
 
 
 # -- timm and the Hub ----------------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_timm_has_only_a_pickle_of_tensors(hub_of_files: FileServer) -> None:
 
 
 def test_timm_without_weights() -> None:
-    refused("timm:test_vit4", ModelError, r"timm has no weights of test_vit4: give a file of them, or --weights random")
+    refused("timm:test_vit4", ModelError, r"timm has no weights of test_vit4: give --weights FILE or --weights random")
     assert bring("timm:test_vit4", "random").weights.random
 
 

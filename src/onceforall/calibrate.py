@@ -15,7 +15,6 @@ from .errors import DataError, StatisticsError
 from .scores import balanced_of, macro_f1_of, told_of
 from .tasks.label_scores import mean_average_precision
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
 Batch = tuple[Tensor, Tensor]  # images (n, c, height, width) or logits (n, classes), float32; labels as a `task.Task` has them
 
 
@@ -47,7 +46,7 @@ class Statistics:
 class Accuracy:
     """Result of `evaluate_network` or `tally`. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
 
-    `balanced` is the mean recall over classes, `macro_f1` their mean F1 (see `scores.Confusion`); both are None in older files.
+    `balanced` is the mean recall over classes, `macro_f1` the mean F1 (see `scores.Confusion`); both are None in older files.
     For images with several labels, `map` is the mean average precision, and top-1 and top-5 are the shares of images for which the
     likeliest label, or one of the five likeliest, is correct. `map` is None where an image has one class.
     """
@@ -68,7 +67,7 @@ class Accuracy:
     def score(self, metric: str) -> float:
         """The score by the metric's name."""
         found = {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1, "map": self.map}[metric]
-        assert found is not None, "only files of before lack it, and they have top-1 as their metric"
+        assert found is not None, "only older files lack it, and their metric is top-1"
         return found
 
 
@@ -96,15 +95,15 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
     momenta = [norm.momentum for norm in norms]
     device = _device(network)
     images, shape = (0, ()) if begun is None else (begun.images, begun.shape)
-    own = {name: value for name, value in network.named_buffers() if "running_" in name}
-    if begun is not None and {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in begun.tensors.items()}:
+    running = {name: value for name, value in network.named_buffers() if "running_" in name}
+    if begun is not None and {n: v.shape for n, v in running.items()} != {n: v.shape for n, v in begun.tensors.items()}:
         raise StatisticsError("the statistics to continue from belong to another network: measure them again")
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
         if begun is not None:
-            for name, value in own.items():
+            for name, value in running.items():
                 value.copy_(begun.tensors[name])
         with torch.no_grad():
             for batch, momentum in with_momentum(batches, begun):
@@ -112,8 +111,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
                 shape = tuple(batch.shape[1:])
                 for norm in norms:
                     norm.momentum = momentum
-                if norms:
-                    network(batch.to(device))
+                network(batch.to(device))
     finally:
         for norm, before in zip(norms, momenta, strict=True):
             norm.momentum = before
@@ -132,8 +130,8 @@ def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d | 
         for node in network.graph.nodes:
             if node.op == "call_function" and node.target is torch.batch_norm and isinstance(node.args[5], fx.Node):
                 raise StatisticsError(
-                    f"the statistics of {node.args[3]} cannot be measured: the model calls batch norm as a function there; "
-                    "make it a torch.nn.BatchNorm2d, used the same way wherever it is used"
+                    f"the statistics of {node.args[3]} cannot be measured: the model calls batch norm as a function there: use a "
+                    "torch.nn.BatchNorm2d layer, in the same way everywhere"
                 )
     kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, kinds) and layer.track_running_stats}
@@ -148,14 +146,14 @@ def with_momentum(batches: Iterable[Tensor], begun: Statistics | None = None) ->
     images, shapes = (0, set[tuple[int, ...]]()) if begun is None else (begun.images, {begun.shape})
     for batch in batches:
         if len(batch) < 2:
-            raise StatisticsError("recalibration was given a batch of 1 image: batch statistics need at least 2")
+            raise StatisticsError("recalibration got a batch of 1 image: batch statistics need at least 2")
         images += len(batch)
         shapes.add(tuple(batch.shape[1:]))
         if len(shapes) > 1:
-            raise StatisticsError(f"recalibration was given images of shapes {sorted(shapes)}: statistics hold for one resolution")
+            raise StatisticsError(f"recalibration got images of shapes {sorted(shapes)}: statistics hold for one resolution")
         yield batch, len(batch) / images
     if images == 0:
-        raise StatisticsError("recalibration needs at least one batch of training images, it was given none")
+        raise StatisticsError("recalibration got no batches: give at least one batch of training images")
 
 
 def as_it_was(network: nn.Module) -> Calibrated:
@@ -198,11 +196,11 @@ def evaluate_each(
     """
     if not isinstance(calibrated, Calibrated):
         raise StatisticsError(
-            f"evaluate takes what recalibrate returns, not a {type(calibrated).__name__}: recalibrate the network first"
+            f"evaluation takes the result of recalibrate, not a {type(calibrated).__name__}: recalibrate the network first"
         )
     network = calibrated.network
     if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
-        raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
+        raise StatisticsError("the network was changed or put in train mode after its recalibration: recalibrate it again")
     device = _device(network)
     counted, right = Tally() if counted is None else counted, list[Tensor]()
     with torch.no_grad():
@@ -241,14 +239,15 @@ class Tally:
         return ranked[:, 0]
 
     @staticmethod
-    def right(said: Tensor, labels: Tensor) -> Tensor:
+    def right(predicted: Tensor, labels: Tensor) -> Tensor:
         """Which predictions are right, (n,)."""
-        return said == labels
+        return predicted == labels
 
-    def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
+    def count(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
         """Count predicted classes (n,) whose loss and runners-up are unknown."""
-        found = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, labels[said == labels], said)])
-        self.counts = found if self.counts is None else self.counts + found
+        right = labels[predicted == labels]
+        counts = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, right, predicted)])
+        self.counts = counts if self.counts is None else self.counts + counts
 
     def effective_images(self) -> int:
         """Number of images, in classes of equal size, that give top-1 as precisely as these give balanced accuracy: C² / Σ 1/n."""
@@ -262,11 +261,11 @@ class Tally:
         Raises:
             DataError: no images.
         """
-        images, right, said = (torch.zeros(3, 0, dtype=torch.int64) if self.counts is None else self.counts).cpu().numpy()
+        images, right, predicted = (torch.zeros(3, 0, dtype=torch.int64) if self.counts is None else self.counts).cpu().numpy()
         total = int(images.sum())
         if not total:
             raise DataError("there are no images to evaluate on")
-        scores = balanced_of(images, right), macro_f1_of(images, right, said)
+        scores = balanced_of(images, right), macro_f1_of(images, right, predicted)
         return Accuracy(int(right.sum()) / total, self.hits5 / total, self.loss / total, total, *scores)
 
 
@@ -287,13 +286,13 @@ class LabelTally:
         return logits
 
     @staticmethod
-    def right(said: Tensor, labels: Tensor) -> Tensor:
+    def right(scores: Tensor, labels: Tensor) -> Tensor:
         """For which images the likeliest label is correct, (n,)."""
-        return labels.gather(1, said.argmax(1, keepdim=True))[:, 0] > 0
+        return labels.gather(1, scores.argmax(1, keepdim=True))[:, 0] > 0
 
-    def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
+    def count(self, scores: Tensor, labels: Tensor, classes: int) -> None:
         """Count scores of labels (n, classes) for the mean average precision only."""
-        self.logits.append(said.float().cpu())
+        self.logits.append(scores.float().cpu())
         self.labels.append(labels.cpu())
 
     def effective_images(self) -> int:
@@ -302,9 +301,9 @@ class LabelTally:
         Never more than the number of images, since labels that occur together share images.
         """
         labels = torch.cat(self.labels)
-        having = labels.sum(0).double()
-        having = having[having > 0]
-        return min(len(labels), max(1, round(len(having) ** 2 / float((1 / having).sum())))) if len(having) else 1
+        counts = labels.sum(0).double()
+        counts = counts[counts > 0]
+        return min(len(labels), max(1, round(len(counts) ** 2 / float((1 / counts).sum())))) if len(counts) else 1
 
     def accuracy(self) -> Accuracy:
         """The accuracy over all batches.
@@ -325,7 +324,7 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the images after checking that they have the shape the statistics were measured at; () allows any shape.
+    """Return the images after checking that they have the shape at which the statistics were measured; () allows any shape.
 
     Raises:
         StatisticsError: another resolution.

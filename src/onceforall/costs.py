@@ -76,12 +76,12 @@ class SegmentTable:
         places: dict[Any, int] = {}
         numbers = []
         for slot in self.slots:
-            own = [-1] * len(slot.segments)
+            indices = [-1] * len(slot.segments)
             for i, segment in enumerate(slot.segments):
                 if segment is not None:
-                    own[i] = places.setdefault(segment.signature, len(places))
-                    found[own[i]] = segment
-            numbers.append(np.array(own, np.intp))
+                    indices[i] = places.setdefault(segment.signature, len(places))
+                    found[indices[i]] = segment
+            numbers.append(np.array(indices, np.intp))
         return list(found.values()), tuple(numbers)
 
 
@@ -158,8 +158,8 @@ def ram_table(segments: SegmentTable) -> CostTable:
 def segment_table(space: Space, num_classes: int) -> SegmentTable:
     """Every segment of the space, found by lowering one architecture per combination of choices.
 
-    Uniform architectures are enough, because a segment depends on its own block's choices, its stage's width and the width
-    before it, or, between stages, on the widths of both; these alternate between even and odd stages, so that all pairs occur.
+    Uniform architectures are enough, because a segment depends on its block's choices, its stage's width and the width of the stage
+    before, or, between stages, on both widths. Widths alternate between even and odd stages, so that all pairs occur.
     """
     names, columns = _slots(space, num_classes)
     sizes = [tuple(len(space.columns[c].choices) + 1 for c in cols) for cols in columns]
@@ -167,10 +167,10 @@ def segment_table(space: Space, num_classes: int) -> SegmentTable:
     options = zip(*((s.kernels, s.expand_ratios, s.heads, s.widths) for s in space.stages), strict=True)
     kernels, ratios, heads, widths = (range(max(map(len, values))) for values in options) if space.stages else [range(1)] * 4
     for resolution in space.resolutions:
-        for *own, even, odd in product(kernels, ratios, heads, widths, widths):
+        for *of_block, even, odd in product(kernels, ratios, heads, widths, widths):
             stages = []
             for s, c in enumerate(space.stages):
-                values = zip((c.kernels, c.expand_ratios, c.heads), own, strict=True)
+                values = zip((c.kernels, c.expand_ratios, c.heads), of_block, strict=True)
                 block = Block(*(choices[min(index, len(choices) - 1)] for choices, index in values))  # type: ignore[arg-type]
                 width = c.widths[min(odd if s % 2 else even, len(c.widths) - 1)]
                 stages.append(Stage(width, (block,) * c.depths[-1]))

@@ -43,7 +43,7 @@ def mutate(columns: Sequence[Column], genes: Genes, rng: np.random.Generator, pr
 
 
 def cross(columns: Sequence[Column], first: Genes, second: Genes, rng: np.random.Generator) -> Genes:
-    """Take each entry from one of two parents, row by row; a block that only one parent has comes from that parent."""
+    """Take each entry from either parent at random, row by row; a block that only one parent has comes from that parent."""
     take_first = rng.random(first.shape) < 0.5
     child = np.where(take_first, first, second)
     return canonical(columns, np.where(child < 0, np.maximum(first, second), child))

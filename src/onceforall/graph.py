@@ -1,4 +1,4 @@
-"""`Graph`: a user's own network as data: its operations, which sizes are elastic, and its blocks.
+"""`Graph`: a user's own network as data: its operations, its blocks, and which of its sizes are elastic.
 
 It is read from a model once (`onceforall.reader`) and is JSON from then on. `onceforall.spaces.graph` turns it into a space, which
 lowers architectures to plans of `Call`s without the model, its code or torch.
@@ -119,7 +119,7 @@ class Piece:
 
     Args:
         name: "stages.S.I" for an elastic block, any other name otherwise.
-        skippable: the network is still valid without it.
+        skippable: whether the network is still valid without it.
         nodes: names of its nodes, in execution order.
         groups: groups that occur only in it.
         kernel: its largest elastic kernel, 0 if there is none.
@@ -209,13 +209,13 @@ class Graph:
             )
             graph._check()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-            raise SpaceError(f"a damaged graph of a network: {type(error).__name__}: {error}") from None
+            raise SpaceError(f"a damaged graph of a network ({type(error).__name__}: {error}): read the model again") from None
         return graph
 
     def _check(self) -> None:
         """Check that every name in use exists."""
         for node in self.nodes.values():
-            for found in leaves((node.args, dict(node.kwargs))):
+            for found in leaves((node.args, node.kwargs)):
                 if isinstance(found, Own):
                     self.weights[found.name]
                 elif isinstance(found, Value) and found.name != "x":
@@ -276,8 +276,8 @@ def _fields(node: Node) -> dict[str, Any]:
 
 
 def _node(entry: Mapping[str, Any]) -> Node:
-    which = entry.get("dropped")
-    dropped = None if which is None else (int(which[0]), float(which[1]))
+    drop = entry.get("dropped")
+    dropped = None if drop is None else (int(drop[0]), float(drop[1]))
     return Node(
         entry["op"], decoded(entry["args"]), decoded(entry["kwargs"]), decoded(entry["shape"]), entry["dtype"], entry["module"],
         dropped,

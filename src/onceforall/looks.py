@@ -71,7 +71,7 @@ def layers(segment: Segment) -> list[Layer]:
 
 
 def channels(shape: Shape) -> int:
-    """Channels of a feature map, tokens or features: a map's first dimension, or its last if only the first two are equal."""
+    """Channels of a map, tokens or features: a map's first dimension, or the last if exactly the first two are equal."""
     if len(shape) == 3:
         return shape[2] if shape[0] == shape[1] != shape[2] else shape[0]
     return shape[-1] if shape else 1
@@ -97,8 +97,8 @@ def _middle(segment: Segment) -> int:
 
 def _hidden(segment: Segment, found: list[Layer]) -> int:
     """Output channels of spatial convolutions, if they differ from the segment's input; else what its last layer reads."""
-    own = channels(segment.in_shape)
-    spatial = [layer.outputs for layer in found if layer.kernel > 1 and layer.outputs != own]
+    inputs = channels(segment.in_shape)
+    spatial = [layer.outputs for layer in found if layer.kernel > 1 and layer.outputs != inputs]
     if spatial:
         return max(spatial)
     if len(found) > 1 or any(layer.kernel == 0 for layer in found):

@@ -4,7 +4,7 @@ An operation reads its segment's input, named "in", or earlier operations of the
 (channels, height, width), or (features,) after the last pooling.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -294,7 +294,7 @@ class Call(Op):
         work: multiply-accumulates for one image.
         fused: whether deployment runtimes fuse it with its input.
         whole: `shape` includes the result's first dimension (for one image) instead of omitting a batch dimension.
-        dropped: an argument that is dropped for some images while a supernet is trained, and its rate; None if the rate varies.
+        dropped: the index of an argument that is dropped for some images in supernet training, and its rate, None if it varies.
     """
 
     target: str
@@ -337,3 +337,14 @@ def leaves(value: Any) -> Iterator[Any]:
         return
     for item in value:
         yield from leaves(item)
+
+
+def ancestors(names: Iterable[str], reads: Callable[[str], Iterable[str]]) -> set[str]:
+    """The names, and all names that are reached from them by `reads`, such as the values that a value is computed from."""
+    found = set(names)
+    waiting = list(found)
+    while waiting:
+        new = set(reads(waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found

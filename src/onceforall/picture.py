@@ -1,4 +1,4 @@
-"""Picture of a network: a self-contained SVG, drawn from its plan.
+"""Draw a network, from its plan, as a self-contained SVG.
 
 Segments are boxes from left to right. Width and color show the kernel size, which is also written on the box (the number of heads
 for an attention block without a spatial convolution); height shows the square root of the middle width. The ribbon through the
@@ -16,9 +16,9 @@ from itertools import groupby, pairwise
 from math import isfinite, sqrt
 
 from .arch import Arch, Block
-from .common.readable import amount
+from .common.readable import amount, plural
 from .errors import ArchError
-from .looks import channels, look_of, pixels
+from .looks import Look, channels, look_of, pixels
 from .plan import Plan, Segment
 from .resolutions import by_sides, height_width
 
@@ -52,11 +52,7 @@ class _Box:
 
     segment: Segment
     block: Block | None
-    kernel: int | None
-    heads: int | None
-    middle: int
-    squeeze: bool
-    shortcut: bool
+    look: Look
     x: float
     width: float
     height: float
@@ -67,7 +63,7 @@ class _Box:
 
     @property
     def colour(self) -> str:
-        return PLAIN_COLOUR if self.kernel is None else KERNEL_COLOURS.get(self.kernel, OTHER_COLOUR)
+        return PLAIN_COLOUR if self.look.kernel is None else KERNEL_COLOURS.get(self.look.kernel, OTHER_COLOUR)
 
 
 def draw(plan: Plan, arch: Arch, *, shares: Mapping[str, float] | None = None, title: str = "") -> str:
@@ -112,27 +108,15 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     found = {segment.name for segment in plan.segments if segment.name.startswith("stages.")}
     if found != set(expected) or plan.input_shape[1:] != height_width(arch.resolution):
         raise ArchError("the plan was not lowered from this architecture: draw the result of space.lower(arch)")
-    widest = max(look_of(segment).hidden for segment in plan.segments)
+    looks = [look_of(segment) for segment in plan.segments]
+    widest = max(look.hidden for look in looks)
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
-    for segment in plan.segments:
-        seen = look_of(segment)
+    for segment, look in zip(plan.segments, looks, strict=True):
         if boxes:
             x += boxes[-1].width + (GAP if _group(boxes[-1].segment) == _group(segment) else STAGE_GAP)
-        boxes.append(
-            _Box(
-                segment=segment,
-                block=expected.get(segment.name),
-                kernel=seen.kernel,
-                heads=seen.heads,
-                middle=seen.hidden,
-                squeeze=seen.squeeze,
-                shortcut=seen.shortcut,
-                x=x,
-                width=28 + 3 * min(seen.kernel or 3, 11),
-                height=max(SHORTEST, TALLEST * sqrt(seen.hidden / widest)),
-            )
-        )
+        width, height = 28 + 3 * min(look.kernel or 3, 11), max(SHORTEST, TALLEST * sqrt(look.hidden / widest))
+        boxes.append(_Box(segment, expected.get(segment.name), look, x, width, height))
     return boxes
 
 
@@ -188,17 +172,17 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _block(box: _Box, y: float, shares: Mapping[str, float] | None) -> str:
-    half = box.height / 2
-    label = f"{box.kernel}×{box.kernel}" if box.kernel else f"{box.heads} h" if box.heads else "1×1"
+    half, look = box.height / 2, box.look
+    label = f"{look.kernel}×{look.kernel}" if look.kernel else f"{look.heads} h" if look.heads else "1×1"
     parts = [f'<g class="ofa-net-block"><title>{escape(_tooltip(box, shares))}</title>']
     parts.append(
         f'<rect class="ofa-net-box" x="{box.x:.1f}" y="{y - half:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="6" '
         f'fill="{box.colour}"/>'
     )
     parts.append(f'<text class="ofa-net-on" x="{box.centre:.1f}" y="{y + 4.5:.1f}">{label}</text>')
-    if box.squeeze:
+    if look.squeeze:
         parts.append(f'<circle cx="{box.centre:.1f}" cy="{y - half + 7:.1f}" r="3" fill="#10141a"/>')
-    if box.shortcut:
+    if look.shortcut:
         up = y - half - 9
         parts.append(
             f'<path class="ofa-net-line" stroke-width="1.4" stroke-opacity=".75" '
@@ -209,7 +193,7 @@ def _block(box: _Box, y: float, shares: Mapping[str, float] | None) -> str:
     if under:
         parts.append(f'<text class="ofa-net-strong" x="{box.centre:.1f}" y="{y + half + 14:.1f}">{under}</text>')
     parts.append(
-        f'<text class="ofa-net-faint" x="{box.centre:.1f}" y="{y + half + (26 if under else 14):.1f}">{box.middle}</text></g>'
+        f'<text class="ofa-net-faint" x="{box.centre:.1f}" y="{y + half + (26 if under else 14):.1f}">{look.hidden}</text></g>'
     )
     return "\n".join(parts)
 
@@ -240,33 +224,33 @@ def _bars(plan: Plan, boxes: list[_Box], shares: Mapping[str, float] | None, flo
 
 def _legend(boxes: list[_Box], y: float) -> list[str]:
     parts, x = [], float(MARGIN)
-    for kernel in sorted({box.kernel for box in boxes if box.kernel}):
+    for kernel in sorted({box.look.kernel for box in boxes if box.look.kernel}):
         colour = KERNEL_COLOURS.get(kernel, OTHER_COLOUR)
         parts.append(f'<rect class="ofa-net-box" x="{x:.0f}" y="{y - 9:.0f}" width="12" height="11" rx="2.5" fill="{colour}"/>')
         parts.append(f'<text class="ofa-net-left" x="{x + 18:.0f}" y="{y:.0f}">{kernel}×{kernel}</text>')
         x += 58
     heads = " · h: share of attention heads" if any(box.block and box.block.heads != 1 for box in boxes) else ""
     words = f"e: expand ratio{heads} · number: middle width, the box's height · arc: shortcut"
-    if any(box.squeeze for box in boxes):
+    if any(box.look.squeeze for box in boxes):
         words += " · dot: squeeze-and-excitation"
-    if any(box.heads and not box.kernel for box in boxes):
+    if any(box.look.heads and not box.look.kernel for box in boxes):
         words += " · h: attention heads"
     parts.append(f'<text class="ofa-net-left ofa-net-faint" x="{x + 4:.0f}" y="{y:.0f}">{words}</text>')
     return parts
 
 
 def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
-    segment = box.segment
+    segment, look = box.segment, box.look
     lines = [segment.name, f"{_shape(segment.in_shape)} → {_shape(segment.out_shape)}"]
-    if box.kernel:
+    if look.kernel:
         ratio = f", expand ratio {box.block.expand_ratio:g}{_heads(box.block, ', heads ')}" if box.block else ""
-        lines.append(f"kernel {box.kernel}×{box.kernel}{ratio}, middle width {box.middle}")
-    elif box.heads and box.block:
-        lines.append(f"expand ratio {box.block.expand_ratio:g}, middle width {box.middle}")
-    if box.heads:
+        lines.append(f"kernel {look.kernel}×{look.kernel}{ratio}, middle width {look.hidden}")
+    elif look.heads and box.block:
+        lines.append(f"expand ratio {box.block.expand_ratio:g}, middle width {look.hidden}")
+    if look.heads:
         share = f", {box.block.heads:g} of all" if box.block and box.block.heads != 1 else ""
-        lines.append(f"{box.heads} attention {'head' if box.heads == 1 else 'heads'}{share}")
-    extras = [word for on, word in ((box.squeeze, "squeeze-and-excitation"), (box.shortcut, "shortcut")) if on]
+        lines.append(f"{plural(look.heads, 'attention head')}{share}")
+    extras = [word for on, word in ((look.squeeze, "squeeze-and-excitation"), (look.shortcut, "shortcut")) if on]
     if extras:
         lines.append(", ".join(extras))
     lines.append(f"{segment.macs:,} MACs, {segment.params:,} parameters")
@@ -288,6 +272,8 @@ def _check_shares(plan: Plan, shares: Mapping[str, float] | None) -> None:
     names = {segment.name for segment in plan.segments}
     for name, share in (shares or {}).items():
         if name not in names:
-            raise ValueError(f"a share of latency is given for {name!r}, but the plan has only {', '.join(sorted(names))}")
+            raise ValueError(
+                f"a share of latency is given for {name!r}, and the plan has no such segment: use {', '.join(sorted(names))}"
+            )
         if not isfinite(share) or not 0 <= share <= 1:
             raise ValueError(f"the share of latency of {name} is {share}: it must lie in [0, 1]")

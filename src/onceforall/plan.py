@@ -14,7 +14,7 @@ from math import prod
 
 from .ops import Add, Call, Conv, Input, Norm, Op, Shape
 
-MOVES = {"permute", "transpose", "getitem", "unbind", "select", "slice", "expand", "output"}  # left out of summaries
+MOVES = {"permute", "transpose", "getitem", "unbind", "select", "slice", "expand", "output"}  # omitted from summaries
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Segment:
 
     @cached_property
     def folds(self) -> dict[str, Norm]:
-        """Batch norms that can be folded into a convolution, since nothing else reads its output; by the convolution's name."""
+        """Batch norms by the name of the convolution into which they can be folded, since nothing else reads its output."""
         convs = {op.name for op in self.ops if isinstance(op, Conv)} & self.read_once
         return {op.inputs[0]: op for op in self.ops if isinstance(op, Norm) and op.inputs[0] in convs}
 
     @cached_property
     def branches(self) -> dict[str, int]:
-        """For each residual sum, by name: which operand is the branch, computed from the other (shortcut) by weighted layers."""
+        """For each residual sum, by name: the index of its branch, which weighted layers compute from the other, the shortcut."""
         bits = {"in": 1, **{op.name: 2 << i for i, op in enumerate(self.ops)}}
         above = {"in": 1}  # each tensor's ancestors and itself, as bits
         layers, found = 0, {}

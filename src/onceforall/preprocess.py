@@ -120,7 +120,7 @@ def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, inte
         ValueError: an unknown interpolation.
     """
     if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation {interpolation!r}: one of {', '.join(INTERPOLATIONS)} is needed")
+        raise ValueError(f"interpolation {interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
     filter = Image.Resampling[interpolation.upper()]
     sides = resolution.split("x") if isinstance(resolution, str) else [resolution]
     tall, wide = int(sides[0]), int(sides[-1])
@@ -133,7 +133,7 @@ def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, inte
     if across * down <= WHOLE:
         whole = image.resize((across, down), filter)
         return whole.crop((left, top, left + wide, top + tall))
-    x, y = width / across, height / down  # a box of the crop's place alone: the same but for one of 255 levels
+    x, y = width / across, height / down  # resizing only the crop differs by at most one of 255 levels
     box = (left * x, top * y, (left + wide) * x, (top + tall) * y)
     return image.resize((wide, tall), filter, box=box)
 
@@ -144,7 +144,7 @@ def pixels_of(image: Image.Image) -> "np.ndarray[Any, Any]":
 
 
 def normalise(pixels: "np.ndarray[Any, Any]", mean: Sequence[float], std: Sequence[float]) -> "np.ndarray[Any, Any]":
-    """(n, height, width, c) in [0, 255] → (n, c, height, width) float32, (pixel / 255 - mean) / std. Float32 pixels are used up."""
+    """(n, height, width, c) in [0, 255] → (n, c, height, width) float32, (pixel / 255 - mean) / std. Overwrites float32 pixels."""
     n, height, width, channels = pixels.shape
     means, stds = np.array(mean, np.float32), np.array(std, np.float32)
     # a row of all channels at a time: 7× faster than broadcasting over 3 numbers
@@ -191,7 +191,7 @@ def to_channels(image: Image.Image, channels: int = 3, range: Optional[Sequence[
 
 
 def channels_in_words(channels: int, range: Optional[Sequence[float]] = None) -> str:
-    """Readable text of what an image is converted to."""
+    """What images are converted to, as text."""
     kind = {1: "gray, one channel", 3: "RGB"}.get(channels, "RGB and alpha, four channels")
     return kind if range is None else f"{kind}, values of more than 8 bits from {range[0]:g} to {range[1]:g}"
 
@@ -224,9 +224,9 @@ def _load(
         jpeg = image.format in ("JPEG", "MPO")
         most = max_pixels or (LARGEST_JPEG if jpeg else LARGE)
         if width * height > most:
-            raise _RefusedError(f"{width}×{height} pixels, and at most {most:,} are read (a decompression bomb?): see max_pixels")
+            raise _RefusedError(f"{width}×{height} pixels, more than the limit of {most:,} (a decompression bomb?): see max_pixels")
         if range is not None and not image.mode.startswith("I") and ";16" in str(vars(image).get("tile")):
-            raise _RefusedError("16 bits for each of several channels, of which 8 are read: a range is for gray images")
+            raise _RefusedError("16 bits for each of several channels, of which only 8 are read: a range is for gray images")
         if jpeg:
             share = next((share for share in (1, 2, 4) if width * height <= share * share * LARGE), 8)
             enough = max(width, height) if at_least is None else 2 * at_least
@@ -251,18 +251,18 @@ def _open(file: BinaryIO) -> Image.Image:
     for name in _formats():
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
-        if accepted and not isinstance(accepted, str):  # text says why Pillow cannot
+        if accepted and not isinstance(accepted, str):  # a string says why Pillow cannot read it
             try:
                 file.seek(0)
                 return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):  # not this format after all
                 continue
     known = ", ".join(_formats())
-    what = f"not an image, or of a kind that is not read here ({known})"
+    what = f"not an image of a supported kind ({known})"
     if prefix.startswith(b"version https://"):
-        what = "a pointer of Git LFS in place of the image: git lfs pull fetches it"
+        what = "a Git LFS pointer instead of the image: git lfs pull downloads it"
     elif prefix.lower().startswith((b"<!doctype html", b"<html")):
-        what = "a page of HTML in place of an image: fetch it again"
+        what = "an HTML page instead of an image: download it again"
     raise _RefusedError(what if prefix else "empty")
 
 

@@ -71,5 +71,5 @@ def read_resolution(value: object) -> Resolution:
     text = str(value).strip().replace("×", "x")
     found = RECTANGLE.fullmatch(text if "x" in text else f"{text}x{text}")
     if isinstance(value, bool) or not isinstance(value, int | str) or found is None:
-        raise SpaceError(f"resolution {value!r}: a number of pixels such as 224, or HEIGHTxWIDTH such as 160x224, is needed")
+        raise SpaceError(f"resolution {value!r}: give a number of pixels such as 224, or HEIGHTxWIDTH such as 160x224")
     return of_sides(int(found[1]), int(found[2]))

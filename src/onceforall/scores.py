@@ -15,7 +15,7 @@ from .errors import DataError
 Counts = NDArray[np.int64]
 
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1", "map": "mAP"}  # see `task.Task.metrics`
-UNEVEN = 3.0  # ratio of images in the largest and the smallest class, above which top-1 alone would mislead
+UNEVEN = 3.0  # ratio of the largest class's size to the smallest's above which top-1 alone would mislead
 CLASS_HEADER = ("class", "images", "recall", "precision", "F1")
 DRAWS = 1000  # of the bootstrap
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
@@ -27,15 +27,18 @@ def told_of(top1: float, map: float | None) -> tuple[str, float]:
 
 
 def scores_in_words(metric: str, scores: Mapping[str, Any], interval: tuple[float, float] | None = None) -> str:
-    """Scores by their names in `METRICS`, None where they are not known: by a run's metric, and what results are reported in.
+    """The scores of a run's metric and of the metric in which results are reported, as text.
 
-    The interval is of the first.
+    Args:
+        metric: the run's metric.
+        scores: by their names in `METRICS`; None if unknown.
+        interval: of the first score.
     """
     names = dict.fromkeys((metric, "top1" if scores.get("map") is None else "map"))
-    told = [f"{METRICS[name]} {percent(scores[name])}" for name in names if scores.get(name) is not None]
-    if told:
-        told[0] += between(interval)
-    return ", ".join(told)
+    texts = [f"{METRICS[name]} {percent(scores[name])}" for name in names if scores.get(name) is not None]
+    if texts:
+        texts[0] += between(interval)
+    return ", ".join(texts)
 
 
 def balanced_of(images: Counts, right: Counts) -> float:
@@ -44,9 +47,9 @@ def balanced_of(images: Counts, right: Counts) -> float:
     return float((right[here] / images[here]).mean())
 
 
-def macro_f1_of(images: Counts, right: Counts, said: Counts) -> float:
-    """Mean F1 over classes with images or predictions, from counts (classes,) of images, correct ones and predictions (`said`)."""
-    total = images + said
+def macro_f1_of(images: Counts, right: Counts, predicted: Counts) -> float:
+    """Mean F1 over classes with images or predictions, from counts (classes,) of images, correct ones and predictions."""
+    total = images + predicted
     return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
@@ -82,11 +85,13 @@ class Confusion:
     confidence: NDArray[np.float64]
 
     @classmethod
-    def of(cls, labels: NDArray[np.int64], said: NDArray[np.int64], confidence: NDArray[np.float64], classes: int) -> "Confusion":
+    def of(
+        cls, labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float64], classes: int
+    ) -> "Confusion":
         """From each image's label, predicted class and its probability, (n,) each."""
-        counts = np.bincount(labels * classes + said, minlength=classes**2).reshape(classes, classes)
+        counts = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
         place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
-        weights = (None, labels == said, confidence)
+        weights = (None, labels == predicted, confidence)
         return cls(counts, np.stack([np.bincount(place, w, BINS).astype(float) for w in weights]))
 
     @classmethod
@@ -94,8 +99,8 @@ class Confusion:
         cls, labels: NDArray[np.int64], probabilities: NDArray[np.float64]
     ) -> tuple["Confusion", NDArray[np.bool_]]:
         """From each image's label (n,) and probabilities (n, classes); also returns which predictions are right, (n,)."""
-        said = probabilities.argmax(1)
-        return cls.of(labels, said, probabilities.max(1), probabilities.shape[1]), said == labels
+        predicted = probabilities.argmax(1)
+        return cls.of(labels, predicted, probabilities.max(1), probabilities.shape[1]), predicted == labels
 
     def __add__(self, other: "Confusion") -> "Confusion":
         return Confusion(self.counts + other.counts, self.confidence + other.confidence)
@@ -154,7 +159,7 @@ class Confusion:
         return float(np.sqrt((smoothed * (1 - smoothed) / n[n > 0]).sum())) / len(recall)
 
     def interval(self, metric: str) -> tuple[float, float]:
-        """95 % interval of a score, as far as `standard_error` goes; Wilson's of top-1."""
+        """95 % interval of a score: Wilson's for top-1, else by `standard_error`."""
         if metric == "top1":
             return wilson(self.top1, self.images)
         value, half = self.score(metric), 1.96 * self.standard_error(metric)
@@ -164,25 +169,20 @@ class Confusion:
         """Scores of each class, in label order."""
         found = []
         for i, name in enumerate(names):
-            right, images, said = (int(x) for x in (self.counts[i, i], self.counts[i].sum(), self.counts[:, i].sum()))
-            f1 = 2 * right / (images + said) if images + said else 0.0
-            found.append(_ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
+            right, images, predicted = (int(x) for x in (self.counts[i, i], self.counts[i].sum(), self.counts[:, i].sum()))
+            f1 = 2 * right / (images + predicted) if images + predicted else 0.0
+            shares = right / images if images else None, right / predicted if predicted else None
+            found.append(_ClassScores(name, images, *shares, f1))
         return found
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:
         """`by_class` as cells below `CLASS_HEADER`."""
-        return [
-            [
-                row.name,
-                f"{row.images:,}",
-                *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1)),
-            ]
-            for row in self.by_class(names)
-        ]
+        rows = self.by_class(names)
+        return [[row.name, f"{row.images:,}", *map(percent, (row.recall, row.precision, row.f1))] for row in rows]
 
     def mistaken(self, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
         """The most frequent mistakes: label, predicted class, number of images."""
-        return [(names[label], names[said], images) for label, said, images in self.mistakes(most)]
+        return [(names[label], names[predicted], images) for label, predicted, images in self.mistakes(most)]
 
     def mistakes(self, most: int = 10) -> list[tuple[int, int, int]]:
         """Like `mistaken`, with class indices instead of names."""
@@ -205,7 +205,7 @@ class Confusion:
         try:
             counts, confidence = np.array(data["counts"], np.int64), np.array(data["confidence"], np.float64)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not a confusion matrix ({error})") from None
+            raise DataError(f"not a confusion matrix ({error}): evaluate again") from None
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or confidence.shape != (3, BINS):
             raise DataError(f"not a confusion matrix: shapes {counts.shape} and {confidence.shape}")
         return cls(counts, confidence)

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import genes as gene_ops
 from .arch import Arch, Block, Stage
-from .common.readable import amount
+from .common.readable import amount, plural
 from .errors import ArchError, SpaceError
 from .genes import Column, Genes, Kind
 from .plan import Plan
@@ -67,9 +67,9 @@ class Space:
             its own choices, its stage's width and, for I = 0, the width of the stage before. Other segments depend on the
             resolution and on the widths of the stages before and after them.
         classes: default number of classifier outputs.
-        modules: for a user's own model: the module that each segment comes from.
-        fixed: for a user's own model: what is not elastic and why, as "module: reason".
-        interpolated: for a user's own model: the position embeddings that are interpolated at each resolution.
+        modules: for a user's own model, the module that each segment comes from.
+        fixed: for a user's own model, what is not elastic and why, as "module: reason".
+        interpolated: for a user's own model, the position embeddings that are interpolated at each resolution.
     """
 
     family: str
@@ -134,7 +134,7 @@ class Space:
             ArchError: names the first value that does not fit, and what is allowed there.
         """
         if not isinstance(arch, Arch):
-            raise ArchError(f"{arch!r} is not an Arch: space.largest(), space.sample(rng) or Arch.from_json(text) give one")
+            raise ArchError(f"{arch!r} is not an Arch: get one from space.largest(), space.sample(rng) or Arch.from_json(text)")
         self._allowed("resolution", arch.resolution, self.resolutions)
         if len(arch.stages) != len(self.stages):
             raise ArchError(f"the architecture has {len(arch.stages)} stages, this {self.family} space has {len(self.stages)}")
@@ -158,7 +158,7 @@ class Space:
 
         Args:
             arch: which sub-network.
-            num_classes: classifier outputs; by default `classes`: 1000, or those of the model that the space was made from.
+            num_classes: classifier outputs; by default `classes`: 1000, or as in the model that the space was made from.
 
         Raises:
             ArchError: the architecture lies outside this space.
@@ -171,20 +171,19 @@ class Space:
         return self.lowering(arch, num_classes)
 
     def summary(self) -> str:
-        """Readable text of several lines: what is elastic, what is not, and which operation of which module is the reason."""
+        """Several lines of text: what is elastic, what is not, and which operation of which module is the reason."""
         plans = [self.lower(arch) for arch in (self.smallest(), self.largest())]
         small, large = (f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters" for plan in plans)
-        many = (
-            f"{self.count():.3g} networks from {small} to {large}"
-            if self.count() > 1
-            else f"1 network of {large}: nothing is elastic"
-        )
-        lines = [many, f"resolutions: {_listed(self.resolutions)} pixels"]
-        lines += [] if self.channels == 3 else [f"images of {self.channels} channel{'s' * (self.channels > 1)}"]
+        count = self.count()
+        first = f"{count:.3g} networks from {small} to {large}" if count > 1 else f"1 network of {large}: nothing is elastic"
+        lines = [first, f"resolutions: {_resolutions(self.resolutions)} pixels"]
+        lines += [] if self.channels == 3 else [f"images of {plural(self.channels, 'channel')}"]
         together: dict[tuple[str, ...], list[Resolution]] = {}
         for pixels in self.resolutions:
             together.setdefault(self.interpolated.get(pixels, ()), []).append(pixels)
-        lines += [f"interpolated at {_listed(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names]
+        lines += [
+            f"interpolated at {_resolutions(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names
+        ]
         if self.stages:
             table = self._stage_table()
             widths = [max(map(len, (title, *cells))) for title, cells in table.items()]
@@ -206,12 +205,12 @@ class Space:
         stages, own = self.stages, self.family == "graph"
 
         def choices(name: str) -> list[str]:
-            return [_all(values) if len(values := getattr(stage, name)) > 1 else "–" for stage in stages]
+            return [_numbers(values) if len(values := getattr(stage, name)) > 1 else "–" for stage in stages]
 
         table = {
             "stage": [str(s) for s in range(len(stages))],
             "blocks": [str(stage.depths[-1]) for stage in stages],
-            "depths": [_all(stage.depths) for stage in stages],
+            "depths": [_numbers(stage.depths) for stage in stages],
         }
         if any(len(stage.widths) > 1 for stage in stages):
             table["widths"] = choices("widths")
@@ -305,7 +304,7 @@ class Space:
             else:
                 raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels, expand_ratios or heads")
             if len(values) == 0 or set(values) - set(offered):
-                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_list(offered)}")
+                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_abbreviated(offered)}")
         return replace(self, resolutions=resolutions, stages=tuple(stages))
 
     def keep_largest(self, **numbers: int) -> "Space":
@@ -330,7 +329,7 @@ class Space:
         stages = [asdict(stage) for stage in self.stages]
         for stage in stages:
             if stage["heads"] == (1,):
-                del stage["heads"]  # as files were before there were heads
+                del stage["heads"]  # keeps the format of files from before heads were elastic
         choices = {"resolutions": self.resolutions, "stages": stages}
         return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments, "choices": choices})
 
@@ -358,20 +357,20 @@ class Space:
 
     def _allowed(self, what: str, value: object, allowed: Sequence[object]) -> None:
         if value not in allowed:
-            raise ArchError(f"{what} is {value}, this {self.family} space allows {_list(allowed)}")
+            raise ArchError(f"{what} is {value}, this {self.family} space allows {_abbreviated(allowed)}")
 
 
 def _keep(own: tuple[Value, ...], values: Sequence[Any]) -> tuple[Value, ...]:
     return tuple(v for v in own if v in set(values)) or own
 
 
-def _all(values: Sequence[float]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _listed(resolutions: Sequence[Resolution]) -> str:
-    return ", ".join(in_pixels(one, "") for one in resolutions)
+def _resolutions(resolutions: Sequence[Resolution]) -> str:
+    return ", ".join(in_pixels(resolution, "") for resolution in resolutions)
 
 
-def _list(values: Sequence[object]) -> str:
+def _abbreviated(values: Sequence[object]) -> str:
     return ", ".join(map(str, values)) if len(values) <= 8 else f"{values[0]}, {values[1]}, … {values[-1]}"

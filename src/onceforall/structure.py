@@ -1,7 +1,7 @@
 """Functions of networks that are sums of terms, each depending on a few choices.
 
-A search uses this structure to prove how far its result is from the optimum. An object whose method is searched (as the score or
-as the estimate of a limit) declares it with a method `structure`; see `Structured`.
+A search uses this structure to prove how far its result is from the optimum. An object that estimates the score or a limited cost
+declares its structure with a method `structure`; see `Structured`.
 """
 
 from dataclasses import dataclass
@@ -88,8 +88,8 @@ class Quadratic:
             if len(column.choices) > 1:
                 at[c] = slice(begin, begin + len(column.choices))
                 begin += len(column.choices)
-        own = self.linear if self.pairs is None else self.linear + 0.5 * np.diag(self.pairs)
-        factors = [Factor((c,), np.concatenate([[0.0], own[part]])) for c, part in at.items()]
+        linear = self.linear if self.pairs is None else self.linear + 0.5 * np.diag(self.pairs)
+        factors = [Factor((c,), np.concatenate([[0.0], linear[part]])) for c, part in at.items()]
         if self.pairs is not None:
             for c, d in combinations(at, 2):
                 between = self.pairs[at[c], at[d]]

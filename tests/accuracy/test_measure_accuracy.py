@@ -120,7 +120,7 @@ def test_what_is_shared_is_run_once() -> None:
 @pytest.mark.parametrize(
     ("calibration", "evaluation", "message"),
     [
-        (lambda r: [], batches, "needs at least one batch of training images"),
+        (lambda r: [], batches, "got no batches: give at least one batch of training images"),
         (lambda r: [torch.randn(1, 3, r, r)], batches, "a batch of 1 image"),
         (lambda r: [torch.randn(2, 3, r, r), torch.randn(2, 3, r, r + 1)], batches, "statistics hold for one resolution"),
         (lambda r: [torch.full((2, 3, r, r), torch.nan)], batches, "the weights have diverged"),

@@ -80,7 +80,7 @@ def test_a_full_disk_ends_the_worker_and_not_the_queue(jobs: Jobs) -> None:
     until(lambda: jobs.own[second]["state"] == "failed")
     states = {job["id"]: job["error"] for job in jobs.read()}
     assert f"{first}.json: this is a folder, a file is needed" in states[first]
-    assert "no run directory" in states[second]
+    assert "not a run directory" in states[second]
     assert process.returncode is not None
     until(lambda: jobs.process is None)
 

@@ -130,7 +130,7 @@ def test_the_port_and_the_host(served: Served, measured: Path, capsys: pytest.Ca
     assert ofa(["explore", str(measured), "--host", "192.0.2.1", "--port", "0", "--no-browser"]) == 1
     assert "is not an address of this machine" in capsys.readouterr().err
     assert ofa(["explore", str(measured / "nothing"), "--no-browser"]) == 1
-    assert "no run directory" in capsys.readouterr().err
+    assert "not a run directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -37,7 +37,7 @@ def test_data_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: P
     message = fails(capsys, train_on(tmp_path / "missing", tmp_path / "run"), 1)
     assert "no such folder: check the path" in message
     (tmp_path / "file").write_text("")
-    assert "this is a file" in fails(capsys, train_on(tmp_path / "file", tmp_path / "run"), 1)
+    assert "files of this kind hold no labeled images" in fails(capsys, train_on(tmp_path / "file", tmp_path / "run"), 1)
     assert not (tmp_path / "run").exists()
 
 
@@ -46,7 +46,7 @@ def test_data_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: P
     [
         ({}, "expected one folder per class"),
         ({"a": 0, "b": 0}, "expected one folder per class"),
-        ({"cat": 20}, "has one class (cat), at least 2 are needed"),
+        ({"cat": 20}, "has one class (cat), and at least 2 are needed"),
         ({"cat": 1, "dog": 1}, "too few usable train images"),
         ({"cat": 30, "dog": 2}, "too few usable train images in 1 of 2 classes: dog (2)"),
     ],
@@ -85,7 +85,7 @@ def test_a_full_disk_before_the_first_step(capsys: pytest.CaptureFixture[str], t
     temporary = out / f".run.json.{os.getpid()}.tmp"
     temporary.symlink_to("/dev/full")
     message = fails(capsys, train_on("digits", out), 1)
-    assert "the disk is full: free some space and give the command again" in message
+    assert "the disk is full: free some space and run the command again" in message
     assert run([*train_on("digits", out), "--limit", "60", "--resume"]) == 0
 
 
@@ -110,8 +110,8 @@ def test_a_full_disk_in_the_middle(capsys: pytest.CaptureFixture[str], tmp_path:
 @pytest.mark.parametrize("command", ["evaluate", "profile", "predict", "search", "specialise", "report"])
 def test_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
     message = fails(capsys, [command, str(tmp_path)], 1)
-    assert message.startswith(f"{tmp_path}: no run directory")
-    assert "no run directory" in fails(capsys, [command, str(tmp_path / "missing")], 1)
+    assert message.startswith(f"{tmp_path}: not a run directory")
+    assert "not a run directory" in fails(capsys, [command, str(tmp_path / "missing")], 1)
 
 
 def test_weights_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path, trained: Path) -> None:

@@ -31,7 +31,7 @@ TRAIN = ["train", "/not/there", "--out", "NEW", "--preset", "digits"]
         (["--teacher", "torchvision:resnet999:FILE"], "torchvision has no model 'resnet999'"),
         (["--teacher", "torchvision:resnet18:/no/file.pth"], "/no/file.pth: no such file"),
         (["--teacher", "torchvision:resnet18:FILE"], "FILE"),
-        (["--from", "/no/run"], "/no/run: no run directory"),
+        (["--from", "/no/run"], "/no/run: not a run directory"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--device", "cuda:99"], "GPUs here"),
         (["--precision", "float8"], "unknown precision 'float8'"),
@@ -79,7 +79,7 @@ def test_images_are_looked_at_before_weights_are_fetched(
 def test_a_forgotten_suffix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("")
     found = fails(capsys, [*TRAIN, "--from", str(tmp_path / "net:make"), "--out", str(tmp_path / "run")], 1)
-    assert f"no run directory: did you mean {tmp_path / 'net.py'}:make?" in found
+    assert f"not a run directory: did you mean {tmp_path / 'net.py'}:make?" in found
 
 
 # -- networks to take home ---------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_specialise_needs_a_limit(capsys: pytest.CaptureFixture[str], without_im
     found = fails(capsys, ["specialise", str(without_images), "--device", "pytorch"], 2)
     assert "such as --macs " in found
     assert "exclude each other" in fails(capsys, ["specialise", str(without_images), "--no-limit", "--macs", "1M"], 2)
-    assert "no run directory" in fails(capsys, ["specialise", "/no/run"], 1)
+    assert "not a run directory" in fails(capsys, ["specialise", "/no/run"], 1)
 
 
 def test_nothing_is_left_of_what_came_to_nothing(run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

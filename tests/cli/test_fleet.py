@@ -66,7 +66,7 @@ def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     file.write_text(GOOD)
     (run_copy / "fleet.json").write_text('{"format": "onceforall.fleet/1", "devices": {"board": {"key": 3}}}')
     assert run(options) == 1
-    assert "devices.board.key is 3, and a text is expected" in capfd.readouterr().err
+    assert "devices.board.key is 3, and a string is expected" in capfd.readouterr().err
 
 
 UNLIKE = """

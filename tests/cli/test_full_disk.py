@@ -42,7 +42,7 @@ def test_a_training_stops_and_goes_on_when_there_is_room(trained: Path, tmp_path
     assert found.returncode == 0, found.stderr
     errors = [line for line in found.stderr.splitlines() if line.startswith("ofa:")]
     assert len(errors) == 1
-    assert errors[0].endswith(": the disk is full: free some space and give the command again (ofa train: with --resume)")
+    assert errors[0].endswith(": the disk is full: free some space and run the command again (ofa train: with --resume)")
     assert digest_of(kept) == digest_of(trained / "supernet.safetensors")
 
 

@@ -100,7 +100,7 @@ def test_photographs_unlike_those_of_the_training_are_told(
 ) -> None:
     """A network for gray images of 12 bits, given colours and 8 bits."""
     shown = "1 of 3 photographs show colors: the network takes gray images, so it was given their luminance"
-    pages = "1 of 3 photographs have several frames or pages: the first of each is used, the others are not"
+    pages = "1 of 3 photographs have several frames or pages: only the first of each is used"
     few = "2 of 3 photographs are not gray images of more than 8 bits: the network's --range 0,4095 does not apply to them"
     for name, image in (("across", Image.new("RGB", (20, 20), "red")), ("down", Image.new("L", (20, 20), 9))):
         (tmp_path / name).mkdir()
@@ -127,7 +127,7 @@ def test_a_bundle_of_gray_images(gray: Path, data: Path, capfd: pytest.CaptureFi
 def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, err = said(capfd, "train", data, *TRAINING, "--epochs", "1", "--out", tmp_path / "run")
     assert "no training image shows a color: --channels 1 would make networks for gray images" in err
-    assert "--range 0,4095 shows all of them" in err
+    assert "give --range 0,4095" in err
     opened = Run.open(tmp_path / "run")
     assert (opened.space.channels, opened.info.mean, opened.require_images().range) == (3, (0.485, 0.456, 0.406), None)
 
@@ -135,15 +135,18 @@ def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--channels", "2"], "images of 2 channels: use 1 (gray), 3 (red, green, blue) or 4 (and alpha)"),
+        (["--channels", "2"], "images of 2 channels: use 1 (gray), 3 (RGB) or 4 (RGB and alpha)"),
         (["--channels", "0"], "images of 0 channels: use 1"),
         (["--range", "4095,0"], "the range is 4095 to 0: two numbers are needed, the lower one first"),
         (["--range", "4095"], "--range '4095': the values that become black and white are needed, such as 0,4095"),
         (["--range", "a,b"], "'a,b': one number, or several separated by commas"),
-        (["--channels", "1", "--mean", "0.5,0.4"], "--mean has 2 numbers for images of 1 channel: give one for each, or one"),
-        (["--mean", "0.5,0.4"], "--mean has 2 numbers for images of 3 channels: give one for each, or one"),
-        (["--std", "0"], "--std [0.0]: numbers from 1e-06 to 1 are needed"),
-        (["--mean", "127"], "--mean [127.0]: numbers from 0 to 1 are needed, since pixels count from 0 to 1"),
+        (
+            ["--channels", "1", "--mean", "0.5,0.4"],
+            "--mean has 2 numbers for images of 1 channel: give one per channel, or a single one",
+        ),
+        (["--mean", "0.5,0.4"], "--mean has 2 numbers for images of 3 channels: give one per channel, or a single one"),
+        (["--std", "0"], "--std [0.0]: use numbers from 1e-06 to 1, since"),
+        (["--mean", "127"], "--mean [127.0]: use numbers from 0 to 1, since pixels are scaled to [0, 1]"),
         (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment takes images of 1 or 3 channels"),
         (["--space", "channels=1/3"], "channels is (1, 3): it must be a whole number from 1 to 1024"),
         (["--channels", "3", "--from", "RUN"], "take images of 1 channel: leave it out, or start from another"),

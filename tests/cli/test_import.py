@@ -87,8 +87,8 @@ def test_a_full_disk(capsys: pytest.CaptureFixture[str], checkpoint: Path, tmp_p
     out = tmp_path / "run"
     out.mkdir()
     (out / f".{name}.{os.getpid()}.tmp").symlink_to("/dev/full")
-    assert "the disk is full: free some space and give the command again" in fails(capsys, bring(checkpoint, out), 1)
-    assert "no run directory" in fails(capsys, ["evaluate", str(out)], 1)
+    assert "the disk is full: free some space and run the command again" in fails(capsys, bring(checkpoint, out), 1)
+    assert "not a run directory" in fails(capsys, ["evaluate", str(out)], 1)
     assert run(bring(checkpoint, out)) == 0
 
 

@@ -122,8 +122,8 @@ def test_run_that_can_only_be_read(trained: Path, public: Path, nobody: list[str
     codes, out, err = tried(commands, work, prefix=nobody, **home)
     assert codes == [0, 0, 0, 0, 1, 1], err
     assert "(120 test images)" in out
-    assert "test images were opened for 'ofa evaluate --arch largest' is not written down: " in err
-    assert "note: this evaluation is not written down: " in err
+    assert "test images were opened for 'ofa evaluate --arch largest' is not recorded: " in err
+    assert "note: this evaluation is not recorded: " in err
     assert (work / "page.html").exists()
     assert err.splitlines()[-1].startswith(f"ofa: {run}/accuracy: permission denied: choose a folder you may read or write")
     assert not (public / "run" / "evaluations.jsonl").exists()
@@ -138,7 +138,9 @@ def test_file_system_without_locks(tmp_path: Path) -> None:
         [[*TRAIN, "--out", "run"]], tmp_path, LD_PRELOAD=str(tmp_path / "a.so"), XDG_CACHE_HOME=str(tmp_path / "new")
     )
     assert codes == [0], err
-    assert err.count("note: run: no locks here (No locks available), so let only one command at a time work on it\n") == 1
+    assert (
+        err.count("note: run: this file system has no locks (No locks available): let only one command at a time work on it\n") == 1
+    )
 
 
 def test_without_what_only_unix_has(measured: Path, tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_without_what_only_unix_has(measured: Path, tmp_path: Path) -> None:
     ]
     codes, _, err = tried(commands, tmp_path, before=WINDOWS)
     assert codes == [0, 0, 0], err
-    assert "no locks here (Function not implemented)" in err
+    assert "this file system has no locks (Function not implemented)" in err
 
 
 @pytest.mark.parametrize(

@@ -130,14 +130,14 @@ def test_networks_of_ones_own(data: Path, tmp_path: Path, capfd: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--resolutions", "0x5"], "resolution '0x5': a number of pixels such as 224, or HEIGHTxWIDTH such as 160x224, is needed"),
-        (["--resolutions", "160x"], "resolution '160x': a number of pixels such as 224"),
+        (["--resolutions", "0x5"], "resolution '0x5': give a number of pixels such as 224, or HEIGHTxWIDTH such as 160x224"),
+        (["--resolutions", "160x"], "resolution '160x': give a number of pixels such as 224"),
         (["--resolutions", "16x16,16"], "resolutions is (16, 16): a value is repeated"),
         (
             ["--resolutions", "16,large"],
             "--resolutions '16,large': numbers of pixels such as 160,192,224 are needed, or HEIGHTxWIDTH",
         ),
-        (["--space", "resolutions=16x/20"], "resolution '16x': a number of pixels such as 224"),
+        (["--space", "resolutions=16x/20"], "resolution '16x': give a number of pixels such as 224"),
         (["--resolutions", "4x40"], "resolutions holds 4x40: each must have sides from 8 to 999999 pixels"),
     ],
 )

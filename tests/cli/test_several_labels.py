@@ -240,7 +240,7 @@ def test_status_and_report(taken: Path, several: Path, capfd: pytest.CaptureFixt
     [
         (
             ["compare", "RUN", "--with", "timm:resnet18"],
-            "ofa compare does not take runs of --task multilabel yet: networks that were taken home are compared by ofa evaluate",
+            "ofa compare does not support runs of --task multilabel yet: networks that were taken home are compared by ofa",
         ),
         (["train", "TABLE", "--task", "several", "--out", "NEW"], "--task several: choose from multiclass, multilabel"),
         (

@@ -139,24 +139,22 @@ def test_groups_that_the_data_divide_are_told(tmp_path: Path) -> None:
         },
     )
     remarks = open_data(str(root), size=64, cache=tmp_path / "cache", compare=True, reading=Reading(group=r"object\d+")).remarks
-    assert any(
-        text.startswith("groups on two sides, as the data divide them: 3 in train and test (object00, …)") for text in remarks
-    )
+    assert any(text.startswith("groups that the data's own splits divide: 3 in train and test (object00, …)") for text in remarks)
 
 
 def test_a_pattern_without_its_group_is_told(tmp_path: Path) -> None:
     root = write(tmp_path / "photos", {"a": [scene(i) for i in range(3)], "b": [scene(50 + i) for i in range(3)]})
     source = open_source(str(root), Reading(group=r"a/(object\d+)|b/"))
     assert source.train.groups == ("object00", "object01", "object02", "", "", "")
-    assert "matches 3 names without a text for the group: these are one group" in source.remarks[-1]
+    assert "finds an empty group in 3 names: these form one group" in source.remarks[-1]
 
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(", r"no column of that name, and no regular expression"),
-        ("patient", r"is no column, and matches 24 of 24 names nowhere, such as a/"),
-        ("object", r"all images belong to the group object: at least 2 groups .* leave --group out"),
+        ("(", r"neither a column nor a regular expression"),
+        ("patient", r"is not a column, and does not match 24 of 24 names, such as a/"),
+        ("object", r"all images belong to the group object, .* at least 2: leave --group out"),
         ("[ab]/", r"none of 2 groups \(a/, …\) can be held out without a class losing its last images: leave --group out"),
     ],
 )

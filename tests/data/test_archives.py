@@ -124,7 +124,7 @@ def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -
     with pytest.raises(DataError, match=r"photos\.tar\.gz: cannot be read in place: unpack it"):
         open_source(str(tmp_path / "photos.tar.gz"))
     for name, content, message in (
-        ("lfs.zip", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS in place of the file: git lfs pull"),
+        ("lfs.zip", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer instead of the file: git lfs pull"),
         ("gz.tar", b"\x1f\x8b\x08" + bytes(600), "compressed: unpack it first"),
         ("bz.tar", b"BZh9" + bytes(600), "compressed: unpack it first"),
     ):
@@ -180,7 +180,7 @@ def test_several_classes_for_a_sample(tmp_path: Path) -> None:
     assert [source.classes[i] for i in source.train.labels] == ["dog", "eel", "dog", "eel"]
     assert [*map(len, source.left_out.values())] == [4]
     shard = packed(tmp_path / "b.tar", [(f"0.{i}{suffix}", png(i)) for i in range(4) for suffix in (".png", ".cls")])
-    with pytest.raises(DataError, match=r"0\.0\.cls and 0\.1\.cls are of one sample, because .* ends at the first dot"):
+    with pytest.raises(DataError, match=r"0\.0\.cls and 0\.1\.cls belong to one sample, because .* ends at the first dot"):
         open_source(str(shard))
 
 
@@ -189,9 +189,7 @@ def test_what_is_stored_twice_is_told(tmp_path: Path) -> None:
     samples = [(f"{i % 3}{suffix}", data) for i in range(4) for suffix, data in ((".png", png(i)), (".cls", b"%d" % (i % 2)))]
     for name, members in (("a.tar", files), ("b.tar", samples)):
         source = open_source(str(packed(tmp_path / name, members)))
-        assert source.left_out == {
-            "file stored twice in an archive (what was stored last is used)": [one for one, _ in members[:2]]
-        }
+        assert source.left_out == {"file stored twice in an archive (the last one is used)": [one for one, _ in members[:2]]}
 
 
 def test_archives_that_are_read_in_another_way_say_how(tmp_path: Path) -> None:
@@ -207,14 +205,14 @@ def test_archives_that_are_read_in_another_way_say_how(tmp_path: Path) -> None:
                     info.size = len(data)
                     archive.addfile(info, io.BytesIO(data))
     assert open_source(str(late)).train.labels.tolist() == [0, 1] * 10
-    hint = r"; of its archives \(train-0\.tar\) give one, or shards \(\.tar\) with KEY\.cls beside KEY\.jpg"
+    hint = r"; it holds archives \(train-0\.tar\): give one of them, or shards \(\.tar\) with KEY\.cls beside KEY\.jpg"
     with pytest.raises(DataError, match=hint):
         open_source(str(folder))
-    hint = r"; what is in an archive's tables \(0\.json, …\) is not read: unpack it for them; in shards, KEY\.cls beside KEY\.jpg"
+    hint = r"; tables in an archive \(0\.json, …\) are not read: unpack it to use them; in shards, KEY\.cls beside KEY\.jpg"
     with pytest.raises(DataError, match=hint):
         open_source(str(folder / "train-0.tar"))
     source = open_source(str(late / "train-0.tar"), Reading(label="taste"))
-    assert source.remarks == ("--label taste is not used: it names a column, and these labels are in none",)
+    assert source.remarks == ("--label taste is not used: it names a column, and these labels are not in columns",)
 
 
 def test_splits_are_the_folder_s(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
             lambda images: TrainBatches(images, 100, 0, Augment()),
             "the batch size is 100 but there are only 36 training images: use smaller batches, with --batch-size 36 or less",
         ),
-        (lambda images: TrainBatches(images, 0, 0, Augment()), "batch size 0 and seed 0: at least 1 and 0 are needed"),
+        (lambda images: TrainBatches(images, 0, 0, Augment()), "batch size is 0 and the seed 0: use at least 1 and 0"),
         (lambda images: Augment(crop_scale=(0.5, 0.1)), r"crop_scale is \(0\.5, 0\.1\)"),
         (lambda images: Augment(crop_ratio=(0, 1)), r"crop_ratio is \(0, 1\)"),
         (lambda images: Augment(colour=-1), "the strength of color changes is -1"),

@@ -139,11 +139,13 @@ def test_what_the_originals_are_like_is_said(tmp_path: Path) -> None:
     assert said["alpha"] == said["gray as colours"] == ()
     (dark,) = said["12 bits"]
     assert dark.startswith("24 images of 16 bits have no value above 4,09")
-    assert dark.endswith("of 65,535, and are read as dark images: if they use 12 bits, --range 0,4095 shows all of them")
-    assert said["gray"] == ("--range has no effect: it is for gray images of more than 8 bits, and there are none",)
-    assert said["gray, colours"] == ("12 of 24 images show colors: with --channels 1 their luminance is used",)
-    assert said["alpha, colours"] == ("12 of 24 images have no alpha channel: it is 255 everywhere there",)
-    assert said["colours"] == ("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out",)
+    assert dark.endswith("of 65,535, and are read as dark images: if they use 12 bits, give --range 0,4095")
+    assert said["gray"] == ("--range has no effect: it applies to gray images of more than 8 bits, and there are none",)
+    assert said["gray, colours"] == ("12 of 24 images are in color: with --channels 1 their luminance is used",)
+    assert said["alpha, colours"] == ("12 of 24 images have no alpha channel: theirs is 255 everywhere",)
+    assert said["colours"] == (
+        "no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave the option out",
+    )
     dead = folder(tmp_path / "dead pixel", "12 bits")
     pixels = np.asarray(Image.open(first := min(dead.rglob("*.png")))).astype(np.uint16)
     pixels[0, 0] = 65535
@@ -154,9 +156,7 @@ def test_what_the_originals_are_like_is_said(tmp_path: Path) -> None:
     pages = folder(tmp_path / "pages", "gray")
     first = next(pages.rglob("*.png"))
     Image.open(first).save(first.with_suffix(".tif"), save_all=True, append_images=[Image.new("L", (30, 20))])
-    assert opened(pages, Read()).remarks == (
-        "1 of 25 images have several frames or pages: the first of each is used, the others are not",
-    )
+    assert opened(pages, Read()).remarks == ("1 of 25 images have several frames or pages: only the first of each is used",)
     assert opened(tmp_path / "12 bits", Read(channels=1, range=(0, 4095))).remarks == ()
 
 
@@ -201,9 +201,9 @@ def test_policies_change_gray_images_and_refuse_alpha(tmp_path: Path, policy: st
     gray, alpha = WAYS["gray"], WAYS["alpha"]
     batches = TrainBatches(opened(root, gray).train, 8, 0, Augment(policy=policy), steps(gray))
     assert not torch.equal(batches.batch(0, 12)[0], TrainBatches(batches.images, 8, 0, Augment(), steps(gray)).batch(0, 12)[0])
-    with pytest.raises(DataError, match=f"the policy {policy} changes images of 1 or 3 channels, not of 4: leave it out"):
+    with pytest.raises(DataError, match=f"the policy {policy} needs images of 1 or 3 channels, not 4: leave it out"):
         TrainBatches(opened(root, alpha).train, 8, 0, Augment(policy=policy), steps(alpha))
-    with pytest.raises(DataError, match="images of 1 channels, and mean and std of 3: as many are needed"):
+    with pytest.raises(DataError, match="mean and std have 3 values, and the images 1 channel: give one value"):
         TrainBatches(batches.images, 8, 0, Augment())
 
 
@@ -216,10 +216,10 @@ def test_numbers_of_channels() -> None:
     assert channel_values("mean", (0.5,), 4) == (0.5,) * 4
     assert channel_values("mean", (0.5, 0.25), None) == (0.5, 0.25)
     for name, values, channels, message in (
-        ("mean", (0.5, 0.4), 3, "--mean has 2 numbers for images of 3 channels: give one for each, or one"),
-        ("std", (0.0,), 1, r"--std \[0.0\]: numbers from 1e-06 to 1 are needed, since pixels count from 0 to 1"),
-        ("std", (1e-300,), 1, r"--std \[1e-300\]: numbers from 1e-06 to 1 are needed"),
-        ("mean", (123.7, 116.3, 103.5), 3, r"--mean \[123.7, 116.3, 103.5\]: numbers from 0 to 1 are needed"),
+        ("mean", (0.5, 0.4), 3, "--mean has 2 numbers for images of 3 channels: give one per channel, or a single one"),
+        ("std", (0.0,), 1, r"--std \[0.0\]: use numbers from 1e-06 to 1, since pixels are scaled to \[0, 1\]"),
+        ("std", (1e-300,), 1, r"--std \[1e-300\]: use numbers from 1e-06 to 1"),
+        ("mean", (123.7, 116.3, 103.5), 3, r"--mean \[123.7, 116.3, 103.5\]: use numbers from 0 to 1"),
         ("mean", (), 3, "--mean"),
         ("mean", (float("nan"),), 3, "--mean"),
     ):
@@ -230,7 +230,7 @@ def test_numbers_of_channels() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"channels": 2}, r"images of 2 channels: use 1 \(gray\), 3 \(red, green, blue\) or 4 \(and alpha\)"),
+        ({"channels": 2}, r"images of 2 channels: use 1 \(gray\), 3 \(RGB\) or 4 \(RGB and alpha\)"),
         ({"range": (5, 1)}, "the range is 5 to 1: two numbers are needed, the lower one first"),
         ({"range": (float("nan"), 1)}, "the range is nan to 1"),
         ({"range": (0, float("inf"))}, "the range is 0 to inf"),
@@ -244,5 +244,5 @@ def test_ways_that_there_are_not(given: dict[str, object], message: str) -> None
 
 def test_mean_and_std_of_a_preprocessing() -> None:
     for mean, std in (((0.5,), (0.5, 0.5, 0.5)), ((0.5, 0.5), (0.5, 0.5)), ((0.5,), (0.0,))):
-        with pytest.raises(DataError, match="as many numbers as an image has channels"):
+        with pytest.raises(DataError, match="give one number per channel"):
             Preprocessing(mean, std)

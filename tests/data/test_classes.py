@@ -21,7 +21,7 @@ def test_some_classes_in_an_order_and_two_as_one(make_folder: MakeFolder) -> Non
     root = make_folder(LAYOUT)
     source = open_source(str(root), Reading(classes=classes_of_text("pet=dog+cat, eel")))
     assert source.classes == ("pet", "eel")
-    assert source.remarks[-1] == "--classes leaves 7 images aside, those of cow"
+    assert source.remarks[-1] == "--classes leaves out cow (7 images)"
     wanted = [
         {pixels: "pet" if name in ("cat", "dog") else name for pixels, name in part.items() if name != "cow"}
         for part in classes_of(open_source(str(root)))
@@ -52,8 +52,8 @@ def test_the_images_of_all_classes_stay_in_the_cache(make_folder: MakeFolder, tm
         ("cat,cat", "cat appears twice"),
         ("pet=cat+cat,dog", "cat appears twice"),
         ("cat,=dog", "a class without a name"),
-        ("cat", "1 of them, at least 2 are needed"),
-        ("cat,dgo", "names dgo, which is no class there: did you mean dog"),
+        ("cat", "--classes cat: at least 2 classes are needed"),
+        ("cat,dgo", "names dgo, which is not a class there: did you mean dog"),
     ],
 )
 def test_refused(make_folder: MakeFolder, text: str, message: str) -> None:
@@ -115,17 +115,17 @@ def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
         (("c", "c++", "c#", "1", "10", "-2"), []),
         (
             ("Cat", "cat", "dog"),
-            ["names of classes that hardly differ: Cat, cat: each .*, --classes Cat=Cat\\+cat,… makes them one"],
+            ["class names that hardly differ: Cat, cat: each .*, --classes Cat=Cat\\+cat,… merges them"],
         ),
         (("hot dog", "hot_dog", "Hot-Dog"), ["hardly differ: hot dog, hot_dog, Hot-Dog: .*=hot dog\\+hot_dog\\+Hot-Dog,…"]),
         (("cat", "cat "), ["hardly differ: cat, 'cat ': "]),
         (("1", "01", "1.0", "2"), ["hardly differ: 1, 01, 1.0: "]),
         (("True", "true", "False", "FALSE"), ["hardly differ: True, true; False, FALSE: "]),
-        (("cat", "cat", "dog"), ["are there twice or hardly differ: cat, cat: .*: give each its own name"]),
-        (("nan", "NaN", "cat"), ["taken as a class: nan, NaN; if that stands for a missing label"]),
-        (("Nancy", "None", "x"), ["taken as a class: None; "]),
-        (("-1", "0", "1"), ["taken as a class: -1; "]),
-        (("?", "Unlabeled", "x"), ["taken as a class: \\?, Unlabeled; "]),
+        (("cat", "cat", "dog"), ["occur twice or hardly differ: cat, cat: .*: give each its own name"]),
+        (("nan", "NaN", "cat"), ["used as a class: nan, NaN; if that means a missing label"]),
+        (("Nancy", "None", "x"), ["used as a class: None; "]),
+        (("-1", "0", "1"), ["used as a class: -1; "]),
+        (("?", "Unlabeled", "x"), ["used as a class: \\?, Unlabeled; "]),
     ],
 )
 def test_doubtful_names_are_told(names: tuple[str, ...], told: list[str]) -> None:

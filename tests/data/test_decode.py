@@ -141,15 +141,15 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size() -> None:
     ("data", "message"),
     [
         (b"", "a.jpg: empty"),
-        (b"<html>not found</html>", "a.jpg: a page of HTML in place of an image"),
+        (b"<html>not found</html>", "a.jpg: an HTML page instead of an image"),
         (encoded(smooth(), "JPEG")[:300], "a.jpg: cannot be decoded"),
         (encoded(smooth(), "PNG")[:60], "a.jpg: cannot be decoded"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-            "a.jpg: a pointer of Git LFS in place of the image: git lfs",
+            "a.jpg: a Git LFS pointer instead of the image: git lfs",
         ),
-        (b"<!DOCTYPE html>\n<html>404", "a.jpg: a page of HTML in place of an image: fetch it again"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a.jpg: not an image, or of a kind that is not read here"),
+        (b"<!DOCTYPE html>\n<html>404", "a.jpg: an HTML page instead of an image: download it again"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a.jpg: not an image of a supported kind"),
     ],
 )
 def test_bad_bytes_are_named(data: bytes, message: str) -> None:

@@ -146,7 +146,8 @@ def test_another_image_of_that_name_is_refused(decoding: Decoding) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"), [(signal.SIGKILL, "SIGKILL, as happens when memory runs"), (signal.SIGSEGV, "SIGSEGV, perhaps over train/")]
+    ("sent", "said"),
+    [(signal.SIGKILL, "SIGKILL, as happens when memory runs"), (signal.SIGSEGV, "SIGSEGV, perhaps because of train/")],
 )
 def test_a_process_that_dies_is_told_in_a_line(decoding: Decoding, sent: signal.Signals, said: str) -> None:
     decoding.crops(0)
@@ -156,7 +157,7 @@ def test_a_process_that_dies_is_told_in_a_line(decoding: Decoding, sent: signal.
     with pytest.raises(FileError, match=said) as refused:
         decoding.crops(1)
     assert "\n" not in str(refused.value)
-    assert "resume with --resume, or --cache decoded" in str(refused.value)
+    assert "resume with --resume, or use --cache decoded" in str(refused.value)
 
 
 def test_processes_end_with_what_started_them() -> None:
@@ -211,10 +212,10 @@ def test_refusals(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             open_data(str(data), size=SIZE, cache=tmp_path, **changes)
 
     refused(images, DataError, "^--cache all: choose from auto, decoded, none$", caching="all")
-    refused(images, DataError, r"raise it with --cache-gb, keep none of them \(--cache none\)", limit_gb=1e-6)
+    refused(images, DataError, r"raise it with --cache-gb, cache none of them \(--cache none\)", limit_gb=1e-6)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 100))
-    refused(images, FileError, r"free some space, choose another cache folder, keep none of them \(--cache none\)")
+    refused(images, FileError, r"free some space, choose another cache folder, cache none of them \(--cache none\)")
     monkeypatch.setattr(parquet, "MOST_AT_ONCE", 100)
     text = r"3 images \(0 MB\) in a row group, which is read whole .* row groups of 100 images, or decode all .*--cache decoded"
     refused(in_parquet(images), DataError, text, caching="none")

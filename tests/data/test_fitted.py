@@ -146,14 +146,14 @@ def test_larger_photographs_are_left_out_by_the_limit(tmp_path: Path) -> None:
     picture(1, 13, 10).save(tmp_path / "images" / "a" / "99.png")
     limited = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(120))
     assert [(p.name, p.reason) for p in limited.problems] == [
-        ("a/99.png", "13×10 pixels, and at most 120 are read (a decompression bomb?): see max_pixels")
+        ("a/99.png", "13×10 pixels, more than the limit of 120 (a decompression bomb?): see max_pixels")
     ]
     default = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache")
     assert default.problems == ()
     assert default.fingerprint != limited.fingerprint
     before = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(preprocess.LARGE))
     assert before.fingerprint == default.fingerprint
-    with pytest.raises(DataError, match="the most pixels of an image are 0: use 1 or more"):
+    with pytest.raises(DataError, match="the limit is 0 pixels per image: use 1 or more"):
         open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(0))
 
 
@@ -167,10 +167,10 @@ def test_nothing_is_written_where_there_are_no_locks(images: Images, monkeypatch
     before = (places(images)[0] / "pixels.bin").read_bytes()
     monkeypatch.setattr(files.fcntl, "flock", refuse)
     check(images, GROUPS, 9)  # what is there is read
-    with pytest.warns(Note, match="no locks here"):
+    with pytest.warns(Note, match="no locks"):
         check(images, [*GROUPS, np.arange(10)], 9)
     assert (places(images)[0] / "pixels.bin").read_bytes() == before
-    with pytest.warns(Note, match="no locks here"):
+    with pytest.warns(Note, match="no locks"):
         check(images, GROUPS, 11)
     assert len(places(images)) == 1
 

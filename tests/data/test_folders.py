@@ -69,7 +69,7 @@ def test_layouts(make_folder: MakeFolder, layout: dict[str, dict[str, int]], exp
         ({"train": AB, "bus": 3, "car": 3}, "is train a class beside bus, car"),
         ({"val": AB, "test": AB}, "there are no training images beside test, val"),
         ({"val": AB}, "there are no training images beside val"),
-        ({"train": 3, "test": 3}, "test, train: images without class folders"),
+        ({"train": 3, "test": 3}, "no class folders in test, train"),
         ({"cat": 3, "dog": 3, "test": 3}, r"is test a class, or are these the test images\? If a class, rename it \(class test\)"),
         ({"cat": 3, "dog": 3, "val": AB}, "is val a class, or are these the validation images"),
         ({"v1/train": AB, "v1/test": AB, "v2/train": AB}, r"v1, v2 with test, train in it: .* give one of them, such as .*/v1;"),
@@ -88,7 +88,7 @@ def test_more_than_one_reading_is_asked_about(make_folder: MakeFolder, layout: d
 
 
 def test_folders_of_a_class_that_may_be_classes_are_told(make_folder: MakeFolder) -> None:
-    said = "folders in a class's folder are all of that class, as cat, dog in animals: move them up if they are classes"
+    said = "all folders in a class folder belong to that class, such as cat, dog in animals: if they are classes, move them up"
     inner = {"animals/cat": 2, "animals/dog": 2, "plants/elm": 2, "plants/oak": 2}
     assert open_source(str(make_folder(inner, name="flat"))).remarks == (said,)
     assert open_source(str(make_folder({"train": inner, "test": inner}, name="divided"))).remarks == (said,)
@@ -96,7 +96,7 @@ def test_folders_of_a_class_that_may_be_classes_are_told(make_folder: MakeFolder
 
 def test_what_is_guessed_is_told(make_folder: MakeFolder) -> None:
     source = open_source(str(make_folder({"bus": 2, "train": 2})))
-    assert source.remarks == ("taken as a class: train, because there are no class folders in it",)
+    assert source.remarks == ("used as a class: train, because there are no class folders in it",)
     wrapped = open_source(str(make_folder({"photos/train": AB, "photos/val/images": AB}, name="wrapped")))
     assert wrapped.remarks == (f"read from photos, {os.path.join('photos', 'val', 'images')}: nothing else is beside it",)
     assert open_source(str(make_folder(AB, name="flat"))).remarks == ()
@@ -105,7 +105,7 @@ def test_what_is_guessed_is_told(make_folder: MakeFolder) -> None:
 def test_folders_that_hold_the_same_folders_are_classes_with_a_word(make_folder: MakeFolder) -> None:
     source = open_source(str(make_folder({"fold1": AB, "fold2": AB})))
     assert source.classes == ("fold1", "fold2")
-    assert source.remarks == ("taken as classes: fold1, fold2, though each holds the same folders (a, b)",)
+    assert source.remarks == ("used as classes: fold1, fold2, though each holds the same folders (a, b)",)
 
 
 def test_splits_with_longer_names_are_known_by_their_equal_class_folders(make_folder: MakeFolder) -> None:
@@ -140,14 +140,16 @@ def test_a_class_that_is_alone_says_how_else_it_may_be_meant(make_folder: MakeFo
         DataError, match=r"has one class \(cat\), .*: if the folders in it are the classes \(2019, 2020\), give .*/cat$"
     ):
         open_data(str(root), size=16, cache=tmp_path / "cache")
-    with pytest.raises(DataError, match=r"has one class \(cat\), at least 2 are needed: give a folder with one folder per class"):
+    with pytest.raises(
+        DataError, match=r"has one class \(cat\), and at least 2 are needed: give a folder with one folder per class"
+    ):
         open_data(str(make_folder({"cat": 5}, name="one")), size=16, cache=tmp_path / "cache")
 
 
 def test_a_folder_of_the_same_name_in_two_splits_is_a_class(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"train/images/defect": AB, "test/images/defect": AB})
     assert open_source(str(root)).classes == ("defect",)
-    with pytest.raises(DataError, match=r"one class \(defect\), .*: if the folders in it are the classes \(a, b\), move them out"):
+    with pytest.raises(DataError, match=r"one class \(defect\), .*: if the folders in it are the classes \(a, b\), move them up"):
         open_data(str(root), size=16, cache=tmp_path / "cache")
 
 
@@ -188,22 +190,22 @@ def test_files_that_are_not_read_are_told(make_folder: MakeFolder) -> None:
     source = open_source(str(root))
     assert sizes(source) == (6, None, None)
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
-        "file of a kind that is not read here (.heic)": 3,
-        "file of a kind that is not read here (without suffix)": 1,
-        "file of a kind that is not read here (.nef)": 1,
-        "file of a kind that is not read here (.svg)": 1,
+        "file of an unsupported kind (.heic)": 3,
+        "file of an unsupported kind (without suffix)": 1,
+        "file of an unsupported kind (.nef)": 1,
+        "file of an unsupported kind (.svg)": 1,
         "file without an image in it (.txt)": 1,
         "file without an image in it (.md)": 1,
         "image outside the class folders": 1,
-        "pipe or device in place of a file": 1,
+        "pipe or device instead of a file": 1,
     }
-    assert left_out_line(source.left_out).startswith("3 files of a kind that is not read here (.heic): a/h0.heic, …; 1 file of")
+    assert left_out_line(source.left_out).startswith("3 files of an unsupported kind (.heic): a/h0.heic, …; 1 file of")
 
 
 def test_a_class_of_which_nothing_can_be_read_is_refused(make_folder: MakeFolder) -> None:
     root = make_folder({**AB, "c": 0})
     (root / "c" / "h.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    with pytest.raises(DataError, match=r"/c: no image that can be read, but 1 file of a kind .* \(.heic\): c/h.heic"):
+    with pytest.raises(DataError, match=r"/c: no image that can be read, but 1 file of an unsupported kind \(.heic\): c/h.heic"):
         open_source(str(root))
 
 
@@ -237,15 +239,15 @@ def test_links_are_followed(make_folder: MakeFolder, tmp_path: Path) -> None:
     assert source.classes == ("a", "b", "linked")
     assert [int((source.train.labels == i).sum()) for i in range(3)] == [8, 10, 7]
     assert {reason: sorted(names) for reason, names in source.left_out.items()} == {
-        "link to a folder that is read already": ["a/more", "a/up", "all", "b/more"],
-        "link to nothing": ["a/gone", "a/self"],
+        "link to a folder that was already read": ["a/more", "a/up", "all", "b/more"],
+        "broken link": ["a/gone", "a/self"],
     }
 
 
 def test_a_class_that_is_a_link_to_nothing_is_refused(make_folder: MakeFolder) -> None:
     root = make_folder(AB)
     (root / "c").symlink_to("/nonexistent/disk")
-    with pytest.raises(DataError, match="/c: a link to nothing: bring back what it points to, or remove it"):
+    with pytest.raises(DataError, match="/c: a broken link: restore its target, or remove it"):
         open_source(str(root))
 
 
@@ -333,7 +335,7 @@ def test_a_folder_is_read_once_whatever_links_lead_to_it(make_folder: MakeFolder
     (root / "c" / "b" / "a").symlink_to(root / "c" / "a")
     source = open_source(str(root))
     assert len(source.train) == 8
-    assert dict(source.left_out) == {"link to a folder that is read already": ["c/a/link", "c/b/a"]}
+    assert dict(source.left_out) == {"link to a folder that was already read": ["c/a/link", "c/b/a"]}
 
 
 @pytest.mark.parametrize("layout", [{"a/deep/x": 2, "b": 2}, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b/deep/x": 2}])

@@ -87,7 +87,7 @@ def test_a_data_set_is_read_in_place(hub: FileServer) -> None:
     hub.publish_data("me/pets", PETS)
     notes: list[str] = []
     source = open_source("hf:me/pets", on_note=notes.append)
-    assert notes == [f"hf:me/pets@{COMMIT}: fetching its 3 files into the cache of the Hub's library"]
+    assert notes == [f"hf:me/pets@{COMMIT}: downloading its 3 files into the cache of the Hub's library"]
     assert (source.name, source.classes) == (f"hf:me/pets@{COMMIT}", ("cat", "dog"))
     assert source.train.labels.tolist() == [0, 1, 0, 1, 1, 1, 0]
     assert source.test is not None
@@ -118,7 +118,7 @@ def test_out_of_reach(hub: FileServer, request: pytest.FixtureRequest) -> None:
     assert open_source("hf:me/far", on_note=notes.append).name == known
     assert len(notes) == 1
     assert "the Hub is out of reach" in notes[0]
-    assert notes[0].endswith(f"used as it was when it was fetched, in commit {COMMIT}")
+    assert notes[0].endswith(f"using commit {COMMIT}, which was downloaded earlier")
     message = r"^hf:me/other: not in the cache, and the Hub is out of reach \(.*\): connect, or give a folder$"
     with pytest.raises(FileError, match=message) as found:
         open_source("hf:me/other")
@@ -180,7 +180,7 @@ def test_configurations(hub: FileServer) -> None:
     assert open_source(source.name).train.identity == source.train.identity
     with pytest.raises(DataError, match=r"^hf:me/two: which configuration, large, small\? Write hf:me/two:large$"):
         open_source("hf:me/two")
-    with pytest.raises(DataError, match=r"^hf:me/two:tiny: no such configuration; there are large, small$"):
+    with pytest.raises(DataError, match=r"^hf:me/two:tiny: no such configuration: choose from large, small$"):
         open_source("hf:me/two:tiny")
 
 
@@ -210,7 +210,7 @@ def test_what_the_hub_has_converted(hub: FileServer) -> None:
     source = open_source("hf:me/photos")
     assert source.name == f"hf:me/photos@{NEWER}:default"
     assert source.classes == ("cat", "dog")
-    assert source.remarks == ("partial-train: the Hub has converted only the first 5 GB of the images, the others are not there",)
+    assert source.remarks == ("partial-train: the Hub has converted only the first 5 GB of the images, the others are missing",)
 
 
 def test_columns_that_name_files_are_refused(hub: FileServer, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_row_for_each_label(tmp_path: Path) -> None:
     assert source.train.labels.tolist() == [[1, 1], [0, 1]]
     assert "1 row with more labels of an image that another row names: it has all of them" in source.remarks
     assert source.left_out["row of an image that another row names"] == ["all.csv[4] 0.png"]
-    with pytest.raises(DataError, match="stands in rows 1 and 3 as a and b: keep one, or --task multilabel takes both"):
+    with pytest.raises(DataError, match="is in rows 1 and 3 as a and b: keep one, or --task multilabel takes both"):
         open_source(str(path), Reading("tag"))
 
 
@@ -121,15 +121,15 @@ def test_names_with_commas_are_classes(tmp_path: Path) -> None:
 
 
 def test_what_is_not_told_or_wrong(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--task multilabel --label tags takes several labels an image"):
+    with pytest.raises(DataError, match="--task multilabel --label tags takes several labels per image"):
         open_source(str(table(tmp_path / "a", ["cat;dog", "cat"])))
     with pytest.raises(
-        DataError, match=r"what separates its labels, a semicolon or a comma \('cat;dog' and 'cat,bird'\)\? Write one"
+        DataError, match=r"what separates its labels, a semicolon or a comma \('cat;dog' and 'cat,bird'\)\? Use only one"
     ):
         open_source(str(table(tmp_path / "b", ["cat;dog", "cat,bird"])), SEVERAL)
     with pytest.raises(DataError, match=r"row 1 has several labels.*--task multilabel takes lists"):
         open_source(str(table(tmp_path / "c", [["a", "b"]], "label", "all.jsonl")))
-    with pytest.raises(DataError, match=r"row 1 has '\[cat, dog\]', which is no list"):
+    with pytest.raises(DataError, match=r"row 1 has '\[cat, dog\]', which is not a list"):
         open_source(str(table(tmp_path / "d", ["[cat, dog]"])), SEVERAL)
     with pytest.raises(DataError, match="its images have one class each: --task multilabel takes tables"):
         open_source("digits", SEVERAL)
@@ -163,7 +163,7 @@ def test_a_0_or_1_for_each_label_is_no_list_of_two_labels(tmp_path: Path, cells:
 
 def test_counts_of_a_label_are_no_list(tmp_path: Path) -> None:
     for cell in ('{"cat": 1, "dog": 0}', "{cat,dog}"):
-        with pytest.raises(DataError, match="which is no list"):
+        with pytest.raises(DataError, match="which is not a list"):
             open_source(str(table(tmp_path, [cell] * 4)), SEVERAL)
 
 
@@ -178,7 +178,7 @@ def test_annotations_of_several_categories(tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text(json.dumps(data))
     source = open_source(str(tmp_path / "coco.json"), SEVERAL)
     assert (source.classes, matrix_of(source)) == (("bird", "cat", "dog"), MATRIX)
-    with pytest.raises(DataError, match="for classes an image has one; --task multilabel takes all of them"):
+    with pytest.raises(DataError, match="an image may have one class; --task multilabel takes several labels"):
         open_source(str(tmp_path / "coco.json"))
 
 
@@ -218,7 +218,7 @@ def test_chosen_and_merged_labels(tmp_path: Path) -> None:
     assert matrix_of(source) == [[max(c, d), b] for b, c, d in MATRIX]
     source = open_source(path, Reading(classes=(("dog", ("dog",)), ("cat", ("cat",))), task="multilabel"))
     assert matrix_of(source) == [[d, c] for b, c, d in MATRIX]
-    assert "--classes leaves labels aside: bird" in source.remarks
+    assert "--classes leaves out bird" in source.remarks
 
 
 def test_splits_keep_every_label_on_each_side(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ LABELS = {
     "dog/001.png": ["dog"],
     "dog/copy.png": ["dog", "red"],
 }
-REMARK = "10 files in class folders are 6 images: one that is in several folders has all of their labels"
+REMARK = "10 files in class folders are 6 images: an image in several folders has all of their labels"
 
 
 def test_links_and_copies(linked: Path) -> None:
@@ -69,7 +69,7 @@ def test_files_of_equal_size_are_not_one_image(tmp_path: Path) -> None:
     source = open_source(str(tmp_path), SEVERAL)
     assert source.train.labels.tolist() == [[1, 0]] * 3 + [[0, 1]] * 3
     assert source.remarks == (
-        "no image is in several class folders: each has one label (--task multiclass learns one class an image)",
+        "no image is in several class folders: each has one label (--task multiclass learns one class per image)",
     )
 
 

@@ -72,7 +72,7 @@ def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
         ({"image": [b"a"], "caption": ["a"]}, "no label column: expected one of label, labels"),
         (
             {"image": [b"a"], "label": [0.5]},
-            "the column label holds numbers such as 0.5, and a number is not learnt .no regression.",
+            "the column label holds measurements such as 0.5, and there is no regression",
         ),
         ({"image": [b"a", b"b"], "label": [1.0, float("nan")]}, "1 rows of 'label' are empty"),
         ({"image": [b"a"], "label": pa.array([None], pa.int64())}, "1 rows of 'label' are empty"),
@@ -86,7 +86,7 @@ def test_parquet_without_usable_columns(tmp_path: Path, columns: dict[str, objec
 
 def test_damaged_parquet(tmp_path: Path) -> None:
     (tmp_path / "train-0.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(DataError, match=r"train-0\.parquet: a pointer of Git LFS"):
+    with pytest.raises(DataError, match=r"train-0\.parquet: a Git LFS pointer"):
         open_source(str(tmp_path))
 
 
@@ -148,9 +148,9 @@ def test_files_without_any_split_are_the_training_images(tmp_path: Path, files: 
         (["train/test-0", "train/train-0"], "test.*train.*differ"),
         (
             ["train-00000-of-00001", "train-00000-of-00002"],
-            "do train-00000-of-00001.parquet and train-00000-of-00002.*belong",
+            "train-00000-of-00001.parquet and train-00000-of-00002.*are not shards of one set",
         ),
-        (["train", "train-00000-of-00002"], "belong together"),
+        (["train", "train-00000-of-00002"], "are not shards of one set"),
         (["test/0", "validation/0"], "no train-\\*.parquet among its Parquet files \\(found: test, validation\\)"),
     ],
 )
@@ -177,7 +177,7 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert (len(source.train), source.test) == (4, None)
     assert dict(source.left_out) == {
-        "shard missing, though its neighbors count it": ["data/train-00001-of-00003.parquet"],
+        "shard missing from a numbered set": ["data/train-00001-of-00003.parquet"],
         "Parquet file without a split's name": ["data/extra-00000-of-00001.parquet"],
         "Parquet file without labels": ["data/test-00000-of-00001.parquet"],
         "Parquet file without a column of images": ["metadata.parquet"],
@@ -217,13 +217,13 @@ def test_labels_are_matched_by_name_in_every_file(tmp_path: Path) -> None:
         (
             [0, 1],
             ["dog", "eel"],
-            "train-1.parquet names 2 classes, not the same 2 as .*only in one of them: cat, eel",
+            "train-1.parquet names 2 classes, which differ from the 2 of .*only in one of them: cat, eel",
         ),
-        ([0, 1], ["cat", "dog", "eel"], "names 3 classes, not the same 2 as .*only in one of them: eel"),
-        ([0, 1], None, "train-0.parquet names its classes and .*train-1.parquet does not, so that their labels cannot be matched"),
+        ([0, 1], ["cat", "dog", "eel"], "names 3 classes, which differ from the 2 of .*only in one of them: eel"),
+        ([0, 1], None, "train-0.parquet names its classes and .*train-1.parquet does not, so their labels cannot be matched"),
         ([0, 2], ["dog", "cat"], "train-1.parquet: the label of row 1 is 2, out of range: with 2 classes labels go from 0 to 1"),
         ([0, -1], ["dog", "cat"], "the label of row 1 is -1, out of range"),
-        ([0, 1], ["dog", "dog"], "train-1.parquet names 2 classes, not the same 2 as"),
+        ([0, 1], ["dog", "dog"], "train-1.parquet names 2 classes, which differ from the 2 of"),
     ],
 )
 def test_labels_that_cannot_be_matched_are_refused(
@@ -340,7 +340,7 @@ def test_names_and_numbers_with_names_agree(tmp_path: Path) -> None:
     assert source.test is not None
     assert (source.classes, source.train.labels.tolist(), source.test.labels.tolist()) == (("cat", "dog"), [1, 0], [1, 0])
     write_parquet(tmp_path / "test.parquet", [0, 1], image="image")
-    with pytest.raises(DataError, match=r"test\.parquet: 'label' has numbers without names, in its neighbors it has names"):
+    with pytest.raises(DataError, match=r"test\.parquet: 'label' has numbers without names, but names in other files"):
         open_source(str(tmp_path))
     write_rows(tmp_path / "test.parquet", pa.array(["cow", "cat"]))
     with pytest.raises(DataError, match=r"too few usable train images in 3 of 3 classes: cat \(1\), cow \(0\)"):
@@ -366,7 +366,7 @@ def test_a_column_of_groups(tmp_path: Path, reading: Reading) -> None:
     assert len(set(source.test.groups or ())) == 3
     assert source.remarks[-1] == "2 rows without a value in the column tile: each is a group of its own"
     write_rows(tmp_path / "test.parquet", pa.array(labels))
-    with pytest.raises(DataError, match=r"test\.parquet: no column 'tile', which its neighbors have: all need it"):
+    with pytest.raises(DataError, match=r"test\.parquet: no column 'tile', which other files have: all need it"):
         open_source(str(tmp_path), reading)
 
 
@@ -385,7 +385,7 @@ def test_another_column_of_labels(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", pa.array([0, 1, 2]), coarse_label=pa.array(["animal", "plant", "animal"]))
     assert open_source(str(tmp_path)).classes == ("0", "1", "2")
     assert open_source(str(tmp_path), Reading(label="coarse_label")).classes == ("animal", "plant")
-    with pytest.raises(DataError, match=r"no column 'taste' of numbers or names; there are image, label, coarse_label"):
+    with pytest.raises(DataError, match=r"no column 'taste' of numbers or names: choose from label, coarse_label"):
         open_source(str(tmp_path), Reading(label="taste"))
 
 
@@ -412,7 +412,7 @@ def test_numbers_as_texts_are_no_names(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "train-0.parquet")
     texts = pa.table({"img": table.column("img"), "label": pa.array(["0", "1"])})
     pq.write_table(texts, tmp_path / "train-1.parquet")
-    with pytest.raises(DataError, match=r"train-1.parquet: 'label' has numbers without names, in its neighbors it has names"):
+    with pytest.raises(DataError, match=r"train-1.parquet: 'label' has numbers without names, but names in other files"):
         open_source(str(tmp_path))
     (tmp_path / "train-0.parquet").unlink()
     assert open_source(str(tmp_path)).classes == ("0", "1")
@@ -423,13 +423,11 @@ def test_a_label_of_another_type_and_columns_that_seem_to_divide_are_told(tmp_pa
     table = pq.read_table(tmp_path / "all.parquet")
     pq.write_table(table.append_column("split", pa.array(["train", "test"])), tmp_path / "all.parquet")
     (remark,) = open_source(str(tmp_path)).remarks
-    assert remark.startswith(
-        "the column split seems to divide the images and is not read: Parquet files are divided by their names"
-    )
+    assert remark.startswith("the column split seems to name splits, but is not used: splits of Parquet files are known from")
     for column, values in (("part", ["train", "test"]), ("fold", ["1", "2"])):  # by what is in it, or by its name
         pq.write_table(table.append_column(column, pa.array(values)), tmp_path / "all.parquet")
         (remark,) = open_source(str(tmp_path)).remarks
-        assert remark.startswith(f"the column {column} seems to divide the images and is not read")
+        assert remark.startswith(f"the column {column} seems to name splits, but is not used")
     pq.write_table(pa.table({"img": table.column("img"), "label": pa.array([0, 1], pa.date32())}), tmp_path / "all.parquet")
     with pytest.raises(DataError, match=r"no label column: .*; label holds date32"):
         open_source(str(tmp_path))
@@ -437,8 +435,8 @@ def test_a_label_of_another_type_and_columns_that_seem_to_divide_are_told(tmp_pa
 
 def test_what_is_there_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(DataError, match=r"train\.parquet: a pointer of Git LFS in place of the file: git lfs pull fetches it"):
+    with pytest.raises(DataError, match=r"train\.parquet: a Git LFS pointer instead of the file: git lfs pull downloads it"):
         open_source(str(tmp_path))
     (tmp_path / "train.parquet").write_text("<!DOCTYPE html><html>404</html>")
-    with pytest.raises(DataError, match=r"train\.parquet: a page of HTML in place of the file: fetch it again"):
+    with pytest.raises(DataError, match=r"train\.parquet: an HTML page instead of the file: download it again"):
         open_source(str(tmp_path))

@@ -25,7 +25,7 @@ def test_a_label_that_nothing_has_is_told(make_folder: MakeFolder, tmp_path: Pat
     """A column, where there are no columns."""
     shutil.make_archive(str(tmp_path / "photos"), "zip", make_folder({"a": 2, "b": 2}))
     for source in ("digits", str(tmp_path / "photos.zip")):
-        told = "--label x is not used: it names a column, and these labels are in none"
+        told = "--label x is not used: it names a column, and these labels are not in columns"
         assert open_source(source, Reading(label="x")).remarks[-1] == told
 
 
@@ -121,7 +121,9 @@ def test_a_part_of_torchvision_that_is_not_used_is_told(make_folder: MakeFolder)
     source = open_source(f"torchvision:RenderedSST2:{root}")
     assert source.test is not None
     assert (len(source.train), len(source.test), source.held_out) == (10, 6, None)
-    assert source.remarks == ("not used: RenderedSST2's 4 images of 'val', as it has 'test' too: a share of 'train' is held out",)
+    assert source.remarks == (
+        "not used: RenderedSST2's 4 images of 'val', because it also has 'test': part of 'train' is held out",
+    )
 
 
 @pytest.mark.parametrize(

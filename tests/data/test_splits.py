@@ -132,10 +132,10 @@ def test_digits(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"cat": 30}, r"images has one class \(cat\), at least 2 are needed"),
-        ({str(i): 1 for i in range(11)}, r"if these numbers are measures \(no regression is learnt\), divide them into ranges"),
+        ({"cat": 30}, r"images has one class \(cat\), and at least 2 are needed"),
+        ({str(i): 1 for i in range(11)}, r"if these numbers are measurements \(there is no regression\), divide them into ranges"),
         ({"cat": 1, "dog": 1}, r"too few usable train images in 2 of 2 classes: cat \(1\), dog \(1\); each needs 5"),
-        ({"cat": 30, "dog": 0}, r"one class \(cat\), at least 2 are needed.*; left out: 1 folder without images: dog"),
+        ({"cat": 30, "dog": 0}, r"one class \(cat\), and at least 2 are needed.*; left out: 1 folder without images: dog"),
         ({"train": {"cat": 9, "dog": 3}, "val": {"cat": 1, "dog": 1}}, r"train images in 1 of 2 classes: dog \(3\); each needs 4"),
         ({"train": {"cat": 9, "dog": 9}, "val": {"cat": 1, "dog": 0}}, r"test images in 1 of 2 classes: dog \(0\); each needs 1"),
     ],
@@ -153,8 +153,10 @@ def test_nothing_left_after_dropping_copies(make_folder: MakeFolder, cache: Path
     (root / "train" / "cat" / "damaged.png").write_text("no")
     with pytest.raises(DataError, match=r"too few usable train images in 1 of 2 classes: cat \(0\)") as caught:
         open_data(str(root), size=16, cache=cache)
-    assert "; 4 images of them were dropped, because a more important split has the same pixels (train/cat/00" in str(caught.value)
-    assert "; 1 image of them cannot be read; 4" in str(caught.value)
+    assert "; 4 images of these classes were dropped, because a more important split has the same pixels (train/cat/00" in str(
+        caught.value
+    )
+    assert "; 1 image of these classes cannot be read; 4" in str(caught.value)
 
 
 def test_dropped_copies_of_another_class_are_named_as_the_reason(make_folder: MakeFolder, cache: Path) -> None:
@@ -237,7 +239,7 @@ def test_parquet_files_of_earlier_runs_are_the_same_images(tmp_path: Path, cache
         ({"limit": 0}, "the limit is 0 images"),
         (
             {"limit_gb": 1e-6},
-            r"20 images of size 16 would take about 0\.0 GB in .*, the limit is 1e-06 GB: raise it with --cache-gb",
+            r"20 images of size 16 would take about 0\.0 GB in .*, over the limit of 1e-06 GB: raise it with --cache-gb",
         ),
     ],
 )

@@ -153,13 +153,13 @@ def test_which_column(make_folder: MakeFolder) -> None:
     table = str(write_csv(root / "all.csv", rows))
     assert open_source(table).classes == ("cat", "dog")
     assert open_source(table, Reading(label="coarse")).classes == ("animal", "beast")
-    with pytest.raises(DataError, match=r"no column 'colour'; there are file_name, fine_label, coarse"):
+    with pytest.raises(DataError, match=r"no column 'colour': choose from file_name, fine_label, coarse"):
         open_source(table, Reading(label="colour"))
-    with pytest.raises(DataError, match=r"file_name is the column of paths: --label names another column; there are fine_label"):
+    with pytest.raises(DataError, match=r"file_name is the column of paths: choose another one with --label, such as fine_label"):
         open_source(table, Reading(label="file_name"))
     with pytest.raises(DataError, match=r"al\.csv: no such file: did you mean \S*all\.csv\?"):
         open_source(table.replace("all.csv", "al.csv"))
-    with pytest.raises(DataError, match=r"no column of labels: name it by --label NAME"):
+    with pytest.raises(DataError, match=r"no column of labels: name it with --label NAME"):
         open_source(str(write_csv(root / "all.csv", [{"file_name": row["file_name"], "colour": "red"} for row in rows])))
     with pytest.raises(
         DataError, match=r"no column of images: call the column of their paths file_name; the columns are label, colour"
@@ -186,26 +186,26 @@ def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
     source = open_source(str(table))
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "row without a label": 1,
-        "image named by a row, but not there": 1,
+        "missing image that a row names": 1,
         "row of an image that another row names": 1,
         "image that no row names": 1,
     }
-    assert source.left_out["image named by a row, but not there"] == ["cat/gone.png"]
+    assert source.left_out["missing image that a row names"] == ["cat/gone.png"]
 
 
 REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {
-    r"7 of 7 images of the column file_name are not there, such as .*else/cat/000\.png": lambda rows: [
+    r"7 of 7 images of the column file_name do not exist, such as .*else/cat/000\.png": lambda rows: [
         {**row, "file_name": f"else/{row['file_name']}"} for row in rows
     ],
-    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one, or --task multilabel": lambda rows: [
+    r"cat/000\.png is in rows 1 and 8 as cat and dog: keep one, or --task multilabel": lambda rows: [
         *rows,
         {**rows[0], "label": "dog"},
     ],
     r"no row has an image and a label in the columns file_name and label": lambda rows: [{**row, "label": ""} for row in rows],
-    r"column label holds numbers such as 0\.1, and a number is not learnt": lambda rows: [
+    r"column label holds measurements such as 0\.1, and there is no regression": lambda rows: [
         {**row, "label": f"{i + 0.1}"} for i, row in enumerate(rows)
     ],
-    r"no column of images: .* the columns are cat/000\.png, cat: the first line is to have their names": lambda rows: [
+    r"no column of images: .* the columns are cat/000\.png, cat: the first line must have their names": lambda rows: [
         dict(zip(rows[0].values(), row.values(), strict=True)) for row in rows[1:]
     ],
     r"what is the split 'fold0', .* in the column split\?": lambda rows: [
@@ -227,7 +227,7 @@ def test_what_may_not_be_meant_is_told(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 6, "dog": 4})
     rows = [{"file_name": row["file_name"], "label": row["label"]} for row in rows_of(root)]
     numbered = [{"id": i, "where": row["file_name"], "label": row["label"]} for i, row in enumerate(rows)]
-    with pytest.raises(DataError, match=r"of the column id are not there, .*; those of the column where are: call it file_name"):
+    with pytest.raises(DataError, match=r"of the column id do not exist, .*; those of the column where do: call it file_name"):
         open_source(str(write_csv(root / "all.csv", numbered)))
     nested = [{"image": {"path": row["file_name"]}, "label": row["label"]} for row in rows]
     with pytest.raises(DataError, match=r"row 1 has \{'path': '.*'\} in the column image: a path is expected"):
@@ -244,7 +244,7 @@ def test_rows_without_a_group_and_a_single_split_are_told(make_folder: MakeFolde
     assert len(set(source.train.groups or ())) == 7
     assert source.remarks == (
         "2 rows without a value in the column tile: each is a group of its own",
-        "all images are of the split 'test' in the column split: they are divided anew",
+        "all images are of the split 'test' in the column split: they are split again",
     )
     lines = [{**row, "tile": float("nan") if i < 2 else i} for i, row in enumerate(rows)]
     assert len(set(open_source(str(write_lines(root / "all.jsonl", lines)), Reading(group="tile")).train.groups or ())) == 7
@@ -266,7 +266,7 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 1 has several labels"):
         open_source(str(lines))
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match="a file of a kind that holds no labeled images"):
+    with pytest.raises(DataError, match="files of this kind hold no labeled images"):
         open_source(str(tmp_path / "a.txt"))
 
 
@@ -277,7 +277,7 @@ def test_class_folders_win_over_tables_beside_them(make_folder: MakeFolder) -> N
         (root / "broken.csv").write_bytes(b"a,\xff\n")
         source = open_source(str(root))
         assert source.classes == ("12", name)
-        assert "labels are the names of the folders, not those of metadata.csv" in source.remarks[-1]
+        assert "labels are the names of the folders, not those in metadata.csv" in source.remarks[-1]
     with pytest.raises(DataError, match="its folders are the classes, and --label names a column"):
         open_source(str(root), Reading(label="taste"))
     with pytest.raises(DataError, match="no table of images with a column 'taste'"):
@@ -293,7 +293,7 @@ def test_a_table_of_their_images_beside_class_folders_is_told(make_folder: MakeF
     write_csv(root / "names.csv", [{"id": "part_1", "name": "cat"}, {"id": "part_2", "name": "dog"}, {"id": "3", "name": "eel"}])
     assert not open_source(str(root)).remarks
     write_csv(root / "of_images.csv", rows)
-    told = "labels are the names of the folders, not those of of_images.csv: give that file for its labels"
+    told = "labels are the names of the folders, not those in of_images.csv: to use these, give that file"
     assert open_source(str(root)).remarks == (told,)
 
 
@@ -420,9 +420,9 @@ def test_columns_that_seem_to_divide_are_told(make_folder: MakeFolder, column: s
     root = make_folder({"cat": 3, "dog": 4})
     rows = [{**row, column: values[i % len(values)]} for i, row in enumerate(without_split(root))]
     remarks = open_source(str(write_csv(root / "all.csv", rows))).remarks
-    assert [f"the column {column} seems to divide the images and is not read: call it split" in text for text in remarks] == [
-        True
-    ] * told
+    assert [
+        f"the column {column} seems to name splits, but is not used: if it does, call it split" in text for text in remarks
+    ] == [True] * told
 
 
 def test_a_quote_that_never_ends_in_the_first_line(make_folder: MakeFolder) -> None:
@@ -439,9 +439,7 @@ def test_a_quote_that_never_ends_takes_in_nothing(make_folder: MakeFolder, line:
     table = write_csv(root / "all.csv", rows)
     head, _, *others = table.read_text().splitlines()
     table.write_text("\n".join([head, *others[:2], line, *others[2:]]))
-    with pytest.raises(
-        DataError, match=r"all.csv: a quote that begins in line 4 never ends, and takes in all that follows: close it"
-    ):
+    with pytest.raises(DataError, match=r"all.csv: a quote that begins in line 4 never ends: close it"):
         open_source(str(table))
     table.write_text("\n".join([head, f"{line}{chr(34)}," if line[0] == chr(34) else f"{line}{chr(34)}", *others]))
     assert len(read_table(table).rows) == 7
@@ -457,7 +455,7 @@ def test_categories_of_one_name_and_of_none(make_folder: MakeFolder) -> None:
     source = open_source(str(path))
     assert (source.classes, source.remarks) == (("cat", "dog"), ("several categories are called cat: they are one class",))
     path.write_text(json.dumps({**coco, "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog"))]}))
-    with pytest.raises(DataError, match="an annotation is of category 2, which is not among the categories"):
+    with pytest.raises(DataError, match="an annotation has the category 2, which is not among the categories"):
         open_source(str(path))
     path.write_text(json.dumps({**coco, "images": [{"id": 0}], "categories": []}))
     with pytest.raises(DataError, match=r"not annotations in COCO's format|which is not among the categories"):
@@ -477,16 +475,16 @@ def test_ids_of_coco_that_stand_for_two_or_for_nothing(make_folder: MakeFolder) 
         path.write_text(json.dumps({"images": images, "annotations": labels, "categories": categories}))
         return open_source(str(path))
 
-    with pytest.raises(DataError, match=r"all.json: cat and eel have the id 0, so that nobody knows.*: number them anew"):
+    with pytest.raises(DataError, match=r"all.json: cat and eel both have the id 0, .*: give them different ids"):
         opened([*range(7)], {0: "cat", 1: "dog"}, ((0, "eel"),))
-    with pytest.raises(DataError, match=r"000.png and .*000.png have the id 0, so that nobody knows"):
+    with pytest.raises(DataError, match=r"000.png and .*000.png both have the id 0"):
         opened([0, 1, 2, 0, 1, 2, 3], {0: "cat", 1: "dog"})
     assert not opened([*range(7)], {0: "cat", 1: "dog"}, ((0, "cat"),)).remarks
     source = opened([*range(5)], {0: "cat", 1: "dog", 2: "animal"})
     assert source.classes == ("cat", "dog")
     assert source.remarks == (
         "not used: 2 annotations of images that are not in the file, such as image 5",
-        "categories without any image, which are no classes: animal",
+        "not used as classes: categories without images: animal",
     )
 
 

@@ -269,7 +269,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     if done.returncode == 90:
         pytest.skip("this machine lets users mount nothing")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("give the command again (ofa train: with --resume)"), done.stdout
+    assert done.stdout.rstrip().endswith("run the command again (ofa train: with --resume)"), done.stdout
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------------

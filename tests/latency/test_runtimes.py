@@ -142,7 +142,9 @@ def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
     runtime = runtime_here("executorch")
     piece = small_plan().piece("head")
     first = runtime.load(piece, made_up(piece), threads=1, batch=1)
-    with pytest.raises(DeviceError, match=r"threads is 2, and ExecuTorch has networks loaded that use 1: .* release those first"):
+    with pytest.raises(
+        DeviceError, match=r"threads is 2, but ExecuTorch has loaded networks with 1, and .* release those networks first"
+    ):
         runtime.load(piece, made_up(piece), threads=2, batch=1)
     assert np.isfinite(first(np.ones((1, *piece.input_shape), np.float32))).all()
 
@@ -150,7 +152,7 @@ def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
 def test_onnxruntime_refuses_what_is_no_model() -> None:
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot load the model: .*$"):
         RUNTIMES["onnxruntime"].load_onnx(b"no model", threads=1, shape=(1, 3, 8, 8))
-    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantise the model: .*$"):
+    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantize the model: .*$"):
         ONNXRUNTIME_INT8.model_of(b"no model", trained().calibration)
 
 
@@ -180,7 +182,7 @@ def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])
 def test_images_of_another_shape_to_quantise_with(name: str) -> None:
     runtime = calibrated(runtime_here(name), np.ones((4, 1, 5, 5), np.float32))
-    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot quantise the model: .*$"):
+    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot quantize the model: .*$"):
         runtime.load(small_plan(), trained().network.state_dict(), threads=1, batch=1)
 
 
@@ -215,13 +217,13 @@ def test_a_package_that_does_not_load(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_aotinductor_without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(DeviceError, match="needs a C\\+\\+ compiler and there is no 'no-such-compiler': install one"):
+    with pytest.raises(DeviceError, match="needs a C\\+\\+ compiler, and 'no-such-compiler' was not found: install one"):
         RUNTIMES["aotinductor"].load(PLAN, made_up(PLAN), threads=1, batch=1)
 
 
 @pytest.mark.parametrize(("name", "message"), [("cuda", "needs an NVIDIA GPU with its driver"), ("tensorrt", "NVIDIA GPU")])
 def test_gpus(name: str, message: str) -> None:
-    with pytest.raises(DeviceError, match="threads is 2, and one thread launches work on a GPU"):
+    with pytest.raises(DeviceError, match="threads is 2, but one thread launches all work on a GPU"):
         RUNTIMES[name].load(PLAN, made_up(PLAN), threads=2, batch=1)
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match=message) as caught:

@@ -175,11 +175,9 @@ def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypat
     with pytest.raises(DataError, match=r"no photographs in it: give files, or a folder with some in it"):
         classify(export, [tmp_path / "empty"])
     (tmp_path / "empty" / "a.heic").write_bytes(b"\0\0\0 ftypheic")
-    with pytest.raises(
-        DataError, match=r"no photographs in it: left out: 1 file of a kind that is not read here \(\.heic\): a\.heic"
-    ):
+    with pytest.raises(DataError, match=r"no photographs in it: left out: 1 file of an unsupported kind \(\.heic\): a\.heic"):
         classify(export, [tmp_path / "empty"])
-    with pytest.raises(FileError, match="but a folder of images: give a folder that ofa specialise has made"):
+    with pytest.raises(FileError, match="but a folder of images: give a folder made by ofa specialise"):
         classify(photos, photo)
     (export / "model.onnx").rename(tmp_path / "model.onnx")
     try:
@@ -202,7 +200,7 @@ def test_images_are_what_they_are_in_training(export: Path, photos: Path, tmp_pa
     assert [str(result.photo.relative_to(tmp_path / "all")) for result in found] == ["a.jfif", "b.JPE", "c", "link/d.mpo"]
     assert all(result.error is None for result in found)
     (line,) = said
-    assert "1 file of a kind that is not read here (.heic): e.heic" in line
+    assert "1 file of an unsupported kind (.heic): e.heic" in line
     assert "1 folder of the system or a tool: @eaDir" in line
 
 

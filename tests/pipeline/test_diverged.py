@@ -19,7 +19,7 @@ from tiny_run import TRAINING
 
 def test_a_rate_that_is_far_too_high(tmp_path: Path) -> None:
     """Three returns, then a diagnosis."""
-    with pytest.raises(TrainingError, match=r"again after 3 returns to a checkpoint .* use a lower --rate") as stopped:
+    with pytest.raises(TrainingError, match=r"after 3 returns to a checkpoint .* use a lower --rate") as stopped:
         train("digits", out=tmp_path / "run", **TRAINING, rate=1e4)
     assert "\n" not in str(stopped.value)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -39,11 +39,11 @@ def test_back_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run = train("digits", out=out, **TRAINING, progress=Progress(event=view))
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     (back,) = (record for record in records if record["event"] == "rollback")
-    assert back["reason"] == "the loss stopped being finite"
+    assert back["reason"] == "the loss is no longer finite"
     assert back["step"] < 8 <= back["lost_step"]
     assert back["rate_factor"] == 0.5
     assert [record["step"] for record in records] == sorted(record["step"] for record in records), "what was lost is not told twice"
-    said = f"the loss stopped being finite: back from step {back['lost_step']} to step {back['step']}, learning rates × 0.5"
+    said = f"the loss is no longer finite: back from step {back['lost_step']} to step {back['step']}, learning rates × 0.5"
     assert said in shown.getvalue()
     assert all(p.isfinite().all() for p in run.supernet().parameters())
     assert evaluate(out)[0].accuracy.images > 0

@@ -23,9 +23,9 @@ def test_what_is_left_out_is_told_and_written_down(own_cache: None, tmp_path: Pa
     on_pictures(str(data), tmp_path / "run", progress=Progress(event=events.append))
     assert [event["problems"] for event in events if event["event"] == "data"] == [1]
     notes = [event["text"] for event in events if event["event"] == "note"]
-    assert "left out: 1 file of a kind that is not read here (.heic): class 0/x.heic; 1 folder without images: empty" in notes
+    assert "left out: 1 file of an unsupported kind (.heic): class 0/x.heic; 1 folder without images: empty" in notes
     assert {line["name"]: re.split(": | \\(", line["reason"])[0] for line in read_lines(tmp_path / "run" / "problems.jsonl")} == {
-        "class 1/00.jpg": "not an image, or of a kind that is not read here",
+        "class 1/00.jpg": "not an image of a supported kind",
         "class 0/x.heic": "left out",
         "empty": "left out",
     }
@@ -81,7 +81,7 @@ def test_the_limit_of_the_cache_can_be_raised_later(own_cache: None, tmp_path: P
     train(str(data), out=run.folder, resume=True, cache_gb=9)
     assert Run.open(run.folder).require_images().cache_gb == 9
     (run.folder / "supernet.safetensors").unlink()
-    with pytest.raises(DataError, match="the limit is 1e-06 GB: raise it with --cache-gb"):
+    with pytest.raises(DataError, match="over the limit of 1e-06 GB: raise it with --cache-gb"):
         train(str(data), out=run.folder, resume=True, cache_gb=1e-6)
     train(str(data), out=run.folder, resume=True, cache_gb=10)
     assert Run.open(run.folder).require_images().cache_gb == 10

@@ -171,7 +171,7 @@ def test_a_run_that_cannot_be_written(moved: tuple[Path, Path], monkeypatch: pyt
     """The new place, which run.json does not get, reaches the workers of a cluster and of the explorer all the same."""
     run, new = moved
     monkeypatch.setattr("onceforall.common.records.write_json", _refuse)
-    with pytest.warns(Note, match="is not written down"):
+    with pytest.warns(Note, match="is not recorded"):
         _, _, splits = _opened.__wrapped__(run, Run.open(run, str(new)).new_place, None, Run.open(run).weights_hash(), "cpu")
     assert len(splits.train) > 0
     explorer = Explorer.listening(run, host="127.0.0.1", port=0, data=str(new))
@@ -255,8 +255,8 @@ def test_test_images_are_not_opened_without_a_word(
         monkeypatch.setattr(sys.modules[f"onceforall.pipeline.{name}"], "append_line", _refuse)
     assert ofa(["evaluate", str(run), "--split", "test", "--arch", "random:3", "--data", str(new)]) == 0
     err = capsys.readouterr().err
-    assert err.count("test images were opened for 'ofa evaluate --arch random:3' is not written down: ") == 1
-    assert err.count("note: this evaluation is not written down: ") == 1
+    assert err.count("test images were opened for 'ofa evaluate --arch random:3' is not recorded: ") == 1
+    assert err.count("note: this evaluation is not recorded: ") == 1
     assert openings(run) == []
 
 

@@ -186,14 +186,14 @@ def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_cop
 
 
 def test_problems_are_counted_by_kind(run_copy: Path) -> None:
-    kinds = {"image that no row names": 300, "file that cannot be opened": 250, "link to nothing": 1}
+    kinds = {"image that no row names": 300, "file that cannot be opened": 250, "broken link": 1}
     made = [Problem(f"{reason[:4]}{i}.png", f"left out: {reason}") for reason, count in kinds.items() for i in range(count)]
     made += [Problem(f"a{i}.png", f"kept: a test image nearly the same as b{i}.png", doubtful=True, alike=True) for i in range(2)]
     Run.open(run_copy).save_info(made)
     page = report(run_copy).read_text()
     shown, _, listed = page.partition('id="problems"')[2].partition("</section>")[0].partition("<details>")
     assert "250 × left out: file that cannot be opened: file0.png, file1.png, file2.png, …" in shown
-    assert "link0.png: left out: link to nothing" in shown
+    assert "brok0.png: left out: broken link" in shown
     assert "2 × kept, but nearly the same as a training image: a0.png, a1.png" in shown
     assert shown.count("<li>") == 3
     assert listed.count("<li>") == 200
@@ -276,12 +276,12 @@ def test_what_cannot_be_reported(run_copy: Path, trained: Path, tmp_path: Path, 
         report(*[trained] * 7)
     with pytest.raises(FileError, match="0 run directories"):
         report()
-    with pytest.raises(FileError, match="no run directory"):
+    with pytest.raises(FileError, match="not a run directory"):
         report(trained, tmp_path)
     with pytest.raises(FileError, match="no such file or folder"):
         report(trained, out=tmp_path / "missing" / "page.html")
     assert ofa(["report", str(trained), str(tmp_path / "none")]) == 1
-    assert re.fullmatch(r"ofa: .*no run directory.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"ofa: .*not a run directory.*\n", capsys.readouterr().err)
 
 
 def test_several_runs_on_the_command_line(

@@ -188,7 +188,7 @@ def test_damaged_run_json(trained: Path, tmp_path: Path, change: Callable[[dict[
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"no run directory \(it has no run.json\): make one with ofa train DATA --out"):
+    with pytest.raises(FileError, match=r"not a run directory \(it has no run.json\): make one with ofa train DATA --out"):
         Run.open(tmp_path)
 
 

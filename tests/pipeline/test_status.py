@@ -116,7 +116,7 @@ def test_damaged_files(run_copy: Path, capsys: pytest.CaptureFixture[str], file:
 
 
 def test_no_run_a_beginning_and_a_damaged_one(tmp_path: Path, run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(FileError, match="no run directory"):
+    with pytest.raises(FileError, match="not a run directory"):
         status(tmp_path)
     with pytest.raises(FileError, match="it does not exist"):
         status(tmp_path / "missing")

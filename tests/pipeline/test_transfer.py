@@ -269,7 +269,7 @@ def test_a_rate_that_is_given_is_taken(trained: Path, shapes: str, tmp_path: Pat
         ({"space": {**SPACE, "width": 0.2}}, "has its own space"),
         ({"space": {"widht": 1}}, "no argument 'widht'"),
         ({"preset": "best"}, "unknown preset 'best'"),
-        ({"from_run": "nowhere"}, r"no run directory \(it does not exist\)"),
+        ({"from_run": "nowhere"}, r"not a run directory \(it does not exist\)"),
     ],
 )
 def test_contradictions(trained: Path, shapes: str, tmp_path: Path, changes: dict[str, Any], message: str) -> None:

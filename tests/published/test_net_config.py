@@ -100,7 +100,7 @@ def test_the_extracted_block_takes_the_written_middle_width_or_rounds() -> None:
     [
         (["name"], "ResNeXt", "net.config.name is 'ResNeXt'"),
         (["bn"], {"eps": -1}, "bn.eps is -1"),
-        (["first_conv", "in_channels"], 4, "first_conv.in_channels is 4, but the layer before has 3"),
+        (["first_conv", "in_channels"], 4, "first_conv.in_channels is 4, but its input has 3"),
         (["first_conv", "dilation"], 2, "first_conv.dilation is 2: only 1"),
         (["first_conv", "ops_order"], "bn_act_weight", "ops_order"),
         (["first_conv", "out_channels"], 10**9, "from 1 to 65536"),

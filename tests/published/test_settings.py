@@ -235,7 +235,7 @@ def test_bad_settings_of_resnet(change: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("resolution", "message"),
     [
-        (None, "no resolution: give it as an argument, or as image_size in the settings"),
+        (None, "no resolution: pass it, or add image_size to the settings"),
         (127, "resolution is 127, this mobilenet_v3 space allows 128, 132, … 224"),
         (128.5, "resolution is 128.5, this"),
         ("128", "the resolution is '128': it must be one whole number"),

@@ -115,9 +115,12 @@ def one_by_one(s: Made, y: Tensor) -> Tensor:
     ("model", "message"),
     [
         (partly_without_numbers(), r"the model's 3\.weight is on the meta device"),
-        (Made(one_by_one), "the model runs other operations for another number of images"),
-        (quantised(), r"the model's 1 is a quantized Linear, which cannot be read: give the network as it was before"),
-        (Made(lambda s, y: y[y > 0]), r"index\.Tensor in the model makes a tensor whose size depends on what the images show"),
+        (Made(one_by_one), "the model runs other operations for another batch size, so it cannot be read"),
+        (quantised(), r"the model's 1 is a quantized Linear, which cannot be read: give the network from before quantization"),
+        (
+            Made(lambda s, y: y[y > 0]),
+            r"index\.Tensor in the model makes a tensor whose size depends on the pixels",
+        ),
     ],
     ids=["partly without numbers", "a loop over the images", "quantised", "as many as are positive"],
 )
@@ -196,7 +199,7 @@ def test_a_weight_for_each_image() -> None:
         smallest = supernet.space.smallest()
         torch.testing.assert_close(supernet.extract(smallest)(x), supernet(x, smallest), rtol=1e-9, atol=1e-9)
     pytest.importorskip("onnx")
-    with pytest.raises(DeviceError, match=r"conv2d in .*as many groups as images"):
+    with pytest.raises(DeviceError, match=r"conv2d in .*one group per image"):
         to_onnx(supernet.space.lower(smallest), supernet.float().extract(smallest))
 
 

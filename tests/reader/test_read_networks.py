@@ -153,7 +153,7 @@ def test_widths_of_residual_streams() -> None:
 
 def test_a_space_of_streams_needs_a_network_that_was_read_for_it() -> None:
     graph = case("vit")[1].space.arguments["graph"]
-    with pytest.raises(SpaceError, match="read without its residual streams"):
+    with pytest.raises(SpaceError, match="read without elastic residual streams"):
         graph_space(graph=graph, stage_widths=(0.5,))
     with pytest.raises(SpaceError, match=r"stage_widths holds 1\.5"):
         onceforall.elastic(stirred("vit"), (32,), stage_widths=(1.5,))

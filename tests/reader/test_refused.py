@@ -73,7 +73,7 @@ def scripted() -> nn.Module:
     ("model", "message"),
     [
         (Two(), r"torch.export cannot read Two with images of 32 pixels.*one batch of images \(n, 3, 32, 32\)"),
-        (Undecided(), r"\(Undecided, line \d+ of forward in test_refused\.py\): its control flow depends on the values of pixels"),
+        (Undecided(), r"\(Undecided, line \d+ of forward in test_refused\.py\): its control flow depends on pixel values"),
         (Counts(), "the model returns nothing that it computes from the images"),
         (scripted(), "TorchScript"),
         (lambda x: x, "elastic takes a torch.nn.Module, not a function"),
@@ -220,7 +220,7 @@ def test_computed_weights_are_said() -> None:
     text = onceforall.elastic(model.eval(), (32,), widths=(), depths=()).space.summary()
     assert text.startswith("1 network of 388.9 k MACs, 532 parameters: ")
     assert "0: its weight is computed by _weight_norm in" in text
-    assert text.endswith("take it off first (torch.nn.utils.parametrize.remove_parametrizations)")
+    assert text.endswith("remove it first (torch.nn.utils.parametrize.remove_parametrizations)")
 
 
 @pytest.mark.parametrize(

@@ -238,8 +238,8 @@ class Straight(torch.autograd.Function):
 @pytest.mark.parametrize(
     ("function", "line"),
     [
-        (counting, "count: not updated, since nothing that the model returns depends on it"),
-        (lambda s, x: Straight.apply(plain(s, x)), "Straight: its own backward is lost, gradients are those of its forward"),
+        (counting, "count: not updated, since no output of the model depends on it"),
+        (lambda s, x: Straight.apply(plain(s, x)), "Straight: its custom backward is lost; gradients are derived from its forward"),
     ],
 )
 def test_what_is_lost_is_said(function: Callable[[Way, Tensor], Tensor], line: str) -> None:
@@ -247,10 +247,10 @@ def test_what_is_lost_is_said(function: Callable[[Way, Tensor], Tensor], line: s
     assert "lost" not in checked(Way(plain)).space.summary()
 
 
-def test_autocast_in_forward_is_left_out_and_said() -> None:
+def test_autocast_in_forward_is_ignored_and_reported() -> None:
     model = Way(lambda s, x: within(lambda: torch.autocast(x.device.type, torch.bfloat16), s, x)).eval()
     supernet = onceforall.elastic(model, (16,))
-    assert "the model: torch.autocast in its forward is left out" in supernet.space.summary()
+    assert "the model: torch.autocast in its forward is ignored" in supernet.space.summary()
     with torch.no_grad():
         torch.testing.assert_close(supernet(X.float(), supernet.space.largest()), model(X.float()), rtol=0.1, atol=0.1)
 
@@ -271,10 +271,10 @@ def scripted() -> nn.Module:
     ("model", "message"),
     [
         (lazy, r"the model's 1 is a LazyConv2d that has never run: run the model once on a batch of images"),
-        (scripted, r"the model's 1 is a TorchScript module, which cannot be read: give the nn.Module that it was made of"),
+        (scripted, r"the model's 1 is a TorchScript module, which cannot be read: give the nn.Module that it was made from"),
         (
             lambda: Way(lambda s, x: torch.vmap(lambda y: y + 1)(plain(s, x))),
-            r"or a transform such as torch\.vmap: it cannot be read",
+            r"run-time control flow or a transform such as torch\.vmap, which cannot be read",
         ),
     ],
 )

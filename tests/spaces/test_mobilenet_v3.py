@@ -139,7 +139,7 @@ def test_make_divisible(value: float) -> None:
         ({"resolutions": ()}, r"resolutions is \(\): it must be a sequence of at least one number"),
         ({"resolutions": 224}, r"resolutions is 224: it must be a sequence of numbers, such as"),
         ({"resolutions": "224"}, "resolutions is '224': it must be a sequence of numbers"),
-        ({"resolutions": ["large"]}, "resolution 'large': a number of pixels such as 224, or HEIGHTxWIDTH"),
+        ({"resolutions": ["large"]}, "resolution 'large': give a number of pixels such as 224, or HEIGHTxWIDTH"),
         ({"resolutions": (4,)}, "resolutions holds 4: each must be a whole number from 8 to 999999"),
         ({"resolutions": (64, 64)}, r"resolutions is \(64, 64\): a value is repeated"),
         ({"depths": (0,)}, "depths holds 0: each must be a whole number from 1"),
@@ -206,7 +206,7 @@ def test_json_round_trip_of_a_part() -> None:
 def test_choices_outside_the_space(change: dict[str, Any]) -> None:
     data = json.loads(SPACES["half"].to_json())
     data["choices"] |= change
-    with pytest.raises(SpaceError, match="not a space: its choices are not a part of those that its mobilenet_v3 arguments give"):
+    with pytest.raises(SpaceError, match="not a space: its choices are not among those of its mobilenet_v3 arguments"):
         spaces.from_json(json.dumps(data))
 
 

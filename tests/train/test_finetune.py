@@ -158,7 +158,7 @@ def test_the_running_mean_is_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the schedule learns from a teacher, and none was given"):
+    with pytest.raises(TrainingError, match="the schedule needs a teacher, and there is none"):
         tune(tmp_path, finetuning(3, rate=0.02, recipe=FULL), teacher=None)
     with pytest.raises(TrainingError, match=r"fine-tuning diverged near step \d: "):
         tune(tmp_path / "high", finetuning(STEPS, rate=1e5, recipe=RECIPES["sgd"]))

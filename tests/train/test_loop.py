@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
     events: list[dict[str, Any]] = []
     phase, within = schedule().at(9)
-    message = rf"the loss stopped being finite near step 1\d in phase {phase.name}, again after 3 returns .*lower --rate"
+    message = rf"the loss is no longer finite near step 1\d in phase {phase.name}, after 3 returns .*lower --rate"
     with pytest.raises(TrainingError, match=message):
         go(tmp_path, schedule(), data=poisoned, events=events)
     start = latest(tmp_path / "checkpoints")
@@ -192,7 +192,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     net = fresh()
     with torch.no_grad():  # weights that the first phase does not use
         net.get_parameter("stages.0.0.depthwise.conv.5to3_matrix")[0, 0] = torch.inf
-    with pytest.raises(TrainingError, match="the weights to start from are not finite"):
+    with pytest.raises(TrainingError, match="the initial weights are not finite"):
         go(tmp_path, plan, supernet=net)
     assert latest(tmp_path / "checkpoints") is None
 

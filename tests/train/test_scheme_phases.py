@@ -129,8 +129,8 @@ def test_schedules_of_before_still_load() -> None:
         ({"strategy": "uniform"}, "strategy 'uniform' has no largest network to treat differently: use sandwich or best_up"),
         ({"strategy": "coupled", "teacher": "frozen"}, "strategy 'coupled' has no largest network"),
         ({"strategy": "uniform", "teacher": "frozen", "labels": "all", "ramp": 0.5}, "has no largest network"),
-        ({"distil": False}, "without labels and teacher the smaller networks learn nothing: set distil"),
-        ({"sort": 1, "cosine": (0.5, 1.0)}, "sorting needs a fresh optimiser"),
+        ({"distil": False}, "without labels or a teacher, smaller networks learn nothing: set distil"),
+        ({"sort": 1, "cosine": (0.5, 1.0)}, "sort needs a new optimizer"),
     ],
 )
 def test_phases_are_checked(change: dict[str, Any], message: str) -> None:

@@ -178,7 +178,7 @@ def test_an_external_teacher(tmp_path: Path) -> None:
 
     phase = Phase("a", {}, 9, 0, 0.05, subnets=3, strategy="uniform", teacher="external")
     plan = Schedule((phase,), RECIPE)
-    with pytest.raises(TrainingError, match="the schedule learns from an external teacher, and none was given"):
+    with pytest.raises(TrainingError, match="the schedule needs an external teacher, and there is none"):
         go(tmp_path, plan)
     whole = go(tmp_path / "whole", plan, teacher=Oracle())
     assert Oracle.asked == 9, "once a step, not once a network"

@@ -17,7 +17,7 @@ from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.common.progress import Progress
 from onceforall.errors import StatisticsError, StoppedError
 from onceforall.nn.calls import cut_weight
-from onceforall.nn.layers import synchronised_norm
+from onceforall.nn.layers import synchronized_norm
 from onceforall.ops import Call
 from onceforall.pipeline.training.transfer import transferred
 from onceforall.spaces import from_json
@@ -338,13 +338,13 @@ def test_classes_of_their_own(kind: str) -> None:
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4), (6, 5, 4, 3)])
 @pytest.mark.parametrize("affine", [True, False])
-def test_synchronised_norms_of_any_shape(shape: tuple[int, ...], affine: bool, tmp_path: Path) -> None:
+def test_synchronized_norms_of_any_shape(shape: tuple[int, ...], affine: bool, tmp_path: Path) -> None:
     """Of one process, whose batch is that of all; two processes are tested in test_world.py."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     weight, bias = (torch.rand(5), torch.rand(5)) if affine else (None, None)
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
-        found = synchronised_norm(x, weight, bias, 1e-5)
+        found = synchronized_norm(x, weight, bias, 1e-5)
     finally:
         torch.distributed.destroy_process_group()
     torch.testing.assert_close(found, nn.functional.batch_norm(x, None, None, weight, bias, True))

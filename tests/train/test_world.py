@@ -54,7 +54,7 @@ def worst(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 @pytest.mark.parametrize("scheme", two_processes.HALVES)
 def test_halves_are_the_whole(tmp_path: Path, both: dict[str, list[Any]], scheme: str) -> None:
-    """Half the batch in each of two processes, with synchronised batch norm: frozen and in-place teachers, candidates, clipping."""
+    """Half the batch in each of two processes, with synchronized batch norm: frozen and in-place teachers, candidates, clipping."""
     one = two_processes.halves(World(), tmp_path, scheme)
     assert same(*both[scheme])
     assert worst(both[scheme][0], one) < 1e-9
@@ -88,7 +88,7 @@ def test_one_that_diverges_takes_both_back(both: dict[str, list[Any]]) -> None:
     first, second = both["diverging"]
     assert first["rollbacks"] == second["rollbacks"]
     assert len(first["rollbacks"]) == 2
-    assert "stopped being finite" in first["rollbacks"][0]
+    assert "no longer finite" in first["rollbacks"][0]
     assert "collapsed from 90.0% to 20.0%" in first["rollbacks"][1]
     assert same(first["weights"], second["weights"])
     assert all(value.isfinite().all() for name, value in first["weights"].items() if "running" not in name)
@@ -166,6 +166,6 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
     assert "\n" not in str(refused.value)
 
 
-def test_synchronised_norms_need_the_same_networks() -> None:
-    with pytest.raises(TrainingError, match="sync_norm normalizes the same layers in all processes, so it needs same_archs"):
+def test_synchronized_norms_need_the_same_networks() -> None:
+    with pytest.raises(TrainingError, match="sync_norm needs the same layers in all processes: set same_archs"):
         Settings(sync_norm=True, same_archs=False)

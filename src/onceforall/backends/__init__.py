@@ -1,6 +1,6 @@
-"""Runtimes, one file each: how a network is converted, loaded and run, and its export files.
+"""Runtimes, one file each: how a network is converted, loaded and run, and the files it is exported to.
 
-`RUNTIMES` are used to measure latency, `FORMATS` are the files that an export can contain. Their names are available without
+`RUNTIMES` are used to measure latency; `FORMATS` are the files that an export can contain. Their names are available without
 importing torch, for completion on the command line.
 """
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Registry(UserDict[str, T]):
-    """A dictionary that imports its values on first access; until then they are "module.NAME", for a module of this package."""
+    """A dictionary that imports a value on first access; until then it is "module.NAME", with a module of this package."""
 
     def __init__(self, values: Mapping[str, str | T]) -> None:
         self.data: dict[str, Any] = dict(values)

@@ -15,7 +15,7 @@ import numpy as np
 from ..common.onnx_options import OPSET
 from ..common.packages import one_line, quiet_packages, require
 from ..common.processors import processor_name, processors
-from ..errors import CheckpointError, DeviceError, OnceForAllError
+from ..errors import DeviceError, OnceForAllError
 from ..ops import Shape
 from ..plan import Plan
 from .kept import Converted, Weights
@@ -29,7 +29,7 @@ Images = np.ndarray[Any, np.dtype[np.float32]]  # (batch, channels, height, widt
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """The hardware a runtime uses: its name and the maximum number of threads per network."""
+    """The hardware that a runtime uses: its name and the maximum number of threads per network."""
 
     name: str
     threads: int
@@ -44,20 +44,20 @@ class Function(Protocol):
     """A network loaded in a runtime."""
 
     def __call__(self, images: Images) -> Images:
-        """Logits (batch, *plan.output_shape) of images (batch, *plan.input_shape); they stay valid after the next call."""
+        """Logits (batch, *plan.output_shape) of images (batch, *plan.input_shape); later calls do not overwrite them."""
 
     def bind(self, images: Images) -> Callable[[], object]:
-        """A function for timing, valid until the next call or `bind`, that computes the logits of these images.
+        """A function for timing that computes the logits of these images, valid until the next call or `bind`.
 
-        Images are copied to a device in advance, and logits are not copied back.
+        Images are copied to the device in advance, and logits are not copied back.
         """
 
 
 class Open(Protocol):
-    """Makes a function from the result of `Runtime.convert` or a file's path."""
+    """Makes a function from the result of `Runtime.convert` or the path of a file."""
 
     def __call__(self, model: Any, *, threads: int, shape: Shape | None) -> Function:
-        """Load for images (batch, …) of one shape; None: for any batch size, if the model supports that."""
+        """Load for images (batch, …) of one shape, or with None for any batch size, if the model supports it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,22 +69,22 @@ class Runtime:
     Args:
         name: name in `RUNTIMES`.
         package: distribution of the runtime, whose version is reported.
-        open: makes a function from a converted network. It leaves the settings of the process unchanged.
+        open: makes a function from a converted network, without changing the settings of the process.
         convert: makes the argument of `open` from a plan, weights, threads, and the images' shape including the batch.
         from_onnx: makes the argument of `open` from an ONNX file's content, if the runtime has no `convert`.
-        quantise: for int8 instead: makes the argument of `open` from an ONNX file's content, calibration images, and the batch size
-            of a call (None for any).
+        quantise: replaces `from_onnx` for int8: makes the argument of `open` from an ONNX file's content, calibration images, and
+            the batch size of a call (None for any).
         calibration: images (n, *plan.input_shape) to quantize with; by default noise, which suffices for latency.
         opset: the best opset for ONNX files.
-        keeps: if conversion takes seconds, the settings that the converted model (bytes) depends on; it is cached for the next
+        keeps: if conversion takes seconds, the settings that the converted model (bytes) depends on, which is cached for the next
             load.
-        needs: required packages; they are only imported by `load`.
+        needs: required packages, which only `load` imports.
         extra: the extra of onceforall that installs them.
-        find: returns the hardware here, or raises an error if something other than packages is missing. Cheap.
-        gpu: computes on a GPU: one thread launches the work, and the reference kernel also runs there.
-        in_threads: load several networks at once, since loading lets other threads run most of the time.
-        there: functions that load an ONNX file on other machines over ssh; the last one is called like `open`, with a path, and
-            returns `OnHost.run` and `timed`. They only need the package and, of the module's imports, `importlib`, `Any`,
+        find: returns the hardware of this machine, or raises an error if it lacks something other than packages. Cheap.
+        gpu: whether it computes on a GPU: one thread launches the work, and the reference kernel also runs there.
+        in_threads: whether to load several networks at once, since loading lets other threads run most of the time.
+        there: functions that load an ONNX file on another machine over ssh; the last one is called like `open`, with a path, and
+            returns `OnHost.run` and `timed`. They may only use the package and, of their module's imports, `importlib`, `Any`,
             `Callable` and `Sequence`.
         tolerance: maximum difference from PyTorch's logits: root mean square over many images, as a fraction of the logits' spread
             (root mean square distance from each class's mean). Tested with a network trained for a few seconds.
@@ -110,7 +110,7 @@ class Runtime:
     _kept: Converted = field(default_factory=Converted, init=False, repr=False)
 
     def hardware(self) -> Hardware:
-        """The hardware it would use here. Cheap: checks for the packages without importing them.
+        """The hardware that it would use here. Cheap: checks that packages are installed without importing them.
 
         Raises:
             MissingExtraError: a package is not installed.
@@ -131,16 +131,16 @@ class Runtime:
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> Function:
         """Load the network in eval mode for timing: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
 
-        The function computes with `threads` threads and leaves the settings of the process unchanged. The weights are the network's
+        The function computes with `threads` threads and does not change the settings of the process. The weights are the network's
         state dict, with finite statistics; they are not modified.
 
         Raises:
             MissingExtraError: the package is not installed.
-            DeviceError: the runtime cannot use this many threads, cannot run the network, or lacks something here.
+            DeviceError: the runtime cannot use this many threads, cannot run the network, or this machine lacks something.
             CheckpointError: the weights do not fit the plan's network.
         """
         if self.gpu and threads != 1:
-            raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
+            raise DeviceError(f"threads is {threads}, but one thread launches all work on a GPU: give threads=1")
         self.hardware()
         from ..nn.onnx import to_onnx
 
@@ -160,7 +160,7 @@ class Runtime:
 
     def model_of(self, content: bytes, calibration: Images | None = None, batch: int | None = None) -> Any:
         """The argument of `open` from an ONNX file's content, quantized with these images for int8 runtimes."""
-        with self.doing("read the model" if self.quantise is None else "quantise the model"):
+        with self.doing("read the model" if self.quantise is None else "quantize the model"):
             if self.quantise is not None:
                 assert calibration is not None
                 return self.quantise(content, calibration, batch)
@@ -177,7 +177,7 @@ class Runtime:
         return self.opened(self.model_of(content), threads=threads, shape=shape)
 
     def opened(self, model: Any, *, threads: int, shape: Shape | None) -> Function:
-        """Load a converted network, or a file, as a function for images (batch, …) of one shape; None: for any batch size.
+        """Load a converted network or a file for images (batch, …) of one shape, or with None for any batch size.
 
         Raises:
             MissingExtraError: the package is not installed.
@@ -188,10 +188,10 @@ class Runtime:
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Context in which packages are silenced and their errors are reported in one line.
+        """Context in which packages are silent and their errors are reported in one line.
 
         Raises:
-            DeviceError: says what failed.
+            DeviceError: names what failed.
         """
         try:
             with quiet_packages():
@@ -207,7 +207,7 @@ class OnHost:
     """A `Function` that reads arrays in host memory.
 
     Args:
-        timed: the same without copying the logits out of the runtime's memory, if that saves time.
+        timed: like `run`, but without copying the logits out of the runtime's memory, if that saves time.
     """
 
     run: Callable[[Images], Images]
@@ -221,19 +221,19 @@ class OnHost:
 
 
 def noise(shape: Shape, images: int = 8) -> Images:
-    """Standard normal images (images, *shape), to quantize with if only time matters, which does not depend on values."""
+    """Standard normal images (images, *shape), to quantize with if only latency matters, which does not depend on values."""
     return np.random.default_rng(0).standard_normal((images, *shape), np.float32)
 
 
 def calls_of(images: Images, batch: int | None) -> list[Images]:
-    """Split images into calls; the last image is repeated to fill up, which changes no range."""
+    """Split images into calls; the last image is repeated to fill the last call, which changes no range."""
     size = batch or 1
     whole = np.concatenate([images, images[-1:].repeat(-len(images) % size, 0)])
     return [whole[i : i + size] for i in range(0, len(whole), size)]
 
 
 def int8_saturates() -> bool:
-    """Whether int8 products are summed in 16 bits on this machine, so that weights should have 7 bits."""
+    """Whether this machine sums int8 products in 16 bits, so that weights should have 7 bits."""
     info = Path("/proc/cpuinfo")
     return platform.machine().lower() in ("x86_64", "amd64") and not (info.exists() and "vnni" in info.read_text(errors="replace"))
 
@@ -246,15 +246,9 @@ def own_network(plan: Plan, weights: Weights) -> fx.GraphModule:
     """
     import torch
 
+    from ..nn.calls import state_tensor
     from ..nn.shared import network_on, own_shapes
 
-    wanted, statistics = own_shapes(plan)
-    own = {}
-    for name, shape in (wanted | statistics).items():
-        if name not in weights:
-            raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
-        if tuple(weights[name].shape) != shape:
-            found = tuple(weights[name].shape)
-            raise CheckpointError(f"{name} has shape {found}, the plan needs {shape}: it was not built from this plan")
-        own[name] = weights[name].detach().cpu().clone()
+    trained, statistics = own_shapes(plan)
+    own = {name: state_tensor(weights, name, shape).clone() for name, shape in (trained | statistics).items()}
     return network_on(plan, own, {}).to(memory_format=torch.channels_last)

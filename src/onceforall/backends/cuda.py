@@ -1,6 +1,6 @@
-"""PyTorch on an NVIDIA GPU, float32 (no TF32), captured as a CUDA graph, so that a call takes one launch.
+"""PyTorch on an NVIDIA GPU, float32 (no TF32), captured as a CUDA graph, so that a call takes a single launch.
 
-The timed call ends when the GPU is done. Images and logits are copied outside of the timing.
+A timed call ends when the GPU has finished. Copies of images and logits are not timed.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class OnGpu:
     Args:
         source: images, read by `launch`.
         result: logits, written by `launch`.
-        launch: starts the computation; it need not wait for it.
+        launch: starts the computation; it need not wait for the end.
     """
 
     source: Tensor
@@ -46,8 +46,9 @@ class OnGpu:
 
 
 class GpuReference:
-    """The reference kernel of `latency.measure` for networks on a GPU, whose clock is independent of the processor's: a matrix
-    product, and a sum over 256 MB (beyond the L2 cache).
+    """The reference kernel of `latency.measure` on a GPU, whose clock rate is independent of the processor's.
+
+    It computes a matrix product, and a sum over 256 MB, which exceed the L2 cache.
     """
 
     def __init__(self, device: str = "cuda") -> None:
@@ -69,12 +70,14 @@ def gpu(name: str) -> Hardware:
         DeviceError: there is none.
     """
     if not torch.cuda.is_available():
-        raise DeviceError(f"{name} needs an NVIDIA GPU with its driver, and torch {torch.__version__} finds none")
+        raise DeviceError(
+            f"{name} needs an NVIDIA GPU with its driver, and torch {torch.__version__} finds none: use another runtime"
+        )
     return Hardware(torch.cuda.get_device_name(), 1)
 
 
 def _captured(model: nn.Module, *, threads: int, shape: Shape | None) -> OnGpu:
-    """Capture a network, channels-last, without folding batch norms; one thread launches."""
+    """Capture a network in channels-last format, without folding batch norms."""
     assert shape is not None
     with torch.no_grad(), torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=False):
         own = model.to("cuda")

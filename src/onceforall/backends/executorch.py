@@ -1,6 +1,6 @@
 """ExecuTorch through XNNPACK, float32: written with `torch.export`, run in this process; model.pte, for one image per call.
 
-ExecuTorch has one thread pool per process, and a loaded program keeps a pointer to it. So the pool is only replaced while no
+ExecuTorch has one thread pool per process, and a loaded program holds a pointer to it, so the pool is only replaced while no
 program is loaded.
 """
 
@@ -36,7 +36,7 @@ class _Program:
     """A loaded program: call it with images of the shape that it was lowered for."""
 
     program: Any
-    method: Any  # does not keep the program alive, and crashes without it
+    method: Any  # crashes if the program, to which it holds no reference, is deleted
 
     def __call__(self, images: Images) -> Images:
         import torch
@@ -84,15 +84,15 @@ def _use_threads(threads: int) -> None:
     if have == threads:
         return
     if _LOADED:
-        gc.collect()  # some may only be kept by cycles
+        gc.collect()  # reference cycles may keep some of them alive
     if _LOADED:
         raise DeviceError(
-            f"threads is {threads}, and ExecuTorch has networks loaded that use {have}: it has one pool of threads per process, so "
-            "release those first"
+            f"threads is {threads}, but ExecuTorch has loaded networks with {have}, and it has a single thread pool per process: "
+            "release those networks first"
         )
     library._unsafe_reset_threadpool(threads)
     if (have := library._threadpool_get_thread_count()) != threads:
-        raise DeviceError(f"threads is {threads}, and ExecuTorch uses {have}: ask for {have}")
+        raise DeviceError(f"threads is {threads}, but ExecuTorch uses {have}: give threads={have}")
 
 
 def _contents(job: Job) -> list[bytes]:

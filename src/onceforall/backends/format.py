@@ -24,13 +24,13 @@ Run = Callable[["Tensor"], "Tensor"]  # images (n, c, height, width) float32 →
 
 @dataclass(frozen=True)
 class Job:
-    """What to write, see `ExportConfig.job`.
+    """A network to write, see `ExportConfig.job`.
 
     Args:
         network: on the CPU, in eval mode.
         onnx: options for writing an ONNX graph.
         facts: texts to store inside a file if possible: the architecture and the config, as JSON.
-        images: how images are prepared, as text.
+        images: the preprocessing of images, as text.
         calibration: preprocessed training images (n, c, height, width), from which int8 takes the ranges of activations.
     """
 
@@ -50,11 +50,11 @@ class Format:
         files: names of its files; the first one is the one to run.
         convert: makes their contents.
         runtime: opens the first file by its path.
-        usage: Python for the card, which computes `logits` (1, classes) from `x` (1, c, height, width), a float32 numpy array,
-            in its last statement; the card's accuracies are measured with it, and everything before that statement runs once.
+        usage: Python code for the card, whose last statement computes `logits` (1, classes) from `x` (1, c, height, width), a
+            float32 numpy array. The card's accuracies are measured with it; everything before the last statement runs once.
         takes: the file's input and metadata, for the card.
         batches: batch sizes that the proof tests.
-        int8: logits only approximate the network's, and accuracy may drop.
+        int8: whether logits only approximate the network's, so that accuracy may drop.
         load_for_many: like `load`, for thousands of images in large batches, if that can be faster; equal up to rounding.
         usage_of: for formats made from an ONNX graph: `usage` of a file with non-default options.
     """
@@ -70,15 +70,15 @@ class Format:
     usage_of: Callable[[OnnxOptions], str] | None = None
 
     def write(self, folder: Path, job: Job) -> None:
-        """Make the files in a folder.
+        """Write the files to a folder.
 
         Raises:
-            MissingExtraError: a package is absent.
+            MissingExtraError: a package is not installed.
             VerificationError: the network cannot be written.
             FileError: a file cannot be written.
         """
         if self.int8 and job.calibration is None:
-            raise VerificationError(f"{self.files[0]}: int8 needs training images to calibrate with: give some")
+            raise VerificationError(f"{self.files[0]}: int8 is calibrated on training images, and there are none: give some")
         try:
             with self.runtime.doing("convert the network"):
                 contents = self.convert(job)
@@ -91,7 +91,7 @@ class Format:
         """Load the files of a folder to run with `threads` threads. The returned function may raise VerificationError.
 
         Raises:
-            MissingExtraError: the runtime's package is absent.
+            MissingExtraError: the runtime's package is not installed.
             VerificationError: the files cannot be loaded.
         """
         import torch
@@ -110,8 +110,8 @@ class Format:
         return run
 
     def ready(self, folder: Path, threads: int, images: Images) -> Callable[[], object]:
-        """Load the files of a folder as a function for timing, which computes these images (batch, c, height, width) with
-        `threads` threads, in the runtime as a profile uses it. Raises the errors of `load`.
+        """Load the files of a folder as a function for timing, which computes the logits of these images (batch, c, height, width)
+        with `threads` threads, with the settings of a profile. Raises the errors of `load`.
         """
         return self._opened(folder, threads, images.shape).bind(images)
 
@@ -148,14 +148,14 @@ class Format:
 
 
 def in_batches(run: Run, size: int | None) -> Run:
-    """Run a file for exactly `size` images per call on any number of images, filling the last batch with copies."""
+    """Run a file that takes exactly `size` images per call on any number of images, by filling the last batch with copies."""
     import torch
 
     if size is None:
         return run
 
     def run_all(x: Tensor) -> Tensor:
-        lacking = -len(x) % size
-        return torch.cat([run(part) for part in torch.split(torch.cat([x, x[-1:].expand(lacking, *x.shape[1:])]), size)])[: len(x)]
+        copies = x[-1:].expand(-len(x) % size, *x.shape[1:])
+        return torch.cat([run(part) for part in torch.split(torch.cat([x, copies]), size)])[: len(x)]
 
     return run_all

@@ -1,4 +1,4 @@
-"""Cache of slow conversions, so that a profile, which loads each network several times, converts it only once."""
+"""A cache of slow conversions, so that a profile, which loads each network several times, converts it only once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MOST_BYTES = 5_000_000_000
 
 
 class Converted:
-    """Models by plan, settings and all values of the network, in a temporary file that is deleted when this process ends.
+    """Models by plan, settings and weights, in a temporary file that is deleted when this process ends.
 
     Args:
-        most_bytes: maximum size of all models; further ones are not kept, nor are those that do not fit on the disk.
+        most_bytes: maximum size of all models; models beyond this, or that do not fit on the disk, are not cached.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -44,11 +44,11 @@ class Converted:
         if self._bytes + len(model) <= self._most:
             try:
                 if self._file is None:
-                    self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # open as long as this object
+                    self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # open during the lifetime of this object
                     weakref.finalize(self, self._file.close)
                 self._file.seek(self._bytes)
                 whole = self._file.write(model) == len(model)
-            except OSError:  # a full disk: it will be converted again
+            except OSError:  # the disk is full; it will be converted again
                 return model
             if whole:
                 self._places[key] = self._bytes, len(model)

@@ -1,6 +1,6 @@
 """LiteRT through XNNPACK, float32: converted by litert-torch, run by ai-edge-litert in this process.
 
-model.tflite is made for one image, and supports any batch size by resizing the input.
+model.tflite is made for one image, and supports other batch sizes by resizing its input.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logits = network(args_0=x)["output_0"]"""
 
 @dataclass(eq=False)
 class _Model:
-    """A loaded model: call it with images (batch, channels, height, width), C-contiguous, in any batch size."""
+    """A loaded model: call it with C-contiguous images (batch, channels, height, width), for any batch size."""
 
     interpreter: Any
     source: int  # index of the input tensor
@@ -36,7 +36,7 @@ class _Model:
     shape: Shape  # current shape of the input
 
     def run(self, images: Images) -> None:
-        """Compute the logits without copying them out."""
+        """Compute the logits without copying them out of the interpreter."""
         if images.shape != self.shape:
             self.interpreter.resize_tensor_input(self.source, images.shape)
             with no_stderr():
@@ -52,7 +52,7 @@ class _Model:
 
 
 def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
-    with no_stderr():  # it logs which delegate it uses
+    with no_stderr():  # it logs the delegate that it uses
         library = import_package("ai_edge_litert.interpreter", EXTRA)
         content = model.read_bytes() if isinstance(model, Path) else model
         found = library.Interpreter(model_content=content, num_threads=threads)

@@ -1,16 +1,18 @@
 """ONNX Runtime on the processor, float32 and int8; model.onnx and model.int8.onnx: batch norms folded, any batch size.
 
-int8 is static post-training quantization: weights are int8 per output channel, activations uint8 per tensor, ranges are the
-smallest and largest values seen. On x86 without VNNI, sums of two products would saturate at 16 bits, so weights get 7 bits there,
-as onnxruntime recommends (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+int8 is static post-training quantization: weights are int8 per output channel, activations uint8 per tensor; ranges are the
+smallest and largest values in the calibration images. On x86 without VNNI, sums of two products would saturate at 16 bits, so
+weights get 7 bits there, as onnxruntime recommends
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 """
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..common.onnx_options import INPUT, PROBABILITIES, OnnxOptions
@@ -20,7 +22,7 @@ from ..ops import Shape
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
 from .format import Format, Job
 
-INT8_OPSET = 13  # the first with a scale per channel
+INT8_OPSET = 13  # the first opset with a scale per channel
 
 
 def session_options(threads: int, batch: int | None) -> Any:
@@ -28,7 +30,7 @@ def session_options(threads: int, batch: int | None) -> Any:
 
     Args:
         threads: number of threads per network.
-        batch: batch size of every call, which allows more optimization if `nn.onnx.to_onnx` left it free; None leaves it free.
+        batch: batch size of every call, for more optimization if `nn.onnx.to_onnx` left it free; None for any.
     """
     onnxruntime: Any = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -38,8 +40,8 @@ def session_options(threads: int, batch: int | None) -> Any:
     options.log_severity_level = 3
     if batch is not None:
         options.add_free_dimension_override_by_name("batch", batch)
-    # Helper threads that spin between calls would slow down whatever comes next. Within a call they may spin: if woken for each
-    # operation, they would be too late for short ones.
+    # Helper threads that spin between calls would slow down what runs next. Within a call they may spin: waking them for every
+    # operation would take longer than a short operation.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
@@ -63,16 +65,17 @@ def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
     return OnHost(*session(str(model) if isinstance(model, Path) else model, threads=threads, shape=shape))
 
 
-def _quantised(model: bytes, calibration: Images, batch: int | None = None) -> bytes:
+def _quantized(model: bytes, calibration: Images, batch: int | None = None) -> bytes:
     """Quantize an ONNX model of `nn.onnx.to_onnx` for `batch` images per call with images (n, channels, height, width)."""
     onnx = import_package("onnx", "onnx")
     tool = import_package("onnxruntime.quantization", "onnx")
+    calls = iter([{INPUT: images} for images in calls_of(calibration, batch)])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         tool.quantize_static(
             onnx.load_from_string(model),
             path,
-            _Reader(calls_of(calibration, batch)),
+            SimpleNamespace(get_next=lambda: next(calls, None)),
             quant_format=tool.QuantFormat.QDQ,
             activation_type=tool.QuantType.QUInt8,
             weight_type=tool.QuantType.QInt8,
@@ -81,17 +84,6 @@ def _quantised(model: bytes, calibration: Images, batch: int | None = None) -> b
             reduce_range=int8_saturates(),
         )
         return path.read_bytes()
-
-
-class _Reader:
-    """Supplies images call by call to onnxruntime's quantization tool."""
-
-    def __init__(self, calls: Sequence[Images]) -> None:
-        self._calls: Iterator[Images] = iter(calls)
-
-    def get_next(self) -> dict[str, Images] | None:
-        images = next(self._calls, None)
-        return None if images is None else {INPUT: images}
 
 
 ONNXRUNTIME = Runtime(
@@ -104,7 +96,7 @@ ONNXRUNTIME = Runtime(
     extra="onnx",
     there=(session_options, session),
 )
-ONNXRUNTIME_INT8 = replace(ONNXRUNTIME, name="onnxruntime-int8", quantise=_quantised, keeps=(), tolerance=INT8)
+ONNXRUNTIME_INT8 = replace(ONNXRUNTIME, name="onnxruntime-int8", quantise=_quantized, keeps=(), tolerance=INT8)
 
 
 def require_readable(options: OnnxOptions) -> None:
@@ -123,8 +115,8 @@ def require_readable(options: OnnxOptions) -> None:
         session(smallest_model(options.opset), threads=1, shape=None)
     except Exception as error:  # onnxruntime's exceptions have no common public class
         raise VerificationError(
-            f"opset {options.opset}: the installed ONNX Runtime {library.__version__} does not read it ({one_line(error)[:200]}): "
-            "choose a lower one, or update it"
+            f"opset {options.opset}: the installed ONNX Runtime {library.__version__} cannot read it ({one_line(error)[:200]}): "
+            "choose a lower one, or update onnxruntime"
         ) from error
 
 
@@ -137,12 +129,12 @@ def require_opset(options: OnnxOptions) -> None:
     if options.opset < INT8_OPSET:
         raise VerificationError(
             f"{ONNX_INT8.files[0]}: int8 with a scale per channel needs opset {INT8_OPSET} or later, not {options.opset}: "
-            "leave out onnx-int8"
+            "choose a later opset, or omit onnx-int8"
         )
 
 
 def onnx_of(job: Job) -> bytes:
-    """The ONNX model, with the architecture and the config of its folder inside."""
+    """The ONNX model, with the architecture and the config as metadata."""
     from ..nn.onnx import to_onnx
 
     return to_onnx(job.plan, job.network, **asdict(job.onnx), metadata=job.facts)
@@ -161,7 +153,7 @@ def usage_of_onnx(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # no
 
 
 def input_text(options: OnnxOptions) -> str:
-    """The input in the card's code, with as many images as the file takes."""
+    """The input in the card's code, with the batch size of the file."""
     return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
 
 

@@ -3,9 +3,10 @@
 By default, OpenVINO computes in bfloat16 on processors that support it (logits of a MobileNetV3 were off by 0.44), so the precision
 is set. As in the other runtimes, threads are not pinned to cores.
 
-int8 is static post-training quantization by nncf. Quantizing an `openvino.Model` takes a tenth of the time of quantizing the
-torch module. Ranges are the smallest and largest values seen; nncf's default, their mean over images, clips so much with a few
-dozen images that logits were off by a fifth of their spread instead of a sixteenth (small MobileNetV3, digits, 64 images).
+int8 is static post-training quantization by nncf. Quantizing an `openvino.Model` takes a tenth of the time of quantizing the torch
+module. Ranges are the smallest and largest values in the calibration images. nncf's default, their mean over images, clips so much
+with a few dozen images that logits were off by a fifth of their spread instead of a sixteenth (small MobileNetV3, digits, 64
+images).
 """
 
 import importlib
@@ -62,7 +63,7 @@ def _read(content: bytes) -> Any:
     return import_package("openvino", "openvino").Core().read_model(content)
 
 
-def _quantised(content: bytes, calibration: Images, batch: int | None) -> Any:
+def _quantized(content: bytes, calibration: Images, batch: int | None) -> Any:
     """Like `_read`, quantized with images (n, channels, height, width)."""
     nncf = import_package("nncf", "openvino")
     advanced = import_package("nncf.quantization.advanced_parameters", "openvino")
@@ -93,12 +94,12 @@ OPENVINO = Runtime(
     there=(compiled,),
 )
 OPENVINO_INT8 = replace(
-    OPENVINO, name="openvino-int8", quantise=_quantised, needs=("nncf", *OPENVINO.needs), in_threads=False, there=(), tolerance=INT8
+    OPENVINO, name="openvino-int8", quantise=_quantized, needs=("nncf", *OPENVINO.needs), in_threads=False, there=(), tolerance=INT8
 )
 
 
 def _contents(runtime: Runtime, job: Job) -> list[bytes]:
-    """Contents of the files, written to a temporary folder, as OpenVINO reports no full disk and leaves half a file."""
+    """Contents of the files, by way of a temporary folder, as OpenVINO leaves a partial file on a full disk without an error."""
     from ..nn.onnx import to_onnx
 
     graph = to_onnx(job.plan, job.network, **asdict(replace(job.onnx, opset=HARD_SWISH)))

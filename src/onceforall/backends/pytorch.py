@@ -1,4 +1,4 @@
-"""PyTorch eager on the processor: float32, channels-last, inference mode; and weights.safetensors with model.py, for torch only.
+"""PyTorch eager on the processor: float32, channels-last, inference mode; weights.safetensors with a model.py.
 
 torch has one number of threads per process. It is set before each call and restored afterwards, so functions loaded with different
 numbers can be timed in turns; simultaneous calls from several Python threads would interfere.
@@ -47,9 +47,9 @@ def with_threads(model: Callable[[Tensor], Tensor], *, threads: int, shape: Shap
 
 
 def open_network(model: nn.Module | Path, *, threads: int, shape: Shape | None) -> OnHost:
-    """Open a network in eval mode, converted to channels-last in place, or a file of weights next to a model.py.
+    """Open a network in eval mode, or a file of weights next to a model.py.
 
-    A network for any batch size is not converted.
+    The network is converted to channels-last in place, unless it is opened for any batch size.
     """
     import torch
 
@@ -68,12 +68,12 @@ def from_source(folder: Path, name: str) -> Any:
     try:
         exec(compile(read_text(path), str(path), "exec"), scope)
         return scope[name](folder / "weights.safetensors")
-    except Exception as error:  # a wrong file may do anything
+    except Exception as error:  # the file may contain any code
         raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
 
 
 def safetensors_of(network: nn.Module) -> bytes:
-    """Content of a safetensors file with the state dict."""
+    """The content of a safetensors file with the state dict."""
     from safetensors.torch import save
 
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
@@ -90,7 +90,7 @@ def _contents(job: Job) -> tuple[bytes, bytes]:
 
 
 def _load_for_many(folder: Path, threads: int) -> Run:
-    """Load with batch norms folded into the convolutions, as other runtimes do by default: 25 % less time per image."""
+    """Load with batch norms folded into the convolutions, as other runtimes do by default; this takes 25 % less time per image."""
     import torch
     from torch.fx.experimental.optimization import fuse
 

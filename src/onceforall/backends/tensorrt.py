@@ -1,6 +1,6 @@
 """TensorRT on an NVIDIA GPU, float32 (no TF32), from the ONNX model; written for TensorRT 10.
 
-It cannot be installed from the package index alone: see NVIDIA's instructions. Memory and streams are torch's.
+It cannot be installed from the package index alone: see NVIDIA's instructions. It uses torch's memory and streams.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ def _find() -> Hardware:
     if importlib.util.find_spec("tensorrt") is None:
         raise DeviceError(
             "TensorRT needs NVIDIA's package 'tensorrt', which is not installed, and an NVIDIA GPU: "
-            "https://docs.nvidia.com/deeplearning/tensorrt says how to install it"
+            "see https://docs.nvidia.com/deeplearning/tensorrt to install it"
         )
     return gpu("TensorRT")
 
@@ -59,7 +59,7 @@ def _engine(tensorrt: Any, model: bytes, shape: tuple[int, ...]) -> Any:
     config.add_optimization_profile(profile)
     built = builder.build_serialized_network(network, config)
     if built is None:
-        raise RuntimeError("the builder gave no engine")
+        raise RuntimeError("the builder returned no engine")
     return tensorrt.Runtime(logger).deserialize_cuda_engine(built)
 
 

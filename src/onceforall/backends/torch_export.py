@@ -1,7 +1,7 @@
-"""model.pt2: the graph of `torch.export`, for any batch size, which only needs torch; and AOTInductor, which compiles it to C++.
+"""model.pt2, the graph of `torch.export` for any batch size, which needs only torch; and AOTInductor, which compiles it to C++.
 
-The compiled code has a fixed number of threads; its calls into torch use torch's number, which is set for each call as in
-`pytorch.py`. Compiling takes seconds per block and needs a C++ compiler.
+The compiled code has a fixed number of threads; its calls into torch use torch's number of threads, which is set for each call as
+in `pytorch.py`. Compilation takes seconds per block and needs a C++ compiler.
 """
 
 import io
@@ -29,8 +29,8 @@ with torch.no_grad():
 def _contents(job: Job) -> list[bytes]:
     import torch
 
-    images = torch.zeros(2, *job.plan.input_shape)  # two, since torch.export takes a batch of one for fixed
-    content = io.BytesIO()  # torch's own writer has no clear words for a full disk
+    images = torch.zeros(2, *job.plan.input_shape)  # two, since torch.export treats a batch of one as fixed
+    content = io.BytesIO()  # torch's own writer reports a full disk unclearly
     with torch.no_grad():
         exported = torch.export.export(job.network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         torch.export.save(exported, content, extra_files=dict(job.facts))
@@ -47,7 +47,7 @@ def _compiler() -> Hardware:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise DeviceError(
-            f"AOTInductor needs a C++ compiler and there is no {compiler!r}: install one (apt install g++), or name one in CXX"
+            f"AOTInductor needs a C++ compiler, and {compiler!r} was not found: install one (apt install g++), or name one in CXX"
         )
     return processor()
 

@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
         message += _meant(arguments, message)
         return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        again = "give the command again with --resume" if "train" in arguments[:1] else "give the command again"
+        again = "run the command again with --resume" if "train" in arguments[:1] else "run the command again"
         return _fail(f"interrupted; finished work is kept: {again} to continue", INTERRUPTED)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)

@@ -14,9 +14,10 @@ def takes(kind: type[Any]) -> Callable[[Callable[..., Result]], Callable[..., Re
     An unknown name raises a TypeError. The signature lists all fields.
     """
 
-    def made(function: Callable[..., Result]) -> Callable[..., Result]:
-        own = list(inspect.signature(function).parameters.values())[1:]
-        names = {parameter.name for parameter in own}
+    def decorated(function: Callable[..., Result]) -> Callable[..., Result]:
+        signature = inspect.signature(function)
+        others = list(signature.parameters.values())[1:]
+        names = {parameter.name for parameter in others}
 
         @wraps(function)
         def call(*given: Any, **named: Any) -> Result:
@@ -24,9 +25,8 @@ def takes(kind: type[Any]) -> Callable[[Callable[..., Result]], Callable[..., Re
             options = given[0] if len(given) == 1 and not named and isinstance(given[0], kind) else kind(*given, **named)
             return function(options, **rest)
 
-        told = [*inspect.signature(kind).parameters.values(), *own]
-        told.sort(key=lambda parameter: parameter.kind)
-        call.__dict__["__signature__"] = inspect.Signature(told, return_annotation=inspect.signature(function).return_annotation)
+        parameters = sorted([*inspect.signature(kind).parameters.values(), *others], key=lambda parameter: parameter.kind)
+        call.__dict__["__signature__"] = signature.replace(parameters=parameters)
         return call
 
-    return made
+    return decorated

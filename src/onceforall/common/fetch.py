@@ -1,7 +1,7 @@
 """Download files once into a cache, resume interrupted downloads, and check digests.
 
-A file gets its name when it is complete and its digest is right; until then it is called `NAME.incomplete`. For the Hugging Face
-Hub, its own library handles addresses, tokens and the cache; `fetch` only downloads.
+A file is called `NAME.incomplete` until it is complete and its digest is right. For the Hugging Face Hub, its own library handles
+addresses, tokens and the cache; `fetch` only downloads.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import FileError
@@ -38,10 +38,10 @@ class Remote:
     """A file on a server.
 
     Args:
-        text: what the user asked for, which needs the file.
+        text: the user's request that needs the file.
         path: where to store it.
         digest: first digits of its sha256, or all 40 of its git object id.
-        otherwise: what to do without it, for messages.
+        otherwise: what to do if it cannot be downloaded, for messages.
         size: in bytes, if known beforehand.
         headers: for this server only; no other server may see them.
     """
@@ -55,7 +55,7 @@ class Remote:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, reason: str) -> FileError:
-        """One line: the file to fetch, why it is missing, and what to do; `reason` must lead over to the advice."""
+        """One line: the file, why it is missing, and what to do; `reason` must end such that `otherwise` continues it."""
         size = "" if self.size is None else f" ({self.size / 1e6:,.1f} MB)"
         return FileError(f"{self.text!r} needs {self.url}{size}: {reason} {self.otherwise}")
 
@@ -75,9 +75,9 @@ def mirrored(url: str) -> str:
 
 
 def require_digest(path: Path, digest: str, what: str) -> None:
-    """Check that the file has this digest, see `Remote`; else raise a `FileError` that says to delete it."""
+    """Raise a `FileError` that says to delete the file if it does not have this digest; see `Remote`."""
     if (other := _other(path, digest)) is not None:
-        raise FileError(f"{path}: is not {what} ({other}), so it was changed or is damaged: delete it to fetch it again")
+        raise FileError(f"{path}: is not {what} ({other}), so it was changed or is damaged: delete it to download it again")
 
 
 def fetch(remote: Remote, tell: Tell) -> Path:
@@ -100,7 +100,7 @@ def fetch(remote: Remote, tell: Tell) -> Path:
                     with reading_or_writing(part):
                         part.unlink()
                     raise remote.error(
-                        f"this is not the right file ({other}), so it was changed there, or damaged on the way, and is not kept:"
+                        f"the downloaded file is wrong ({other}): it was changed there, or damaged on the way, and is deleted:"
                     )
                 with reading_or_writing(path):
                     os.replace(part, path)
@@ -132,9 +132,9 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError, timeouts, resets, TLS; invalid addresses
         why = " ".join(str(error.reason if isinstance(error, urllib.error.URLError) else error).split()) or type(error).__name__
-        raise remote.error(f"not in the cache, and cannot be fetched ({why}): connect, or") from None
+        raise remote.error(f"not in the cache, and cannot be downloaded ({why}): connect, or") from None
     if total is not None and done < total:
-        raise remote.error(f"the connection ended after {done:,} of {total:,} bytes: give the command again to resume there, or")
+        raise remote.error(f"the connection ended after {done:,} of {total:,} bytes: run the command again to resume there, or")
 
 
 def _request(remote: Remote, done: int) -> urllib.request.Request:
@@ -164,8 +164,8 @@ def _require_space(remote: Remote, part: Path, needed: int) -> None:
         free = shutil.disk_usage(part.parent).free
     if free < needed:
         raise FileError(
-            f"{part.parent}: the disk has {free / 1e6:,.1f} MB free, and {remote.url} needs {needed / 1e6:,.1f} MB: free some and "
-            "give the command again"
+            f"{part.parent}: the disk has {free / 1e6:,.1f} MB free, and {remote.url} needs {needed / 1e6:,.1f} MB: free some "
+            "space and run the command again"
         )
 
 
@@ -189,14 +189,8 @@ def _other(path: Path, digest: str) -> str | None:
 # -- the Hugging Face Hub ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _HubFile:
-    """A file of a repository, in the library's cache.
-
-    Args:
-        path: of the cached file.
-        url: its address in its commit.
-    """
+class _HubFile(NamedTuple):
+    """A file in the library's cache, and its address in its commit."""
 
     path: Path
     url: str
@@ -211,7 +205,7 @@ def from_hub(
         repository: USER/NAME or USER/NAME@REVISION.
         names: of files, the best one first. Cached files are used without asking the Hub.
         extra: that installs the library.
-        data: it is a data set, whose large files are checked on arrival, but not each time they are used.
+        data: the repository is a data set, whose large files are only checked when downloaded, not each time they are used.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
@@ -232,18 +226,18 @@ def from_hub(
         remote = Remote(text, url, Path(name), "", otherwise)
         try:
             with quiet_packages():
-                told = hub.get_hf_file_metadata(url, timeout=ANSWER_S)
+                facts = hub.get_hf_file_metadata(url, timeout=ANSWER_S)
         except errors.RemoteEntryNotFoundError:
             continue
         except Exception as error:  # httpx has its own classes, which are not ours to import
             raise remote.error(_reason(error, errors, repository, address)) from None
-        if told.etag and len(told.etag) in (SHA1, SHA256):  # then it is the digest, and the file's name in the cache
-            blob = Path(cache, hub.file_download.repo_folder_name(repo_id=repo, repo_type=kind), "blobs", told.etag)
-            same = urlsplit(told.location).netloc == urlsplit(url).netloc
+        if facts.etag and len(facts.etag) in (SHA1, SHA256):  # then it is the digest, and the file's name in the cache
+            blob = Path(cache, hub.file_download.repo_folder_name(repo_id=repo, repo_type=kind), "blobs", facts.etag)
+            same = urlsplit(facts.location).netloc == urlsplit(url).netloc
             headers = hub.utils.build_hf_headers() if same else {}
-            fetch(replace(remote, url=told.location, path=blob, digest=told.etag, size=told.size, headers=headers), tell)
+            fetch(replace(remote, url=facts.location, path=blob, digest=facts.etag, size=facts.size, headers=headers), tell)
         try:
-            with quiet_packages():  # finds the file there, and gives it its names; or fetches it
+            with quiet_packages():  # finds the file there and links to it, or else downloads it
                 found = hub.hf_hub_download(filename=name, cache_dir=cache, endpoint=endpoint, **known)
         except Exception as error:
             raise remote.error(_reason(error, errors, repository, address)) from None
@@ -268,7 +262,7 @@ def _reason(error: Exception, errors: Any, repository: str, address: str) -> str
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository.partition('@')[0]} has no revision {repository.partition('@')[2]!r}: check it, or"
     why = "HF_HUB_OFFLINE is set" if isinstance(error, errors.OfflineModeIsEnabled) else one_line(error)
-    return f"not in the cache, and cannot be fetched ({why}): {'connect' if out_of_reach(error) else 'fix that'}, or"
+    return f"not in the cache, and cannot be downloaded ({why}): {'connect' if out_of_reach(error) else 'fix that'}, or"
 
 
 def out_of_reach(error: BaseException) -> bool:

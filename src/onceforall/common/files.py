@@ -28,15 +28,15 @@ try:
 except ImportError:  # everywhere else
     msvcrt = None  # type: ignore[assignment]
 
-LOOKS = 5  # at the lock of a folder: `held` may have looked just now
+TRIES = 5  # to lock a folder: `held` may have locked it for a moment
 MOST_BYTES = 100_000_000  # of a text file
 UNICODE = "backslashreplace"  # paths need not be valid Unicode; this matches JSON's escapes
 NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_FLUSH = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)  # of a folder: Windows, and some network file systems
 
 ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and give the command again (ofa train: with --resume)",
-    errno.EDQUOT: "the disk quota is used up: free some space and give the command again (ofa train: with --resume)",
+    errno.ENOSPC: "the disk is full: free some space and run the command again (ofa train: with --resume)",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the command again (ofa train: with --resume)",
     errno.EACCES: "permission denied: choose a folder you may read or write, or change its permissions",
     errno.EPERM: "not permitted: choose a folder you may write to",
     errno.EROFS: "the file system is read-only: choose another folder",
@@ -63,14 +63,14 @@ def recording(what: str) -> Iterator[None]:
     """Turn missing permission to write a record, as in a read-only folder, into a `Note`.
 
     Args:
-        what: subject of the message, with its verb, as in "this evaluation is".
+        what: subject and verb of the message, such as "this evaluation is".
     """
     try:
         yield
     except FileError as error:
         if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NOT_PERMITTED:
             raise
-        warnings.warn(f"{what} not written down: {error}", Note, stacklevel=4)
+        warnings.warn(f"{what} not recorded: {error}", Note, stacklevel=4)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     refusal = f"{folder}: another command is working on it: wait until it has finished, or stop it"
     with reading_or_writing(folder):
-        handle, _ = _lock(folder / ".lock", LOOKS, refusal)
+        handle, _ = _lock(folder / ".lock", TRIES, refusal)
     try:
         yield
     finally:
@@ -121,7 +121,7 @@ def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
     tries, refusal = math.inf if wait else 1, f"{path}: another process holds it: wait until it has finished"
     with reading_or_writing(path):
         handle, real = _lock(path, tries, refusal)
-        while not _is(handle, path):  # the previous holder has removed it
+        while not _is_at(handle, path):  # the previous holder has removed it
             _close(handle)
             handle, real = _lock(path, tries, refusal)
     try:
@@ -173,7 +173,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             raise FileError(f"{path}: this is a pipe or device, a file is needed: check the path")
         try:
             write(temporary)
-            _flush(temporary)
+            _flush(temporary, os.O_RDWR)  # Windows flushes only what can be written
             os.replace(temporary, path)
             _flush_folder(path.parent)
         finally:
@@ -243,17 +243,17 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def why_not_the_file(path: Path) -> str:
-    """What is there in place of a file that was meant, and what to do, as after a download of something else; "" if unknown."""
+    """What a file is instead of the expected one, as after a wrong download, and what to do; "" if unknown."""
     try:
         with open(path, "rb") as file:
             start = file.read(64).lstrip().lower()
     except OSError:
         return ""
     if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS in place of the file: git lfs pull fetches it"
+        return "a Git LFS pointer instead of the file: git lfs pull downloads it"
     if start.startswith((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"\x28\xb5\x2f\xfd")):
         return "compressed: unpack it first"
-    return "a page of HTML in place of the file: fetch it again" if start.startswith((b"<!doctype html", b"<html")) else ""
+    return "an HTML page instead of the file: download it again" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def read_json(path: Path) -> Any:
@@ -273,8 +273,9 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON record as a line; a line torn by an earlier crash is ended first."""
     line = json.dumps(record, ensure_ascii=False) + "\n"
     with reading_or_writing(path), open(path, "a+b") as file:
-        if file.tell() and not _ends_line(file):
-            line = "\n" + line
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line
         file.write(line.encode("utf-8", UNICODE))
 
 
@@ -325,7 +326,7 @@ def _taken(handle: int, path: Path, *, shared: bool = False) -> bool | None:
         if isinstance(error, BlockingIOError if fcntl is not None else PermissionError):
             return False
         # such as ENOLCK, ENOSYS or EOPNOTSUPP of NFS, Lustre or FUSE, as some machines mount them
-        text = f"{path.parent}: no locks here ({error.strerror}), so let only one command at a time work on it"
+        text = f"{path.parent}: this file system has no locks ({error.strerror}): let only one command at a time work on it"
         warnings.warn(text, Note, stacklevel=3)
         return None
     return True
@@ -340,20 +341,15 @@ def _close(handle: int) -> None:
     os.close(handle)
 
 
-def _is(handle: int, path: Path) -> bool:
+def _is_at(handle: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _ends_line(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDWR)  # Windows flushes only what can be written
+def _flush(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -363,11 +359,7 @@ def _flush(path: Path) -> None:
 def _flush_folder(path: Path) -> None:
     """Flush the folder so that a new name in it survives a power failure; do nothing where folders cannot be flushed."""
     try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _flush(path, os.O_RDONLY)
     except OSError as error:
         if error.errno not in NO_FLUSH:
             raise

@@ -7,7 +7,7 @@ from ..errors import VerificationError
 INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
 OPSET = 13  # of December 2020; nothing newer is needed
 OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
-HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
+HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than its two parts (10 % for a whole network)
 MOST_IMAGES = 1024
 ACTIVATIONS = {"softmax": "Softmax", "sigmoid": "Sigmoid"}  # name -> ONNX operator
 
@@ -38,5 +38,5 @@ class OnnxOptions:
             raise VerificationError(f"activation {self.activation!r}: choose from {', '.join(ACTIVATIONS)}")
         if self.batch is not None and not 1 <= self.batch <= MOST_IMAGES:
             raise VerificationError(
-                f"batch {self.batch}: choose from 1 to {MOST_IMAGES} images a call, or leave it out for any number"
+                f"batch {self.batch}: choose from 1 to {MOST_IMAGES} images per call, or leave it out for any number"
             )

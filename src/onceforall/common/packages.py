@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
 from ..errors import DeviceError, MissingExtraError
@@ -51,26 +51,13 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
-@contextmanager
-def quiet_packages() -> Iterator[None]:
-    """Hide warnings, log messages and progress bars of other packages from the user, but not errors.
-
-    If several threads are inside at once, the first to enter silences the packages, and the last to leave restores them.
-    """
-    _HUSHED.come()
-    try:
-        yield
-    finally:
-        _HUSHED.go()
-
-
-class _Hushed:
-    """The number of threads inside `quiet_packages`, and the state to restore after the last one."""
+class _Quiet:
+    """See `quiet_packages`."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
 
-    def come(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
@@ -79,14 +66,22 @@ class _Hushed:
                 self._before.enter_context(warnings.catch_warnings(action="ignore"))
                 self._before.enter_context(redirect_stdout(io.StringIO()))
 
-    def go(self) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
                 self._before.close()
 
 
-_HUSHED = _Hushed()
+_QUIET = _Quiet()
+
+
+def quiet_packages() -> AbstractContextManager[None]:
+    """Hide warnings, log messages and progress bars of other packages from the user, but not errors.
+
+    If several threads are inside at once, the first to enter silences the packages, and the last to leave restores them.
+    """
+    return _QUIET
 
 
 @contextmanager

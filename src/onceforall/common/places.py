@@ -1,4 +1,4 @@
-"""Places on this machine: paths as people write them, a writable cache, names that any library can open."""
+"""Places on this machine: paths as people write them, a writable cache, paths that any library can open."""
 
 import os
 import stat
@@ -40,9 +40,9 @@ def cache_folder(holds: Sequence[str] = ()) -> Path:
             return writable(usual)
         except FileError as error:
             reason = str(error)
-    own = _private()
-    warnings.warn(f"the cache is at {own}, because {reason}; to choose another place, {HOW}", Note, stacklevel=2)
-    return own
+    folder = _private()
+    warnings.warn(f"the cache is at {folder}, because {reason}; to choose another place, {HOW}", Note, stacklevel=2)
+    return folder
 
 
 def _usual_cache() -> tuple[Path | None, str]:
@@ -70,7 +70,7 @@ def _private() -> Path:
         path.mkdir(mode=0o700, exist_ok=True)
         facts = path.lstat()
         if os.name == "posix" and (not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077):
-            raise FileError(f"{path}: not a folder of this user alone: {HOW}")
+            raise FileError(f"{path}: other users can access this folder, or own it: {HOW}")
     return writable(path)
 
 

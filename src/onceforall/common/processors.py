@@ -51,13 +51,13 @@ def processors(root: Path = Path("/")) -> int:
 
 
 def leads() -> bool:
-    """Whether this process talks and writes: of several that torchrun started, only the first does.
+    """Whether this process prints and writes files: of several that torchrun started, only the first does.
 
-    RANK alone, as some clusters set it, tells of no others.
+    RANK alone, which some clusters set, does not mean that there are others.
     """
     try:
         return int(os.environ.get("WORLD_SIZE", "1")) < 2 or int(os.environ.get("RANK", "0")) == 0
-    except ValueError:  # of something else
+    except ValueError:  # set for another purpose
         return True
 
 
@@ -74,9 +74,9 @@ def processor_name() -> str:
 
 def processor_count_text(count: int) -> str:
     """For messages about too many threads: the processors of this machine, and how many this process may use."""
-    have = os.cpu_count() or 1
-    plural = "processor" if have == 1 else "processors"
-    return f"this machine has {have} {plural}" + ("" if count == have else f", of which this process may use {count}")
+    total = os.cpu_count() or 1
+    plural = "processor" if total == 1 else "processors"
+    return f"this machine has {total} {plural}" + ("" if count == total else f", of which this process may use {count}")
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
@@ -103,23 +103,23 @@ def _groups(root: Path) -> Iterator[tuple[Path, int]]:
         groups = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
     except OSError:  # another system, or no /proc
         return
-    own = {}  # version -> path of the process's group within the hierarchy
+    group = {}  # version -> path of the process's group within the hierarchy
     for line in groups:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if "cpu" in controllers.split(","):
-            own[1] = path
+            group[1] = path
         elif number == "0" and not controllers:
-            own[2] = path
+            group[2] = path
     for line in mounts:
         place, _, kind = line.partition(" - ")
         fields, kinds = place.split(), kind.split()
         version = {"cgroup": 1, "cgroup2": 2}.get(kinds[0] if kinds else "")
-        if version not in own or len(fields) < 5 or (version == 1 and "cpu" not in kinds[-1].split(",")):
+        if version not in group or len(fields) < 5 or (version == 1 and "cpu" not in kinds[-1].split(",")):
             continue
         mount = root / re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]).lstrip("/")  # a space is \040
         # The mount shows the hierarchy from `top` on. In a container that may be the process's own group, under another name.
-        top, path = fields[3].rstrip("/"), own[version]
+        top, path = fields[3].rstrip("/"), group[version]
         below = path[len(top) :].strip("/") if path == top or path.startswith(f"{top}/") else ""
         parts = below.split("/") if below and ".." not in below.split("/") else []
         for depth in range(len(parts), -1, -1):

@@ -7,10 +7,6 @@ from typing import Any
 Event = dict[str, Any]
 
 
-def _ignored(*told: Any) -> None:
-    """Ignore all arguments."""
-
-
 @dataclass(frozen=True)
 class Progress:
     """Callbacks of a long call; those not given do nothing.
@@ -23,10 +19,10 @@ class Progress:
         stopped: called after every training step; True ends training with a checkpoint and `StoppedError`.
     """
 
-    say: Callable[[str], None] = _ignored
-    count: Callable[[int, int, str], None] = _ignored
-    event: Callable[[Event], None] = _ignored
-    result: Callable[[Any], None] = _ignored
+    say: Callable[[str], None] = lambda line: None
+    count: Callable[[int, int, str], None] = lambda done, total, note: None
+    event: Callable[[Event], None] = lambda record: None
+    result: Callable[[Any], None] = lambda result: None
     stopped: Callable[[], bool] = lambda: False
 
     def note(self, text: str) -> None:

@@ -9,7 +9,7 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def between(interval: tuple[float, float] | None) -> str:
-    """An interval of shares for behind a score: " (83.1 % to 90.0 %)"; "" without one."""
+    """An interval of shares as text to append to a score: " (83.1 % to 90.0 %)"; "" if there is none."""
     return "" if interval is None else " ({} to {})".format(*map(percent, interval))
 
 
@@ -27,7 +27,7 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def paired_difference(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two fractions of the same n images; the second gained and lost these numbers of images.
+    """95 % interval of the difference of two fractions of the same n images, the second of which gains and loses these images.
 
     Wald's interval after half an image is added to each of the four cells (Agresti and Min 2005).
 
@@ -98,7 +98,7 @@ def quantity(name: str, value: float) -> str:
 
 
 def rounded_up(value: float, digits: int = 3) -> float:
-    """Rounded up to `digits` significant digits, so that the printed limit suffices: 100,040,000 -> 101,000,000."""
+    """Round up to `digits` significant digits, so that the printed limit suffices: 100,040,000 -> 101,000,000."""
     if not _known(value) or value <= 0:
         return value
     step = 10.0 ** (floor(log10(value)) - digits + 1)
@@ -132,6 +132,6 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 
 def kendall_text(tau: float, ceiling: float | None) -> str:
-    """Kendall's tau as text, with the highest value that measurement noise allows; that is a rough estimate for few networks."""
+    """Kendall's tau as text, with the highest value that measurement noise allows, which is a rough estimate for few networks."""
     known = ceiling is not None and ceiling >= tau
     return f"{tau:.3f}" + (f" (a perfect one would reach about {ceiling:.2f}: measurements are noisy)" if known else "")

@@ -15,7 +15,7 @@ from ..errors import FileError
 from .files import read_json, read_lines, write_json
 
 T = TypeVar("T")
-NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list"}
+NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list"}
 
 
 def write_record(path: Path, record: Any, format: str) -> None:
@@ -58,11 +58,11 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
     """
     more = f": {otherwise}" if otherwise else ""
     try:
-        told = _plain(dict, data, "").get("format")
-        if format is not None and told is None:
+        found = _plain(dict, data, "").get("format")
+        if format is not None and found is None:
             raise ValueError("format is missing")
-        if format not in (None, told):
-            raise FileError(f"{path}: written by another version of onceforall ({told!r}, this one reads {format!r}){more}")
+        if format not in (None, found):
+            raise FileError(f"{path}: written by another version of onceforall ({found!r}, this one reads {format!r}){more}")
         record: T = _make(kind, data, "")
         return record
     except ValueError as error:

@@ -1,9 +1,9 @@
 """Near duplicates: copies in another size, format or brightness, exposures of one object, neighboring frames.
 
 Images are compared by the correlation of gray 16 × 16 thumbnails with zero mean and unit length. On Flowers-17, white blood cells
-and magnetic tiles, JPEG at quality 50 leaves a correlation of 0.999 with the original (90 % of the images), half the size 0.996,
-brightness × 1.2 0.98 to 0.996; of 298 blood cells and 1,998 satellite images, two different ones exceed 0.99. For equal pixels
-see `splits`.
+and magnetic tiles, 90 % of the images correlate with their copy by at least 0.999 after JPEG at quality 50, 0.996 at half the size,
+and 0.98 to 0.996 at 1.2 times the brightness; among 298 blood cells and 1,998 satellite images, only two different ones exceed
+0.99. `splits` finds images with equal pixels.
 """
 
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ from PIL import Image
 
 LEAST_PIXELS = 32  # short side below which thumbnails cannot tell images apart
 LEAST_CORRELATION = 0.99
-FLAT = 4.0  # standard deviation of a thumbnail's gray levels, of 255, below which what is left is noise
+FLAT = 4.0  # standard deviation of a thumbnail's gray levels (0 to 255) below which only noise is left
 SIDE = 16
-MOST_KNOWN = 200_000  # training images to compare with
-MOST = 4_000  # images to look for; comparing them with 100,000 others takes 10 seconds on one core
+MOST_KNOWN = 200_000  # with more training images, nothing is compared
+MOST = 4_000  # images of a split that are compared; with 100,000 others this takes 10 seconds on one core
 
 Thumbnails = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ def thumbnails(images: Iterable[NDArray[np.uint8]]) -> Thumbnails:
 
 
 def alike(wanted: Thumbnails, among: Thumbnails, *, at_once: int = 512) -> list[tuple[int, int]]:
-    """Pairs (i, j): each image of `wanted` with a near duplicate, and the image of `among` most similar to it."""
+    """Pairs (i, j): image i of `wanted` has a near duplicate in `among`, and image j is the most similar one there."""
     found = []
     for start in range(0, len(wanted) if len(among) else 0, at_once):
         correlations = wanted[start : start + at_once] @ among.T

@@ -2,8 +2,8 @@
 
 A training batch is a pure function of (seed, step, resolution), so a resumed run sees exactly the batches of an uninterrupted
 one. From cached images it takes a few percent of a training step on the same CPU (benchmarks/loader.py), so nothing is
-prefetched; without a cache, see `decoding`. Whole batches are normalized by NumPy in the calling thread: torch, split over
-busy cores, took up to 10× as long.
+prefetched; without a cache, see `decoding`. Whole batches are normalized by NumPy in the calling thread: torch's threads took up to
+10× as long when the cores were busy.
 
 Shapes: x (n, channels, height, width) float32, channels-last; labels (n,) int64.
 """
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..common.readable import plural
 from ..errors import DataError
 from ..preprocess import normalise
 from ..resolutions import Resolution, height_width
@@ -87,15 +88,20 @@ class TrainBatches:
     def __post_init__(self) -> None:
         channels = self.images.part.how.channels
         if self.preprocessing.channels != channels:
-            raise DataError(f"images of {channels} channels, and mean and std of {self.preprocessing.channels}: as many are needed")
+            raise DataError(
+                f"mean and std have {self.preprocessing.channels} values, and the images {plural(channels, 'channel')}: give one "
+                "value per channel"
+            )
         if self.augment.policy != "none" and channels == 4:
-            raise DataError(f"the policy {self.augment.policy} changes images of 1 or 3 channels, not of 4: leave it out")
+            raise DataError(f"the policy {self.augment.policy} needs images of 1 or 3 channels, not 4: leave it out")
         if (self.augment.mixup or self.augment.cutmix) and self.classes < 1:
-            raise DataError("mixup and cutmix need the number of classes")
+            raise DataError("mixup and cutmix need the number of classes: give `classes`")
         if self.batch_size % self.world:
-            raise DataError(f"the batch size is {self.batch_size}, which {self.world} processes cannot share evenly")
+            raise DataError(
+                f"the batch size is {self.batch_size}, which {self.world} processes cannot share evenly: use a multiple"
+            )
         if self.batch_size < 1 or self.seed < 0:
-            raise DataError(f"batch size {self.batch_size} and seed {self.seed}: at least 1 and 0 are needed")
+            raise DataError(f"the batch size is {self.batch_size} and the seed {self.seed}: use at least 1 and 0")
         if self.batch_size > len(self.images):
             raise DataError(
                 f"the batch size is {self.batch_size} but there are only {len(self.images)} training images: use "
@@ -159,7 +165,7 @@ class TrainBatches:
 def eval_batches(
     images: Images, resolution: Resolution, batch_size: int, preprocessing: Preprocessing = PREPROCESSING
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, from their originals by `onceforall.preprocess`; the last batch may be smaller."""
+    """All images in order, made from their originals by `onceforall.preprocess`; the last batch may be smaller."""
     groups = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
     for chosen, pixels in zip(groups, images.fitted(groups, resolution, preprocessing), strict=True):
         yield _normalised(pixels, preprocessing), torch.from_numpy(images.labels[chosen])
@@ -202,15 +208,15 @@ def random_boxes(shapes: NDArray[np.int64], augment: Augment, rng: np.random.Gen
     ratios = np.exp(rng.uniform(log(least), log(most), size=(CROP_TRIES, n)))
     tried_w, tried_h = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
     fits = (tried_w >= 1) & (tried_w <= widths) & (tried_h >= 1) & (tried_h <= heights)
-    first, ever = fits.argmax(0), fits.any(0)
+    first, any_fits = fits.argmax(0), fits.any(0)
     ratio = np.clip(widths / heights, least, most)
     fallback_w = np.maximum(1, np.minimum(widths, np.rint(heights * ratio)))
     fallback_h = np.maximum(1, np.minimum(heights, np.rint(widths / ratio)))
-    across = np.where(ever, tried_w[first, np.arange(n)], fallback_w).astype(np.int64)
-    down = np.where(ever, tried_h[first, np.arange(n)], fallback_h).astype(np.int64)
+    across = np.where(any_fits, tried_w[first, np.arange(n)], fallback_w).astype(np.int64)
+    down = np.where(any_fits, tried_h[first, np.arange(n)], fallback_h).astype(np.int64)
     where = rng.random((2, n))
-    top = np.where(ever, where[0] * (heights - down + 1), (heights - down) // 2).astype(np.int64)
-    left = np.where(ever, where[1] * (widths - across + 1), (widths - across) // 2).astype(np.int64)
+    top = np.where(any_fits, where[0] * (heights - down + 1), (heights - down) // 2).astype(np.int64)
+    left = np.where(any_fits, where[1] * (widths - across + 1), (widths - across) // 2).astype(np.int64)
     return np.stack([top, left, down, across], 1)
 
 

@@ -38,7 +38,7 @@ SAMPLE = 64
 ABANDONED_SECONDS = 3600
 ALIKE = re.compile("kept: (a )?(held-out|test) images? nearly the same as ")  # reasons of `Problem.alike` in older files
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
@@ -95,7 +95,7 @@ class Store:
     def thumbnails(self) -> NDArray[np.float32]:
         """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels.
 
-        A cache of facts with more images than are ever compared has zeros, which are similar to nothing.
+        A cache of facts with more images than are ever compared has zeros instead, which resemble nothing.
         """
         path = self.place / "thumbnails.npy"
         try:
@@ -115,7 +115,7 @@ class Store:
 
 
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
-    """Bytes of the decoded part, estimated from 64 images if it is not known; and whether it is in the cache."""
+    """Bytes of the decoded part, estimated from 64 images if unknown; and whether it is in the cache."""
     store = _open(place_of(part, size, folder))
     if store is not None:
         return store.bytes, True
@@ -138,15 +138,15 @@ def cache_part(
     limit_bytes: int,
     decoded: bool = True,
     threads: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Store:
     """Open the part's images, with a short side of at most `size`, from the cache in `folder`, or decode them into it.
 
     If several processes need them at once, one decodes and the others wait.
 
     Args:
-        limit_bytes: stop if the pixels take more.
-        decoded: keep the pixels; else only facts about them, for which each image is decoded once too.
+        limit_bytes: the most that the pixels may take.
+        decoded: keep the pixels; else only facts about them, which also takes decoding each image once.
         threads: decoding threads; None for one per processor that this process may use.
         on_progress: called with images done and the total.
 
@@ -167,12 +167,11 @@ def cache_part(
                 if store is None:
                     raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
                 return store
-    if on_progress is not None:
-        on_progress(len(part), len(part))
+    on_progress(len(part), len(part))
     return store
 
 
-def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
+def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads: int, on_progress: OnProgress) -> None:
     """Write the cache under a temporary name, then rename it; without a limit, only facts."""
     temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers can have the same pid
     with reading_or_writing(place.parent):
@@ -216,11 +215,11 @@ def _open(place: Path, decoded: bool = True) -> Store | None:
     return Store(pixels, size, index, digests, problems, place, channels, seen)
 
 
-def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
+def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads: int, on_progress: OnProgress) -> None:
     rows: list[tuple[int, int, int, int]] = []
     digests: list[bytes] = []
     problems: list[Problem] = []
-    looks: list[NDArray[np.float32]] | None = [] if limit_bytes is None and len(part) <= MOST_KNOWN else None
+    thumbs: list[NDArray[np.float32]] | None = [] if limit_bytes is None and len(part) <= MOST_KNOWN else None
     offset = 0
     decode, seen = partial(_small, size=size, how=part.how), Seen()
     with (
@@ -234,26 +233,25 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                     raise DataError(_too_many(problems, position + 1, len(part)))
             else:
                 pixels, found = result
-                seen = seen.and_of(pixels, found)
+                seen = seen.with_image(pixels, found)
                 height, width, _ = pixels.shape
                 rows.append((position, offset, height, width))
                 digests.append(pixel_digest(pixels))
                 file.write(pixels.data)
                 offset += pixels.size
-                if looks is not None:
-                    looks.append(thumbnails([pixels]))
+                if thumbs is not None:
+                    thumbs.append(thumbnails([pixels]))
                 if limit_bytes is not None and offset > limit_bytes:
                     raise DataError(
-                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, keep none with "
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, cache none with "
                         "--cache none, lower the size, or use fewer images"
                     )
-            if on_progress is not None:
-                on_progress(position + 1, len(part))
+            on_progress(position + 1, len(part))
         file.flush()
         if limit_bytes is not None:
             os.fsync(file.fileno())
-    if looks is not None:
-        save_array(folder / "thumbnails.npy", np.concatenate([*looks, thumbnails([])]).astype(np.float16))
+    if thumbs is not None:
+        save_array(folder / "thumbnails.npy", np.concatenate([*thumbs, thumbnails([])]).astype(np.float16))
     save_array(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
     save_array(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
     left_out = [{"name": problem.name, "reason": problem.reason} for problem in problems]
@@ -303,7 +301,7 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
 
 def _too_many(problems: list[Problem], seen: int, images: int) -> str:
     first = "; ".join(f"{problem.name} ({problem.reason})" for problem in islice(problems, 3))
-    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: fix or remove them"
+    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read ({first}, …): fix or remove them"
 
 
 def _sweep(folder: Path) -> None:

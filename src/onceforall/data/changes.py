@@ -43,12 +43,12 @@ def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, 
         seed: of all random choices.
     """
     v2 = _transforms()
-    whose = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # multi-label: mix by image
-    outcomes = len(x) if labels.ndim == 2 else classes
-    ways = [way(alpha=float(alpha), num_classes=outcomes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
+    targets = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # multi-label: mix by image
+    count = len(x) if labels.ndim == 2 else classes
+    mixers = [mixer(alpha=float(alpha), num_classes=count) for mixer, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        images, shares = ways[int(torch.randint(len(ways), ()))](x, whose)
+        images, shares = mixers[int(torch.randint(len(mixers), ()))](x, targets)
     return images, shares @ labels if labels.ndim == 2 else shares
 
 

@@ -17,7 +17,7 @@ from .formats.scan import listed, same_name, shown
 from .originals import Indices, Part, Source
 from .reading import Classes
 
-# As programs and people write what is missing.
+# How programs and people write a missing value.
 MISSING = frozenset(
     ["nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "-1", "-1.0", "?", "-", "unlabeled", "unlabelled"]
 )
@@ -25,55 +25,52 @@ MASK = re.compile(r"[ _.-](mask|seg|segmentation|gt|groundtruth|annotation)s?([ 
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
-    """The same data with only these classes, in this order, merged as given.
+    """The data with only these classes, in this order, merged as requested.
 
     Raises:
         DataError: the data have no such class.
     """
-    there: dict[str, list[int]] = {}  # several, where the data give a name to several classes
+    numbers: dict[str, list[int]] = {}  # several, where the data give several classes one name
     for number, name in enumerate(source.classes):
-        there.setdefault(same_name(name), []).append(number)
+        numbers.setdefault(same_name(name), []).append(number)
     for name in (part for _, parts in classes for part in parts):
-        if name not in there:
-            near = difflib.get_close_matches(name, there, 3) or list(there)[:6]
-            raise DataError(f"{source.name}: --classes names {name}, which is no class there: did you mean {listed(near, 6)}?")
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers, 3) or list(numbers)[:6]
+            raise DataError(f"{source.name}: --classes names {name}, which is not a class there: did you mean {listed(near, 6)}?")
     number_of = np.full(len(source.classes), -1, np.int64)
     for number, (_, parts) in enumerate(classes):
-        number_of[[one for part in parts for one in there[part]]] = number
-    train, *others = [part and _relabelled(part, number_of) for part in (source.train, source.test, source.held_out)]
+        number_of[[i for part in parts for i in numbers[part]]] = number
+    before = (source.train, source.test, source.held_out)
+    train, test, held_out = after = [part and _relabelled(part, number_of) for part in before]
     assert train is not None
-    test, held_out = others
-    aside = [source.classes[i] for i in np.flatnonzero(number_of < 0)]
-    before, after = (
-        sum(len(part) for part in parts if part) for parts in ((source.train, source.test, source.held_out), (train, *others))
-    )
-    images = before - after
-    some = f"{plural(images, 'image')} aside, those of" if train.labels.ndim == 1 else "labels aside:"
-    remark = f"--classes leaves {some} {listed(aside, 6)}"
-    remarks = (*source.remarks, *([remark] if aside else []))
+    remarks = source.remarks
+    if dropped := [source.classes[i] for i in np.flatnonzero(number_of < 0)]:
+        images = sum(len(part) for part in before if part) - sum(len(part) for part in after if part)
+        count = f" ({plural(images, 'image')})" if train.labels.ndim == 1 else ""
+        remarks = (*remarks, f"--classes leaves out {listed(dropped, 6)}{count}")
     names = tuple(name for name, _ in classes)
     files = _without_others(source, number_of)
     return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks, files=files)
 
 
 def doubtful_names(classes: Sequence[str]) -> Iterator[str]:
-    """What is probably not meant as it is written, a line each: one name twice, names that hardly differ, words for no label."""
+    """Lines on class names that are probably mistakes: duplicates, names that hardly differ, words for a missing label."""
     groups: dict[object, list[str]] = {}
     for name in classes:
-        groups.setdefault(_hardly(name), []).append(name)
+        groups.setdefault(_folded(name), []).append(name)
     alike = [names for names in groups.values() if len(names) > 1]
     if alike:
         some = "; ".join(listed(names) for names in alike[:3]) + ("; …" if len(alike) > 3 else "")
         first = next((names for names in alike if len(set(names)) == len(names)), None)
-        what = "are there twice or hardly differ" if any(len(set(names)) < len(names) for names in alike) else "hardly differ"
-        how = f", --classes {first[0]}={'+'.join(first)},… makes them one" if first else ": give each its own name"
-        yield f"names of classes that {what}: {some}: each is a class of its own; if that is not meant{how}"
+        what = "occur twice or hardly differ" if any(len(set(names)) < len(names) for names in alike) else "hardly differ"
+        how = f", --classes {first[0]}={'+'.join(first)},… merges them" if first else ": give each its own name"
+        yield f"class names that {what}: {some}: each is a class of its own; if that is not intended{how}"
     if missing := [shown(name) for name in classes if name.strip().casefold() in MISSING]:
-        yield f"taken as a class: {', '.join(missing)}; if that stands for a missing label, --classes with the others leaves it out"
+        yield f"used as a class: {', '.join(missing)}; if that means a missing label, name only the other classes with --classes"
 
 
 def masks_among(parts: Iterable[Part]) -> Iterator[str]:
-    """A line on images that are named as masks of other images, as in sets made for segmentation."""
+    """A line on images that are named like masks of other images, as in data sets for segmentation."""
     stems = [os.path.splitext(name)[0] for part in parts for name in part.names]
     there = set(stems)
     if masks := [stem for stem in stems if (found := MASK.search(stem)) and stem[: found.start()] in there]:
@@ -81,8 +78,8 @@ def masks_among(parts: Iterable[Part]) -> Iterator[str]:
         yield f"{what}: they are used as photographs of their class; if they are masks, move them away"
 
 
-def _hardly(name: str) -> object:
-    """Equal for names that differ in capitals, in spaces and what stands for them, or in how a number is written."""
+def _folded(name: str) -> object:
+    """Equal for names that differ only in case, in spaces, hyphens and underscores, or in how a number is written."""
     try:
         return float(name)
     except ValueError:
@@ -90,13 +87,13 @@ def _hardly(name: str) -> object:
 
 
 def _without_others(source: Source, number_of: Indices) -> Sequence[str]:
-    """The files, without images of classes that are not used."""
-    others = set[str]()
+    """The files, without images of unused classes."""
+    unused = set[str]()
     for part in (source.train, source.test, source.held_out):
         if part is not None and part.labels.ndim == 1 and source.files:
-            aside = part.singles(np.flatnonzero(number_of[part.labels] < 0))
-            others.update(str(load.original) for load in aside if isinstance(load.original, Path))
-    return [file for file in source.files if file not in others]
+            loads = part.singles(np.flatnonzero(number_of[part.labels] < 0))
+            unused.update(str(load.original) for load in loads if isinstance(load.original, Path))
+    return [file for file in source.files if file not in unused]
 
 
 def _relabelled(part: Part, number_of: Indices) -> Part:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.packages import one_line
 from ..errors import DataError, FileError
 from .originals import Load, Read, quiet, small
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .batches import Draw, TrainBatches
 
 AT_ONCE = 16  # images per job: few enough to divide a batch evenly, many enough to keep the overhead small
-DYING_S = 5.0  # between the end of a process's output and its own
+EXIT_S = 5.0  # to wait for a process to exit after its output has ended
 BEGIN = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from onceforall.data.decoding import serve; serve()"
 Crop = NDArray[np.uint8]
 
@@ -109,7 +110,7 @@ class Decoding:
                 future.cancel()
         for at in wanted:
             if at not in self._waiting:
-                self._waiting[at] = self._asked(at)
+                self._waiting[at] = self._submit(at)
         draw, parts = self._waiting[step]
         found: list[Crop | None] = [None] * len(draw.chosen)
         for places, future in parts:
@@ -117,7 +118,7 @@ class Decoding:
                 found[place] = crop
         return draw, [crop for crop in found if crop is not None]
 
-    def _asked(self, step: int) -> tuple["Draw", list[tuple[NDArray[np.int64], Future[list[Crop]]]]]:
+    def _submit(self, step: int) -> tuple["Draw", list[tuple[NDArray[np.int64], Future[list[Crop]]]]]:
         """Submit a batch as jobs of images that are near each other in the data."""
         images, draw = self.batches.images, self.batches.draw(step)
         positions = images.positions[draw.chosen]
@@ -160,14 +161,15 @@ class Decoding:
 
     def _died(self, process: "subprocess.Popen[bytes]", job: Wanted) -> str:
         try:
-            code = process.wait(DYING_S)
+            code = process.wait(EXIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         why = ", as happens when memory runs out (--max-pixels leaves large images out)" if code == -9 else ""
         names = f"{job.loads[0].name} or one of the {len(job.loads) - 1} images decoded with it"
-        return f"a process decoding training images {how}{why}, perhaps over {names}: resume with --resume, or --cache decoded"
+        what = f"a process decoding training images {how}{why}, perhaps because of {names}"
+        return f"{what}: resume with --resume, or use --cache decoded"
 
 
 def decoder() -> "subprocess.Popen[bytes]":
@@ -185,7 +187,7 @@ def decoder() -> "subprocess.Popen[bytes]":
         pickle.dump(sys.path, process.stdin)
         return process
     except OSError as error:
-        raise FileError(f"no process can be started to decode images ({error.strerror}): try again, or --cache decoded") from error
+        raise FileError(f"cannot start a process to decode images ({error.strerror}): try again, or use --cache decoded") from error
 
 
 def serve() -> None:
@@ -194,7 +196,7 @@ def serve() -> None:
         if name in signal.Signals.__members__:
             signal.signal(signal.Signals[name], signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # output of libraries must not get between the answers
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
     with quiet(), suppress(EOFError, BrokenPipeError):
         while True:
             job: Wanted = pickle.load(sys.stdin.buffer)
@@ -208,4 +210,4 @@ def _answer(job: Wanted) -> tuple[list[Crop], str | None]:
     except DataError as error:
         return [], f"{error}: restore it, and continue with --resume"
     except Exception as error:  # from a library: the training reports it, and this process continues
-        return [], f"{job.loads[0].name} or one near it: cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())})"
+        return [], f"{job.loads[0].name} or one near it: cannot be decoded ({type(error).__name__}: {one_line(error)})"

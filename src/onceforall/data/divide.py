@@ -82,22 +82,22 @@ def _spread(labels: Labels, share: float, rng: np.random.Generator | None, least
     image goes to the side that still needs most of that label; images without any label count as one more label.
     """
     n = len(labels)
-    own = np.concatenate([labels > 0, ~(labels > 0).any(1, keepdims=True)], 1)
+    has = np.concatenate([labels > 0, ~(labels > 0).any(1, keepdims=True)], 1)
     order = np.arange(n) if rng is None else rng.permutation(n)
-    total = own.sum(0).astype(float)
+    total = has.sum(0).astype(float)
     wanted = np.minimum(np.maximum(np.minimum(least, total), share * total), np.maximum(0, total - leave))
     wanted[-1] = min(wanted[-1], share * total[-1])
     others, images = total - wanted, np.array([share * n, n - share * n])
     taken, undecided, left = np.zeros(n, bool), np.ones(n, bool), total.copy()
     while undecided.any():
         label = int(np.where(left > 0, left, np.inf).argmin())
-        for i in order[(own[:, label] & undecided)[order]]:
+        for i in order[(has[:, label] & undecided)[order]]:
             ours, theirs = wanted[label], others[label]
             taken[i] = ours > theirs if ours != theirs else images[0] >= images[1]
-            (wanted if taken[i] else others)[own[i]] -= 1
+            (wanted if taken[i] else others)[has[i]] -= 1
             images[0 if taken[i] else 1] -= 1
             undecided[i] = False
-            left[own[i]] -= 1
+            left[has[i]] -= 1
     return np.flatnonzero(taken)
 
 
@@ -112,8 +112,8 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
     names, number = np.unique(np.array(groups, object).astype(str), return_inverse=True)
     if len(names) < 2:
         raise DataError(
-            f"all images belong to the group {names[0]}: at least 2 groups are needed to hold some out: leave --group out, or give "
-            "another column or expression"
+            f"all images belong to the group {names[0]}, and holding some out takes at least 2: leave --group out, or give another "
+            "column or expression"
         )
     if labels.ndim == 2:  # all images count as one more label, for those without any
         counts = np.zeros((len(names), labels.shape[1] + 1))
@@ -125,26 +125,26 @@ def grouped(labels: Labels, groups: Sequence[str], share: float, rng: np.random.
     order = rng.permutation(len(names))
     taken, total = np.zeros(len(names), bool), np.zeros(counts.shape[1])
 
-    def whole(group: int) -> bool:
+    def exhausts(group: int) -> bool:
         """Whether taking the group would leave a class without images."""
         return bool(((counts[group] > 0) & (total + counts[group] > 1 - 1e-9)).any())
 
     for group in order:
-        if ((total + counts[group] - share) ** 2).sum() < ((total - share) ** 2).sum() and not whole(group):
+        if ((total + counts[group] - share) ** 2).sum() < ((total - share) ** 2).sum() and not exhausts(group):
             taken[group] = True
             total += counts[group]
     for label in np.flatnonzero(counts.any(0)):  # few, large groups: each class still needs some images
-        others = [group for group in order if counts[group, label] and not whole(group)] if not total[label] else []
+        others = [group for group in order if counts[group, label] and not exhausts(group)] if not total[label] else []
         if others:
             least = min(others, key=lambda group: float(counts[group].sum()))
             taken[least] = True
             total += counts[least]
     if not taken.any():
         what = f"none of {len(names)} groups ({names[0]}, …) can be held out without a class losing its last images"
-        raise DataError(f"{what}: leave --group out, or give groups of which each class is in two or more")
+        raise DataError(f"{what}: leave --group out, or give groups such that each class is in at least two")
     return np.flatnonzero(taken[number])
 
 
 def some(labels: Labels, groups: Sequence[str] | None, share: float, rng: np.random.Generator, few: bool) -> Indices:
-    """Ascending positions of a share, by groups if there are any, else by class; with `few` each class keeps an image."""
+    """Ascending positions of a share, by groups if there are any, else by class; with `few`, an image of each class is left."""
     return stratified(labels, share, rng, leave=int(few)) if groups is None else grouped(labels, groups, share, rng)

@@ -31,7 +31,7 @@ from .originals import Indices, Load, Part, digest
 from .preparation import Preprocessing
 
 AT_ONCE = 512  # images written before positions.npy is updated: the most that an interrupt can lose
-PATIENCE_S, SILENCE_S = 2.0, 60.0  # before the first note that it takes long, and between notes
+PATIENCE_S, SILENCE_S = 2.0, 60.0  # before the first note on the time left, and between notes
 PIXELS, POSITIONS = "pixels.bin", "positions.npy"
 
 
@@ -43,7 +43,7 @@ class Keep:
         folder: the cache folder.
         limit_bytes: limit for the fitted pixels of all data in it.
         tell: called with a line when fitting takes long.
-        elsewhere: gives the folder for pixels that are not in `folder`, which may be read-only.
+        elsewhere: returns a folder for pixels missing from `folder`, which may be read-only.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ def fitted_batches(
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
     shape = (*height_width(resolution), part.how.channels)
     if len(wanted) * prod(shape) > keep.limit_bytes:
-        yield from _passing(part, groups, resolution, steps)
+        yield from _uncached(part, groups, resolution, steps)
         return
     place = _place(part, resolution, steps, keep.folder)
     known, pixels = _open(place, shape)
@@ -77,7 +77,7 @@ def fitted_batches(
         make_folder(place.parent)
         with one_at_a_time(_lock(place)) as alone:  # one of several processes decodes, the others wait
             if not alone:  # two processes appending to one file would mix up their images
-                yield from _passing(part, groups, resolution, steps)
+                yield from _uncached(part, groups, resolution, steps)
                 return
             known, _ = _open(place, shape)
             missing = np.setdiff1d(wanted, known)
@@ -93,7 +93,7 @@ def fitted_batches(
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
 
 
-def _passing(part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+def _uncached(part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """As `fitted_batches`, without the cache."""
     if (np.diff(np.concatenate(groups)) > 0).all():
         with closing(_fitted(part, np.concatenate(groups), resolution, steps)) as images:
@@ -107,12 +107,9 @@ def _passing(part: Part, groups: Sequence[Indices], resolution: Resolution, step
 
 def _place(part: Part, resolution: Resolution, steps: Preprocessing, folder: Path) -> Path:
     """The folder for these pixels; it depends on the part, the code of the preprocessing and the version of Pillow."""
-    how = Path(preprocess.__file__).read_text(encoding="utf-8")
-    return (
-        folder
-        / "fitted"
-        / digest([how, PIL.__version__, part.identity, str(resolution), repr(steps.crop_share), repr(steps.interpolation)])
-    )
+    code = Path(preprocess.__file__).read_text(encoding="utf-8")
+    settings = str(resolution), repr(steps.crop_share), repr(steps.interpolation)
+    return folder / "fitted" / digest([code, PIL.__version__, part.identity, *settings])
 
 
 def _lock(place: Path) -> Path:
@@ -210,6 +207,6 @@ def _make_room(place: Path, need: int, limit_bytes: int) -> None:
         free = shutil.disk_usage(place.parent).free
     if need > free:
         raise FileError(
-            f"{place.parent}: the images for evaluation need {need / 1e9:.2g} GB and {free / 1e9:.2g} GB are free: free some "
+            f"{place.parent}: the images for evaluation need {need / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free: free some "
             "space, or set XDG_CACHE_HOME to a folder on another disk"
         )

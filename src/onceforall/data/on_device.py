@@ -68,7 +68,9 @@ class DeviceBatches:
         """The batch from the boxes of the images that begin at `starts` in `pixels` and have rows of these widths."""
         n, (tall, wide), channels = len(draw.chosen), boxes[:, 2:].max(0).tolist(), self._channels
         new_height, new_width = height_width(resolution)
-        drawn = self._put(draw, starts, widths, boxes)
+        # random choices and image positions in one copy, as float64, which is exact for whole numbers below 2^53
+        packed = np.stack([draw.chosen, starts, widths, draw.flips, *boxes.T, *draw.colour.reshape(2, -1)]).astype(np.float64)
+        drawn = self._sent(torch.from_numpy(packed))
         chosen, first, stride, flips, top, left, height, width = drawn[:8].long()
         rows = (top[:, None] + torch.arange(tall, device=self.device)).minimum((top + height - 1)[:, None])
         columns = (left[:, None] + torch.arange(wide, device=self.device)).minimum((left + width - 1)[:, None])
@@ -84,12 +86,6 @@ class DeviceBatches:
             x = jitter(x, drawn[8:].float()[:, :, None, None, None], self._grey)
         x = x.mul_(self._scale).sub_(self._shift)
         return self.batches.finished(x.permute(0, 3, 1, 2), self._labels[chosen], draw)
-
-    def _put(self, draw: Draw, starts: Indices, widths: Indices, boxes: Indices) -> Tensor:
-        """Random choices and image positions sent in one copy: (10, n) float64, exact for whole numbers below 2^53."""
-        colour = draw.colour.reshape(2, -1)
-        packed = np.stack([draw.chosen, starts, widths, draw.flips, *boxes.T, *colour]).astype(np.float64)
-        return self._sent(torch.from_numpy(packed))
 
     def _sent(self, tensor: Tensor) -> Tensor:
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)

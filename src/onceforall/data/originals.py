@@ -4,6 +4,7 @@ Every failure is a one-line `DataError` that names the image.
 """
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from ..preprocess import CHANNELS, LARGE, channels_in_words, load, pixels_of, to
 from .labels import Labels
 
 DIM = 2**14  # 16-bit images whose highest value is below this (of 65,535) look dark
-FRAMES = "frames or pages: the first of each is used, the others are not"
+FRAMES = "frames or pages: only the first of each is used"
 Indices = NDArray[np.int64]
 Taken = Path | bytes | Image.Image  # a file, its content, or a decoded image
 Original = Path | bytes | Callable[[], Taken]
@@ -49,9 +50,9 @@ class Read:
 
     def __post_init__(self) -> None:
         if self.max_pixels is not None and self.max_pixels < 1:
-            raise DataError(f"the most pixels of an image are {self.max_pixels}: use 1 or more, or none")
+            raise DataError(f"the limit is {self.max_pixels} pixels per image: use 1 or more, or none")
         if self.channels not in CHANNELS:
-            raise DataError(f"images of {self.channels} channels: use 1 (gray), 3 (red, green, blue) or 4 (and alpha)")
+            raise DataError(f"images of {self.channels} channels: use 1 (gray), 3 (RGB) or 4 (RGB and alpha)")
         if self.range is not None and not -inf < self.range[0] < self.range[1] < inf:
             raise DataError(f"the range is {self.range[0]:g} to {self.range[1]:g}: two numbers are needed, the lower one first")
 
@@ -122,7 +123,7 @@ class Part:
         how: how to read the images.
         groups: the group of each image (a patient, a product), which no split divides; None if there are no groups.
         single: like `read`, for reading images separately, perhaps in another process: its `Load`s can be pickled and hold no
-            images. None if those of `read` already are such.
+            images. None if this already holds for `read`.
         only_in_order: why reading single images would take far too long, as text; "" if it would not.
     """
 
@@ -156,7 +157,7 @@ class Part:
         return list((self.single or self.read)(positions))
 
     def read_as(self, how: Read) -> "Part":
-        """The same images, read in this way."""
+        """The same images, read with these settings."""
         return replace(self, identity=digest([self.identity, *how.identity]) if how.identity else self.identity, how=how)
 
 
@@ -167,8 +168,8 @@ class Source:
     Attributes:
         left_out: names of unused files by reason, a phrase in the singular ("file without an image in it (.txt)").
         remarks: further lines for the user on how the data were read.
-        files: all images and tables that were read; none where nothing can change.
-        hint: how else the data may be meant, if they cannot be used like this.
+        files: all images and tables that were read; none if they cannot change.
+        hint: another way to read the data, for the error if they cannot be used like this.
     """
 
     name: str
@@ -205,6 +206,12 @@ def digest(texts: Iterable[str]) -> str:
         encoded = text.encode("utf-8", "surrogateescape")
         state.update(len(encoded).to_bytes(8, "little") + encoded)
     return state.hexdigest()[:32]
+
+
+def file_mark(path: str | Path) -> str:
+    """Text that changes when the file does."""
+    stat = os.stat(path)
+    return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 @contextmanager
@@ -266,8 +273,8 @@ class Seen:
     most: float = 0.0
     frames: int = 0
 
-    def and_of(self, pixels: NDArray[np.uint8], found: Mapping[str, Any]) -> "Seen":
-        """Add one image: its pixels (height, width, channels), and what `onceforall.preprocess.to_channels` found."""
+    def with_image(self, pixels: NDArray[np.uint8], found: Mapping[str, Any]) -> "Seen":
+        """Add an image: its pixels (height, width, channels), and what `onceforall.preprocess.to_channels` found."""
         colours = pixels[..., 1:3]  # none in gray images
         return replace(
             self,
@@ -281,8 +288,8 @@ class Seen:
         )
 
 
-def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
-    """Lines for the user on what was seen (None if unknown) in the images of each part, which were read as `how`."""
+def remarks_on(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
+    """Lines for the user on the facts (None if unknown) about the images of each part, which were read as `how`."""
     known = [(seen, images) for seen, images in parts if seen is not None]
     images = sum(n for _, n in known)
     names = ("colour", "opaque", "deep", "dim", "frames")
@@ -290,18 +297,18 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     most = max((seen.most for seen, _ in known), default=0.0)
     lines = [f"{frames:,} of {plural(images, 'image')} have several {FRAMES}"] if frames else []
     if colour:
-        lines.append(f"{colour:,} of {plural(images, 'image')} show colors: with --channels 1 their luminance is used")
+        lines.append(f"{colour:,} of {plural(images, 'image')} are in color: with --channels 1 their luminance is used")
     if opaque and opaque == images:
-        lines.append("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave it out")
+        lines.append("no image has an alpha channel, so the fourth of --channels 4 is 255 everywhere: leave the option out")
     elif opaque:
-        lines.append(f"{opaque:,} of {plural(images, 'image')} have no alpha channel: it is 255 everywhere there")
+        lines.append(f"{opaque:,} of {plural(images, 'image')} have no alpha channel: theirs is 255 everywhere")
     if how.range is None and 2 * dim > deep:  # not all: one dead pixel can be as bright as can be
         share = f"{dim:,} of " if dim < deep else ""
         full = 2 ** max(1, int(most).bit_length()) - 1
         lines.append(
             f"{share}{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as dark images: if "
-            f"they use {full.bit_length()} bits, --range 0,{full} shows all of them"
+            f"they use {full.bit_length()} bits, give --range 0,{full}"
         )
     if how.range is not None and known and not deep:
-        lines.append("--range has no effect: it is for gray images of more than 8 bits, and there are none")
+        lines.append("--range has no effect: it applies to gray images of more than 8 bits, and there are none")
     return lines

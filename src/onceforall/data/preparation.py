@@ -7,7 +7,7 @@ from ..common.readable import plural
 from ..errors import DataError
 from ..preprocess import CHANNELS, INTERPOLATIONS, LEAST_SHARE
 
-LEAST_STD = 1e-6  # what is divided by less overflows
+LEAST_STD = 1e-6  # dividing by less would overflow
 POLICIES = ("none", "trivial_augment", "rand_augment")
 
 
@@ -27,8 +27,7 @@ class Preprocessing:
             raise DataError(f"the crop share is {self.crop_share}: it must be from {LEAST_SHARE} to 1")
         if len(self.mean) != len(self.std) or len(self.mean) not in CHANNELS or not all(x > 0 for x in self.std):
             raise DataError(
-                f"mean {list(self.mean)} and std {list(self.std)}: as many numbers as an image has channels (1, 3 or 4) are "
-                "needed, those of std above 0"
+                f"mean is {list(self.mean)} and std {list(self.std)}: give one number per channel (1, 3 or 4), for std above 0"
             )
 
     @property
@@ -40,7 +39,7 @@ class Preprocessing:
     def description(self) -> str:
         """The preprocessing as text."""
         return (
-            f"resize the short side to ceil(resolution / {self.crop_share:g}), {self.interpolation} with antialias; centre crop to "
+            f"resize the short side to ceil(resolution / {self.crop_share:g}), {self.interpolation} with antialias; center crop to "
             f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per channel"
         )
 
@@ -64,11 +63,11 @@ def channel_values(name: str, values: Sequence[float] | None, channels: int | No
         return None
     least = 0 if name == "mean" else LEAST_STD
     if not values or not all(isinstance(x, float | int) and least <= x <= 1 for x in values):
-        what = f"numbers from {least:g} to 1 are needed, since pixels count from 0 to 1 (pixel / 255)"
+        what = f"use numbers from {least:g} to 1, since pixels are scaled to [0, 1] (pixel / 255)"
         raise DataError(f"--{name} {list(values)}: {what}")
     if channels is not None and len(values) not in (1, channels):
         raise DataError(
-            f"--{name} has {len(values)} numbers for images of {plural(channels, 'channel')}: give one for each, or one"
+            f"--{name} has {len(values)} numbers for images of {plural(channels, 'channel')}: give one per channel, or a single one"
         )
     return tuple(map(float, values)) if channels is None or len(values) > 1 else (float(values[0]),) * channels
 
@@ -100,9 +99,9 @@ class Augment:
     def __post_init__(self) -> None:
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
-            raise DataError(f"crop_scale is {self.crop_scale}: two shares, least first, above 0 and at most 1, are needed")
+            raise DataError(f"crop_scale is {self.crop_scale}: give two shares above 0 and at most 1, the smaller one first")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise DataError(f"crop_ratio is {self.crop_ratio}: two positive ratios, least first, are needed")
+            raise DataError(f"crop_ratio is {self.crop_ratio}: give two positive ratios, the smaller one first")
         if not 0 <= self.colour <= 2:
             raise DataError(f"the strength of color changes is {self.colour}: it must be from 0 to 2")
         if self.policy not in POLICIES:

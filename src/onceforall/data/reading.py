@@ -1,4 +1,4 @@
-"""How to read data that leave a choice: the options `--label`, `--classes`, `--group`, `--few`, `--task` and `--cache`."""
+"""How to read data that can be read in several ways: `--label`, `--classes`, `--group`, `--few`, `--task` and `--cache`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read data that leave a choice.
+    """How to read data that can be read in several ways.
 
     Args:
         label: the column of labels in tables and Parquet files; None for the likeliest one by name.
         classes: classes to use, in this order; see `classes_of_text`. None for all, sorted by name.
         group: a column with the group of each image, or a regular expression that finds it in the image's path (its first group,
             or the whole match). No split divides a group.
-        few: allow classes with no image in a split, or a single one in all.
+        few: allow classes without images in a split, or with a single image.
         task: a name in `onceforall.tasks.task.TASKS`: "multilabel" if an image may have several labels, or none; `label` may
             then be several columns of 0 and 1. None for one class per image; if labels are clearly lists, an error asks which.
     """
@@ -52,7 +52,7 @@ AS_IT_IS = Reading()
 def reading_of(
     label: str | None = None, classes: str | None = None, group: str | None = None, few: bool = False, task: str | None = None
 ) -> Reading:
-    """The reading for options of the command line.
+    """The reading for command-line options.
 
     Raises:
         DataError: there is no such task, or a class is named twice or has no name.
@@ -77,15 +77,15 @@ def classes_of_text(text: str) -> Classes:
     path = Path(text)
     written = read_text(path).splitlines() if "," not in text and path.is_file() else text.split(",")
     found = []
-    for one in filter(None, map(str.strip, written)):
-        name, _, parts = one.partition("=")
-        own = tuple(same_name(part.strip()) for part in (parts.split("+") if parts else [name]))
-        found.append((same_name(name.strip()), own))
+    for entry in filter(None, map(str.strip, written)):
+        name, _, parts = entry.partition("=")
+        merged = tuple(same_name(part.strip()) for part in (parts.split("+") if parts else [name]))
+        found.append((same_name(name.strip()), merged))
     names = [name for name, _ in found]
     for kind in (names, [part for _, parts in found for part in parts]):
         twice = next((name for name in kind if not name or kind.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"--classes {text}: {f'{twice} appears twice' if twice else 'a class without a name'}: write each once")
     if len(found) < 2:
-        raise DataError(f"--classes {text}: {len(found)} of them, at least 2 are needed: write cat,dog,other=eel+cow")
+        raise DataError(f"--classes {text}: at least 2 classes are needed: write cat,dog,other=eel+cow")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Open whatever a user names as data, as lists of labeled images that are not decoded yet."""
+"""Open the data that a user names, as lists of labeled images that are not decoded yet."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -12,7 +12,7 @@ from ..common.places import expanded
 from ..common.readable import plural
 from ..errors import DataError, TaskError
 from .classes import chosen_classes
-from .formats.archives import ARCHIVES, COMPRESSED, archives_told, files_of_shards, open_archive, open_shards, shard_files
+from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, hint_at_archives, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.scan import LeftOut
@@ -28,10 +28,10 @@ def open_source(
     """Find the labeled images that `source` names. Nothing is decoded yet.
 
     Args:
-        source: a folder with one folder per class, or with train/ and val/ (or others of the names in `split_names`) of such;
+        source: a folder with one folder per class, or with such folders in train/ and val/ (or other names in `split_names`);
             a folder with Parquet files as laid out on the Hugging Face Hub, or one such file; a table of images and labels (CSV,
-            TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with metadata.csv or metadata.jsonl beside its
-            images; a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them; `hf:NAME`,
+            TSV, JSON lines, COCO's JSON), or a folder with a table per split, or with metadata.csv or metadata.jsonl beside its
+            images; a zip or tar archive of class folders; shards in WebDataset's format, or a folder with them; `hf:NAME`,
             `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION` (see `formats.hub_data`); `torchvision:NAME:ROOT`, already in ROOT; or
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
         reading: which labels and classes to use.
@@ -41,12 +41,12 @@ def open_source(
     Raises:
         DataError: nothing usable is there, or it can be read in more than one way; the message says what was expected.
     """
-    return _opened(_way(source, reading, on_note, known), reading)
+    return _opened(_opener(source, reading, on_note, known), reading)
 
 
-def _opened(way: "_Way", reading: Reading) -> Source:
-    """The images, with what `reading` says."""
-    found = way.open()
+def _opened(opener: "_Opener", reading: Reading) -> Source:
+    """The images with the classes and groups of `reading`."""
+    found = opener.open()
     if reading.several and found.train.labels.ndim == 1:
         raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -56,26 +56,26 @@ def _opened(way: "_Way", reading: Reading) -> Source:
         found = chosen_classes(found, reading.classes)
     if reading.group is not None and found.train.groups is None:
         found = _grouped(found, reading.group)
-    if reading.label is not None and not way.by_column:
-        remark = f"--label {reading.label} is not used: it names a column, and these labels are in none"
+    if reading.label is not None and not opener.by_column:
+        remark = f"--label {reading.label} is not used: it names a column, and these labels are not in columns"
         found = replace(found, remarks=(*found.remarks, remark))
     return found
 
 
 def require_place(source: str, reading: Reading) -> None:
-    """Do nothing if there are data, as far as a look tells: nothing is fetched, and only what is a list of files is opened.
+    """Check cheaply that there are data: nothing is downloaded, and only class folders and tables are read.
 
     Raises:
-        DataError: there is nothing, something of onceforall's own, or as `open_source`.
+        DataError: there is nothing, or a run or exported network; or see `open_source`.
     """
     if not source.startswith(HUB):
-        way = _way(source, reading, lambda text: None, ())
-        if way.files is None:  # class folders and tables
-            _opened(way, reading)
+        opener = _opener(source, reading, lambda text: None, ())
+        if opener.files is None:  # class folders and tables
+            _opened(opener, reading)
 
 
 def _require_there(source: str, path: Path) -> bool:
-    """See that something is there that may be data, and tell whether it is a folder."""
+    """Check that the path exists and may hold data; return whether it is a folder."""
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
     if not source.strip() or not there:
@@ -87,20 +87,20 @@ def _require_there(source: str, path: Path) -> bool:
 
 
 def files_of(source: str, reading: Reading) -> Sequence[str]:
-    """The files of the data as in `Source.files`, found without reading labels other than those of tables.
+    """The files of the data as in `Source.files`, found without reading labels, except those in tables.
 
     Raises:
         DataError: as for `open_source`, as far as the paths of files show.
     """
-    way = _way(source, reading, lambda text: None, ())
-    if way.files is not None:
-        return way.files()
-    found = way.open()
+    opener = _opener(source, reading, lambda text: None, ())
+    if opener.files is not None:
+        return opener.files()
+    found = opener.open()
     return (found if reading.classes is None else chosen_classes(found, reading.classes)).files
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Opener:
     """How to open data with all their classes, and how to list their files; None where opening is just as fast.
 
     `by_column`: whether labels are in columns.
@@ -111,47 +111,47 @@ class _Way:
     by_column: bool = False
 
 
-def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
-    """The only way to read `source`."""
+def _opener(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Opener:
+    """The only way to read `source`; an error if there is none or more than one."""
     from .formats.parquet import Files, files_of_parquet, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
-        return _Way(open_digits, tuple)
+        return _Opener(open_digits, tuple)
     if source.startswith("torchvision:"):
-        return _Way(partial(open_torchvision, source), partial(files_of_torchvision, source))
+        return _Opener(partial(open_torchvision, source), partial(files_of_torchvision, source))
     if source.startswith(HUB):
         from .formats.hub_data import open_hub_data
 
-        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple, by_column=True)
+        return _Opener(partial(open_hub_data, source, reading, on_note=on_note), tuple, by_column=True)
     path = expanded(source)
     is_folder = _require_there(source, path)
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading, {}), by_column=True)
+            return _Opener(lambda: open_tables(path, [read_table(path, several=reading.several)], reading, {}), by_column=True)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
-            return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
+            return _Opener(partial(open_archive, path, reading, known), lambda: (str(path),))
         if name.endswith(".parquet"):
             alone = (path, Files([path], [], []), reading)
-            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
+            return _Opener(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
         raise DataError(
-            f"{source}: this is a file of a kind that holds no labeled images: give the folder that holds the images, a table of "
-            f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
+            f"{source}: files of this kind hold no labeled images: give the folder of the images, a table of them "
+            f"({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
     files = parquet_files(path)
     if not (files.with_images or files.without or files.broken):
-        return _way_of_folder(path, reading, known)
+        return _opener_of_folder(path, reading, known)
     if not holds_image_folders(path):
-        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading), by_column=True)
+        return _Opener(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading), by_column=True)
     if files.with_images:
         raise DataError(
-            f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
-            "folder that holds only the one or the other, or move one of them away"
+            f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give a "
+            "folder that holds only one of the two, or move the other away"
         )
-    return _way_of_folder(path, reading, known)
+    return _opener_of_folder(path, reading, known)
 
 
-def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way:
+def _opener_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Opener:
     """Class folders, or if there are none, tables or shards."""
     if holds_class_folders(path):
         if reading.label:
@@ -161,27 +161,27 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
         return _of_classes(path, reading, known)
     left_out: LeftOut = {}
     if tables := tables_in(path, reading, left_out):
-        return _Way(lambda: open_tables(path, tables, reading, {**left_out}), by_column=True)
+        return _Opener(lambda: open_tables(path, tables, reading, {**left_out}), by_column=True)
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
     if shards:
-        return _Way(partial(open_shards, path, shards), partial(files_of_shards, path, shards))
+        return _Opener(partial(open_shards, path, shards), partial(files_of_shards, path, shards))
     return _of_classes(path, reading, known)
 
 
-def _of_classes(path: Path, reading: Reading, known: Collection[str]) -> _Way:
+def _of_classes(path: Path, reading: Reading, known: Collection[str]) -> _Opener:
     """Class folders. Listing their files skips the slow search for files with the same image."""
 
     def opened(several: bool) -> Source:
-        with archives_told(path):
+        with hint_at_archives(path):
             found = open_folder(path, few=reading.few, known=known, several=several)
         parts = [part for part in (found.train, found.test, found.held_out) if part is not None]
         beside = table_beside(path, [name for part in parts for name in part.names], len(found.classes))
-        remark = f"labels are the names of the folders, not those of {beside}: give that file for its labels"
+        remark = f"labels are the names of the folders, not those in {beside}: to use these, give that file"
         return replace(found, remarks=(*found.remarks, *([remark] if beside else [])))
 
-    return _Way(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
+    return _Opener(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
 
 
 def _grouped(source: Source, pattern: str) -> Source:
@@ -189,7 +189,7 @@ def _grouped(source: Source, pattern: str) -> Source:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"--group {pattern}: no column of that name, and no regular expression ({error})") from None
+        raise DataError(f"--group {pattern}: neither a column nor a regular expression ({error}): correct it") from None
 
     def grouped(part: Part | None) -> Part | None:
         if part is None:
@@ -198,8 +198,8 @@ def _grouped(source: Source, pattern: str) -> Source:
         odd = [name for name, match in zip(part.names, matches, strict=True) if match is None]
         if odd:
             raise DataError(
-                f"{source.name}: --group {pattern} is no column, and matches {len(odd):,} of {len(part):,} names nowhere, such as "
-                f"{odd[0]}: give a column of a table, or a regular expression for all names, such as '(patient\\d+)'"
+                f"{source.name}: --group {pattern} is not a column, and does not match {len(odd):,} of {len(part):,} names, such "
+                f"as {odd[0]}: give a column of a table, or a regular expression for all names, such as '(patient\\d+)'"
             )
         return replace(part, groups=tuple(match[expression.groups and 1] or "" for match in matches if match))
 
@@ -207,6 +207,6 @@ def _grouped(source: Source, pattern: str) -> Source:
     train, test, held_out = parts
     assert train is not None
     empty = sum(not group for part in parts if part is not None for group in part.groups or ())
-    told = f"--group {pattern} matches {plural(empty, 'name')} without a text for the group: these are one group"
-    remarks = (*source.remarks, *([told] if empty else []))
+    remark = f"--group {pattern} finds an empty group in {plural(empty, 'name')}: these form one group"
+    remarks = (*source.remarks, *([remark] if empty else []))
     return replace(source, train=train, test=test, held_out=held_out, remarks=remarks)

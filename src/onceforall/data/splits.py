@@ -16,13 +16,13 @@ from ..common.readable import plural
 from ..errors import DataError
 from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
-from .cache import Problem, Progress, Store, facts_of, place_of
+from .cache import OnProgress, Problem, Store, facts_of, place_of
 from .classes import doubtful_names, masks_among
 from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
-from .originals import Indices, Part, Source, digest, seen_in, small
+from .originals import Indices, Part, Source, digest, remarks_on, small
 from .preparation import Preprocessing
 from .sources import open_source
 from .stores import DataOptions, open_stores
@@ -31,8 +31,8 @@ TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 SPLITS = ("train", "held-out", "test")
 FEWER = " (--few allows fewer, --classes merges or leaves out some)"
-MANY = 10  # classes of too few images, from where on numbers may be measures
-MEASURES = "; if these numbers are measures (no regression is learnt), divide them into ranges, and name these in a column"
+MANY = 10  # with more classes of too few images, numbers as names may be measurements
+MEASURES = "; if these numbers are measurements (there is no regression), divide them into ranges, and name these in a column"
 IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # Pillow modes that PNG preserves
 MOST_LISTED = 1000  # lines per reason in problems.jsonl: a million images may each have a text file
 
@@ -156,12 +156,12 @@ class Splits:
         classes: names, in the order of the labels.
         problems: the lines of problems.jsonl: unreadable images, other files left out, equal pixels under two labels.
         unreadable: how many of them are unreadable images.
-        remarks: lines for the user on how the data were read: what was left out, and so on.
+        remarks: lines for the user on how the data were read, and what was left out.
         duplicates: images dropped because the same pixels are in a more important split (test, then held-out).
         gray: no training image shows any color.
         fingerprint: changes when any image, label or the division changes.
-        test_openings: the purposes the test images were opened for, so far.
-        files: all that they were read from, see `Source.files`.
+        test_openings: the purposes for which the test images were opened so far.
+        files: the files that they were read from, see `Source.files`.
     """
 
     train: Images
@@ -218,7 +218,7 @@ def open_data(
     *,
     compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> Splits:
     """Open data (see `open_source`), decode every image once, into the cache or only for facts about it, and split the data.
@@ -228,8 +228,7 @@ def open_data(
         compare: look for near duplicates across splits; takes a while for very many images.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and the total while decoding.
-        on_note: called with a line when images are downloaded, or when preparing them for evaluation takes long, which may be
-            later.
+        on_note: called with a line when images are downloaded, or later, when preparing them for evaluation takes long.
 
     Raises:
         DataError: the data cannot be used; the message says why.
@@ -256,7 +255,7 @@ def open_data(
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
     remarks = [*doubtful_names(found.classes), *masks_among(parts.values()), *([f"left out: {left_out}"] if left_out else [])]
-    remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], options.how)
+    remarks += remarks_on([(store.seen, len(store.index)) for store in stores.values()], options.how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
         train=train,
@@ -278,19 +277,23 @@ def _parts(found: Source, options: DataOptions) -> dict[str, Part]:
     parts = {name: part.read_as(options.how) for name, part in _divide_parts(found, options.reading.few).items()}
     for name, part in parts.items():
         if not len(part):
-            raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
+            raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or choose other classes")
     return parts if options.limit is None else limited(parts, options.limit, len(found.classes), exact=options.exact)
 
 
 def _stored(
-    parts: Mapping[str, Part], o: DataOptions, on_progress: Progress | None, on_note: Callable[[str], None]
+    parts: Mapping[str, Part], o: DataOptions, on_progress: OnProgress, on_note: Callable[[str], None]
 ) -> tuple[dict[str, Store], dict[str, Images]]:
     """The images of each part, decoded."""
     place = facts_of if o.caching == "none" else place_of
     cache = o.cache or cache_folder([place(part, o.size, Path()).name for part in parts.values()])
     stores = open_stores(parts, o, cache, on_progress, on_note)
     keep = Keep(cache, int(o.limit_gb * 1e9), on_note, cache_folder if o.cache is None else None)
-    return stores, {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
+    images = {}
+    for name, part in parts.items():
+        index = stores[name].index
+        images[name] = Images(stores[name], np.arange(len(index)), part, part.labels[index[:, 0]], keep)
+    return stores, images
 
 
 def _with_held_out(images: Mapping[str, Images], options: DataOptions) -> dict[str, Images]:
@@ -308,7 +311,7 @@ def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
         found = f"one class ({source.classes[0]})" if source.classes else "no classes"
         how = source.hint or "give a folder with one folder per class"
-        raise DataError(f"{source.name} has {found}, at least 2 are needed: {how}{_also(source)}")
+        raise DataError(f"{source.name} has {found}, and at least 2 are needed: {how}{_also(source)}")
     for part in (source.train, source.test, source.held_out):
         if part is None or part.labels.ndim == 2:
             continue
@@ -343,14 +346,14 @@ def _lost(
 ) -> str:
     """Text on why images of these classes are missing from a split."""
     unreadable = int(having(np.delete(part.labels, store.index[:, 0], axis=0), classes).sum())
-    texts = [f"; {plural(unreadable, 'image')} of them cannot be read"] if unreadable else []
+    texts = [f"; {plural(unreadable, 'image')} of these classes cannot be read"] if unreadable else []
     images = all_of[name]
     dropped = np.flatnonzero(having(images.labels, classes) & ~np.isin(images.rows, kept[name].rows))
     if len(dropped):
         first = images.digests[dropped[0]]
         twin = next(other.name(int(i)) for other in list(kept.values())[::-1] for i in np.flatnonzero(other.digests == first)[:1])
         texts.append(
-            f"; {plural(len(dropped), 'image')} of them were dropped, because a more important split has the same pixels "
+            f"; {plural(len(dropped), 'image')} of these classes were dropped, because a more important split has the same pixels "
             f"({images.name(int(dropped[0]))} is {twin})"
         )
     return "".join(texts)
@@ -359,10 +362,10 @@ def _lost(
 def _contradictions(
     all_of: Mapping[str, Images], kept: Mapping[str, Images], classes: tuple[str, ...]
 ) -> tuple[list[Problem], str]:
-    """Images with the same pixels under two labels, and a line on them. They are kept: nobody knows which label is right."""
+    """Images with the same pixels under two labels, and a line on them. They are kept: it is unknown which label is right."""
     everything = list(all_of.values())
-    own = np.concatenate([images.labels for images in everything])
-    labels = codes(own)
+    all_labels = np.concatenate([images.labels for images in everything])
+    labels = codes(all_labels)
     halves = np.concatenate([images.digests for images in everything]).view(np.uint64).reshape(-1, 2)
     order = np.lexsort((labels, halves[:, 1], halves[:, 0]))
     new = np.r_[True, (halves[order[1:]] != halves[order[:-1]]).any(axis=1)]
@@ -385,7 +388,9 @@ def _contradictions(
         other = int(same[labels[same] != labels[i]][0])
         what = "kept" if in_use[i] else "dropped as a duplicate"
         twins.append(f"{name_of(i)} and {name_of(other)}")
-        about = f"of {in_words(own[i], classes)}, with the pixels of {name_of(other)} of {in_words(own[other], classes)}"
+        about = (
+            f"of {in_words(all_labels[i], classes)}, with the pixels of {name_of(other)} of {in_words(all_labels[other], classes)}"
+        )
         problems.append(Problem(name_of(i), f"{what}: {about}", doubtful=True))
     if len(members) > MOST_LISTED:
         more = len(members) - MOST_LISTED
@@ -398,10 +403,10 @@ def _contradictions(
 
 
 def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
-    """Held-out and test images nearly the same as a training image, and a line on them. They are kept: they may be different."""
+    """Held-out and test images nearly the same as a training image, and a line on them. They are kept: they may well differ."""
     train = kept["train"]
     if len(train) > MOST_KNOWN:
-        return [], f"images that are nearly the same in two splits were not looked for among more than {MOST_KNOWN:,}"
+        return [], f"near duplicates across splits were not looked for: there are more than {MOST_KNOWN:,} training images"
     known = train.thumbnails
     problems, counts, example = list[Problem](), [], ""
     for name in ("held-out", "test"):
@@ -420,7 +425,7 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
         return [], ""
     return problems, (
         f"{' and '.join(counts)} are nearly the same as a training image ({example}): accuracy may look better than it is; "
-        f"{'another ' if train.groups else ''}--group keeps what belongs together on one side"
+        f"{'another ' if train.groups else ''}--group keeps images that belong together in one split"
     )
 
 
@@ -440,7 +445,7 @@ def _on_both_sides(kept: Mapping[str, Images]) -> str:
     for a, b in combinations(groups, 2):
         if shared := groups[a] & groups[b]:
             texts.append(f"{len(shared):,} in {a} and {b} ({min(shared)}{', …' if len(shared) > 1 else ''})")
-    return f"groups on two sides, as the data divide them: {'; '.join(texts)}" if texts else ""
+    return f"groups that the data's own splits divide: {'; '.join(texts)}" if texts else ""
 
 
 def _listed(left_out: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -462,10 +467,6 @@ def _divide_parts(source: Source, few: bool) -> dict[str, Part]:
         train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
     parts = {"train": train, "test": test}
     return parts if source.held_out is None else {**parts, "held-out": source.held_out}
-
-
-def _all_images(store: Store, part: Part, keep: Keep) -> Images:
-    return Images(store, np.arange(len(store.index)), part, part.labels[store.index[:, 0]], keep)
 
 
 def _without(images: Images, others: Images) -> Images:

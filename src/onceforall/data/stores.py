@@ -2,17 +2,17 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from ..common.files import make_folder
 from ..errors import DataError, FileError
-from .cache import Progress, Store, cache_part, expected_bytes
+from .cache import OnProgress, Store, cache_part, expected_bytes
 from .originals import Part, Read
 from .reading import AS_IT_IS, Reading, require_cache
 
 CACHE_GB = 8.0
-FREE_SHARE = 0.5  # of the free disk that "auto" uses, leaving room for evaluation pixels and checkpoints
+FREE_SHARE = 0.5  # the most that "auto" uses of the free disk space, leaving room for evaluation pixels and checkpoints
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,17 @@ class DataOptions:
     """
 
     source: str
-    size: int = field(kw_only=True)
-    holdout: float = field(default=0.1, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    cache: Path | None = field(default=None, kw_only=True)
-    caching: str = field(default="decoded", kw_only=True)
-    limit_gb: float = field(default=CACHE_GB, kw_only=True)
-    limit: int | None = field(default=None, kw_only=True)
-    how: Read = field(default=Read(), kw_only=True)
-    exact: bool = field(default=True, kw_only=True)
-    reading: Reading = field(default=AS_IT_IS, kw_only=True)
+    _: KW_ONLY
+    size: int
+    holdout: float = 0.1
+    seed: int = 0
+    cache: Path | None = None
+    caching: str = "decoded"
+    limit_gb: float = CACHE_GB
+    limit: int | None = None
+    how: Read = field(default=Read())
+    exact: bool = True
+    reading: Reading = AS_IT_IS
 
     def __post_init__(self) -> None:
         if self.size < 8:
@@ -63,7 +64,7 @@ def open_stores(
     parts: Mapping[str, Part],
     options: DataOptions,
     folder: Path,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = lambda done, total: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Store]:
     """Decode the images of each part into the folder, or only collect facts about them, decoding each once without keeping it.
@@ -81,7 +82,7 @@ def open_stores(
     if caching != "none":
         why, how, kind = _no_room(parts, size, folder, limit_gb, share=FREE_SHARE if caching == "auto" else 1.0)
         if why and caching == "decoded":
-            raise kind(f"{why}: {how}, keep none of them (--cache none), lower the size, or use fewer images")
+            raise kind(f"{why}: {how}, cache none of them (--cache none), lower the size, or use fewer images")
         if why:
             on_note(f"{why}: training images are decoded whenever they are needed, as with --cache none")
         caching = "none" if why else "decoded"
@@ -92,8 +93,7 @@ def open_stores(
     for name, part in parts.items():
 
         def report(part_done: int, part_images: int, before: int = done) -> None:
-            if on_progress is not None:
-                on_progress(before + part_done, images)
+            on_progress(before + part_done, images)
 
         stores[name] = cache_part(
             part, size=size, folder=folder, limit_bytes=left, decoded=caching == "decoded", on_progress=report
@@ -111,13 +111,15 @@ def _no_room(
     total, missing = sum(found for found, _ in expected), sum(found for found, cached in expected if not cached)
     images = sum(map(len, parts.values()))
     if total > limit_gb * 1e9:
-        what = f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, the limit is {limit_gb:g} GB"
+        what = (
+            f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, over the limit of {limit_gb:g} GB"
+        )
         return what, "raise it with --cache-gb", DataError
     if missing:
         make_folder(folder)
         free = shutil.disk_usage(folder).free
         if missing > share * free:
             part = "" if share == 1 else f", of which {share:.0%} may be used"
-            what = f"{folder}: the decoded images need about {missing / 1e9:.1f} GB and {free / 1e9:.1f} GB are free{part}"
+            what = f"{folder}: the decoded images need about {missing / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free{part}"
             return what, "free some space, choose another cache folder", FileError
     return "", "", DataError

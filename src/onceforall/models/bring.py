@@ -19,12 +19,12 @@ from ..errors import ModelError
 from ..preprocess import CHANNELS, INTERPOLATIONS, LEAST_SHARE
 from .authors import of_authors
 from .channels import for_images
-from .code import divided, of_file
+from .code import of_file, split_source
 from .fill import filled, weights_of
 from .libraries import of_hub, of_timm, of_torchvision
-from .parts import RANDOM, Asked, Brought, Maker, made
+from .parts import RANDOM, Brought, Maker, Request, make_network
 
-SOURCES: dict[str, Callable[[Asked], Maker]] = {"timm": of_timm, "torchvision": of_torchvision, "hf": of_hub, "ofa": of_authors}
+SOURCES: dict[str, Callable[[Request], Maker]] = {"timm": of_timm, "torchvision": of_torchvision, "hf": of_hub, "ofa": of_authors}
 
 
 def is_library(text: str) -> bool:
@@ -39,10 +39,10 @@ def is_source(text: str) -> bool:
 
 
 def lasting_source(text: str) -> str:
-    """The text with the file's absolute path."""
+    """The text, with an absolute path of the user's file."""
     if is_library(text):
         return text
-    file, name = divided(text)
+    file, name = split_source(text)
     return f"{expanded(file).resolve()}:{name}"
 
 
@@ -59,33 +59,33 @@ def bring(
     Args:
         text: "timm:NAME", "timm:NAME.TAG", "torchvision:NAME", "torchvision:NAME.TAG", "hf:USER/REPO" or "ofa:NAME"; or
             "FILE.py:FUNCTION", user code that is executed and called without arguments.
-        weights: a state dict in a file of torch.save or safetensors; "random" for a library's initial weights; None for those of
-            the function, or the named trained ones, which are downloaded unless they are in the library's cache.
-        channels: channels of the images, to which the first convolution is adapted, see `for_images`. None keeps it.
+        weights: a file with a state dict (torch.save or safetensors); "random" for a library's initial weights; None for the
+            function's weights, or a library's trained weights, which are downloaded unless they are in its cache.
+        channels: channels of the images, to which the first convolution is adapted, see `for_images`; None leaves it unchanged.
         seed: seed of random weights; torch's own generator is not affected.
         progress: its `event` receives "download" records.
 
     Raises:
-        ModelError: an unknown name, code that fails or does not return a network, or weights of another network.
-        CheckpointError: a file that is damaged or contains more than tensors.
-        FileError: a missing file, or weights that cannot be downloaded or were changed.
+        ModelError: the name is unknown, the code fails or returns no network, or the weights belong to another network.
+        CheckpointError: the file is damaged or contains more than tensors.
+        FileError: the file is missing, or the weights cannot be downloaded or were changed.
         MissingExtraError: timm or huggingface_hub is not installed.
     """
-    asked = Asked(text, RANDOM if str(weights) == RANDOM else None if weights is None else expanded(weights), progress.event)
+    request = Request(text, RANDOM if str(weights) == RANDOM else None if weights is None else expanded(weights), progress.event)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = (SOURCES[text.partition(":")[0]] if is_library(text) else of_file)(asked)
-        model = made(found, None)
+        found = (SOURCES[text.partition(":")[0]] if is_library(text) else of_file)(request)
+        model = make_network(found, None)
         unfilled: Mapping[str, str] = {}
-        if asked.file is not None and not found.has_file:
+        if request.file is not None and not found.has_file:
             try:
-                model, unfilled = filled(found, model, asked.file)
-            except ModelError:  # perhaps the file's weights are for other images
+                model, unfilled = filled(found, model, request.file)
+            except ModelError:  # perhaps the file's weights are for other channels
                 if channels is None:
                     raise
-                other = replace(found, make=lambda classes: for_images(made(found, classes), channels, found.source)[0])
-                model, unfilled = filled(other, made(other, None), asked.file)
-            found = replace(found, weights=weights_of(asked.file))
+                other = replace(found, make=lambda classes: for_images(make_network(found, classes), channels, found.source)[0])
+                model, unfilled = filled(other, make_network(other, None), request.file)
+            found = replace(found, weights=weights_of(request.file))
         elif found.weights.sha256 == "":
             found = replace(found, weights=replace(found.weights, sha256=_digest(model)))
     model, notes = _plain(model)
@@ -93,8 +93,9 @@ def bring(
     if channels is not None:
         model, more = for_images(model, channels, found.source)
     notes = (*notes, *more, *found.weights.notes)
-    told = vars(model).get("pretrained_cfg") or vars(model).get("default_cfg") or found.images
-    return _described(Brought(found.source, model.eval(), found.weights, unfilled, pixels=found.pixels, notes=notes), told)
+    settings = vars(model).get("pretrained_cfg") or vars(model).get("default_cfg") or found.images
+    brought = Brought(found.source, model.eval(), found.weights, unfilled, pixels=found.pixels, notes=notes)
+    return _with_preprocessing(brought, settings) if isinstance(settings, Mapping) else brought
 
 
 def _digest(model: nn.Module) -> str:
@@ -106,41 +107,37 @@ def _plain(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """The network in float32 on the CPU, with a note if it had another type."""
     types = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} - {torch.float32}
     if any(t.is_quantized for t in (*model.parameters(), *model.buffers())):
-        raise ModelError("the network is quantized, which cannot be trained: give the one that it was made of")
-    notes = () if not types else (f"the network has {', '.join(map(_type, types))} weights: it is converted to float32",)
+        raise ModelError("the network is quantized, so it cannot be trained: give the network from before quantization")
+    names = ", ".join(str(dtype).removeprefix("torch.") for dtype in types)
+    notes = (f"the network has {names} weights: it is converted to float32",) if types else ()
     return (model.float() if types else model).cpu(), notes
 
 
-def _type(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _described(brought: Brought, told: Any) -> Brought:
-    """Add what the network or its library specifies about images, in a dictionary with timm's keys."""
-    if not isinstance(told, Mapping):
-        return brought
-    mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (brought.pixels,))
+def _with_preprocessing(brought: Brought, settings: Mapping[str, Any]) -> Brought:
+    """Add the preprocessing that the network or its library specifies, under timm's names."""
+    mean, std = settings.get("mean", brought.mean), settings.get("std", brought.std)
+    size = settings.get("input_size", (brought.pixels,))
     try:
         mean, std = tuple(map(float, mean)), tuple(map(float, std))
         if len(mean) != len(std) or len(mean) not in CHANNELS:
             raise ValueError
         pixels = None if size[-1] is None else int(size[-1])
-        share = None if told.get("crop_pct") is None else float(told["crop_pct"])
+        share = None if settings.get("crop_pct") is None else float(settings["crop_pct"])
     except (TypeError, ValueError, IndexError):
         raise ModelError(
-            f"{brought.source}: mean and std of its default_cfg must be three numbers each (or one, or four), input_size "
-            "(3, r, r), crop_pct a number"
+            f"{brought.source}: in its default_cfg, mean and std must be three numbers each (or one, or four), input_size must be "
+            "(3, r, r), and crop_pct a number"
         ) from None
     if min(std) <= 0:
         raise ModelError(f"{brought.source}: std of its default_cfg is {std}: numbers above 0 are needed")
     if share is not None and not share >= LEAST_SHARE:
         raise ModelError(f"{brought.source}: crop_pct of its default_cfg is {share:g}: a number from {LEAST_SHARE} to 1 is needed")
-    how, notes = told.get("interpolation") or brought.interpolation, brought.notes
+    how, notes = settings.get("interpolation") or brought.interpolation, brought.notes
     if share is not None and share > 1:
-        notes = (*notes, f"the weights expect images shrunk to {1 / share:.2f} of the network's size: they are used whole")
+        notes = (*notes, f"the weights expect images shrunk to {1 / share:.2f} of the network's size: here, they fill it")
         share = 1.0
-    if told.get("crop_mode", "center") != "center":
-        notes = (*notes, f"the weights expect images cropped by {told['crop_mode']!r}: the center is used")
+    if settings.get("crop_mode", "center") != "center":
+        notes = (*notes, f"the weights expect images cropped by {settings['crop_mode']!r}: the center is used")
     if how not in INTERPOLATIONS:
         notes = (*notes, f"the weights expect images resized by {how!r}: {brought.interpolation} is used")
         how = brought.interpolation

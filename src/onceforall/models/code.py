@@ -1,4 +1,4 @@
-"""`FILE.py:FUNCTION`: a network made by the user's own code, which is executed."""
+"""`FILE.py:FUNCTION`: load a network by executing the user's own code."""
 
 import ast
 import importlib.util
@@ -17,12 +17,12 @@ from torch import nn
 from ..common.packages import one_line
 from ..common.places import expanded
 from ..errors import FileError, ModelError
-from .parts import FORM, RANDOM, Asked, Maker, Weights, some_of
+from .parts import FORM, RANDOM, Maker, Request, Weights, some_of
 
 CLASSES = 1000  # for a function that requires a number of classes
 
 
-def divided(text: str) -> tuple[str, str]:
+def split_source(text: str) -> tuple[str, str]:
     """Split a text into file and function."""
     file, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier() or not file.endswith(".py"):
@@ -32,7 +32,7 @@ def divided(text: str) -> tuple[str, str]:
 
 
 def _meant(text: str) -> list[str]:
-    """Texts that may have been meant: with .py, or with the functions and classes of a file, which is not run."""
+    """Similar valid texts: with .py added, or with the functions and classes of the file, which is not executed."""
     file, _, name = text.partition(":")
     if not file.endswith(".py"):
         return [f"{file}.py:{name}"] if name.isidentifier() and expanded(f"{file}.py").is_file() else []
@@ -40,36 +40,36 @@ def _meant(text: str) -> list[str]:
         body = ast.parse(expanded(file).read_bytes()).body
     except (OSError, SyntaxError, ValueError):
         return []
-    return [f"{file}:{node.name}" for node in body if _makes_one(node)]
+    return [f"{file}:{node.name}" for node in body if _is_callable(node)]
 
 
-def _makes_one(node: ast.AST, first: int = 0) -> TypeGuard[ast.FunctionDef | ast.ClassDef]:
-    """Whether a function or class can be called as it will be; `first` arguments are given anyway."""
+def _is_callable(node: ast.AST, first: int = 0) -> TypeGuard[ast.FunctionDef | ast.ClassDef]:
+    """Whether a function or class can be called with at most num_classes; the `first` arguments (self) are always passed."""
     if isinstance(node, ast.ClassDef):
         inits = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
-        return node.name[0] != "_" and all(_makes_one(init, 1) for init in inits)
+        return node.name[0] != "_" and all(_is_callable(init, 1) for init in inits)
     if not isinstance(node, ast.FunctionDef) or (node.name[0] == "_" and not first):
         return False
     given = [*node.args.posonlyargs, *node.args.args]
     needed = given[first : len(given) - len(node.args.defaults)]
-    needed += [one for one, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
-    return all(one.arg == "num_classes" for one in needed)
+    needed += [arg for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
+    return all(arg.arg == "num_classes" for arg in needed)
 
 
-def of_file(asked: Asked) -> Maker:
+def of_file(request: Request) -> Maker:
     """The network made by a function or class of the file.
 
     Raises:
         ModelError: the code fails, does not return a network, or needs more than a number of classes.
         FileError: there is no such file.
     """
-    file, name = divided(asked.text)
+    file, name = split_source(request.text)
     path = expanded(file).resolve()
     if not path.is_file():
         raise FileError(f"{file}: no such file: {FORM}")
     source = f"{path.name}:{name}"
-    if asked.weights == RANDOM:
-        raise ModelError(f"{source}: its weights are those that it returns: leave --weights {RANDOM} out")
+    if request.weights == RANDOM:
+        raise ModelError(f"{source} decides on its weights itself: omit --weights {RANDOM}")
     with _code_of(path, source):
         module = _loaded(path)
     function = vars(module).get(name)
@@ -79,7 +79,7 @@ def of_file(asked: Asked) -> Maker:
         raise ModelError(f"{file} has no function or class {name!r}: {f'it has {some_of(near)}' if near else FORM}")
     try:
         takes = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # of C
+    except (TypeError, ValueError):  # implemented in C
         takes = inspect.signature(lambda: None).parameters
     needed = [
         p.name
@@ -88,8 +88,8 @@ def of_file(asked: Asked) -> Maker:
     ]
     if extra := [parameter for parameter in needed if parameter != "num_classes"]:
         raise ModelError(
-            f"{source} needs {', '.join(extra)}, and is called without arguments but num_classes: write a function around it that "
-            "returns the network"
+            f"{source} needs {', '.join(extra)}, but is called with no arguments other than num_classes: write a function that "
+            "calls it and returns the network"
         )
 
     def make(classes: int | None) -> nn.Module:
@@ -98,14 +98,14 @@ def of_file(asked: Asked) -> Maker:
         with _code_of(path, source):
             made = function() if classes is None else function(num_classes=classes)
         if not isinstance(made, nn.Module):
-            raise ModelError(f"{source} returns something of type {type(made).__name__}, not a torch.nn.Module")
+            raise ModelError(f"{source} returns a value of type {type(made).__name__}: it must return a torch.nn.Module")
         return made
 
     return Maker(source, make, "num_classes" in takes, Weights(None, ""), pixels=None)
 
 
 def _loaded(path: Path) -> ModuleType:
-    """Load a file as a module. It is registered under a separate name, since dataclasses look up their module."""
+    """Load a file as a module, registered under a name of its own, since dataclasses look up their module."""
     name = f"onceforall_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the name ends in .py
@@ -118,7 +118,7 @@ def _loaded(path: Path) -> ModuleType:
 
 @contextmanager
 def _code_of(path: Path, source: str) -> Iterator[None]:
-    """Context for running the file's code, which may import files next to it; a `ModelError` has its errors in one line."""
+    """Context for running the file's code, which may import files next to it; its errors become a one-line `ModelError`."""
     sys.path.insert(0, str(path.parent))
     try:
         with redirect_stdout(sys.stderr):  # standard output is for results

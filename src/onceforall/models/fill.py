@@ -1,4 +1,4 @@
-"""Load weights from a file into a network by name and shape: either all fit, or the error says why not."""
+"""Load weights from a file into a network by name and shape, or report why they do not fit."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from ..common.files import sha256
 from ..common.places import plain_path
 from ..errors import ModelError
 from ..nn.tensor_files import read_tensors
-from .parts import Maker, Weights, made, some_of
+from .parts import Maker, Weights, make_network, some_of
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # added by DataParallel, Lightning and torch.compile
-COUNTERS = "num_batches_tracked"  # missing in files from before torch 0.4.1, and unused here
+COUNTERS = "num_batches_tracked"  # missing in files written before torch 0.4.1, and unused here
 
 
-def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mapping[str, str]]:
-    """The network with the weights of a file, made for its number of classes if possible, and the tensors left unfilled.
+def filled(maker: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mapping[str, str]]:
+    """The network with the weights of a file, made for the file's number of classes if possible, and the unfilled tensors.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -26,25 +26,25 @@ def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mappi
     """
     tensors = _renamed(read_tensors(path), model.state_dict())
     other = _classes(tensors, model.state_dict())
-    if other is not None and found.takes_classes:
+    if other is not None and maker.takes_classes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = made(found, other)
+            model = make_network(maker, other)
     own = model.state_dict()
     missing = [name for name in own if name not in tensors and not name.endswith(COUNTERS)]
-    left = [name for name in tensors if name not in own]
+    unexpected = [name for name in tensors if name not in own]
     odd = {
         name: f"{name} is {_shape(tensors[name])} there and {_shape(value)} here"
         for name, value in own.items()
         if name in tensors and tensors[name].shape != value.shape
     }
-    wrong = [f"{what} {some_of(names)}" for what, names in (("missing", missing), ("unexpected", left)) if names]
+    wrong = [f"{what} {some_of(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
     if odd and _classes(tensors, own) is None:
         wrong.append(some_of(list(odd.values())))
     if wrong:
-        prefix = _prefix(left, missing)
-        named = f"; all its names begin with {prefix!r}: remove this prefix" if prefix else ""
-        raise ModelError(f"{path}: not the weights of {found.source}: {'; '.join(wrong)}{named}")
+        prefix = _prefix(unexpected, missing)
+        named = f"; all names in the file begin with {prefix!r}: remove this prefix" if prefix else ""
+        raise ModelError(f"{path}: not the weights of {maker.source}: {'; '.join(wrong)}{named}")
     model.load_state_dict({name: value for name, value in tensors.items() if name not in odd}, strict=False)
     return model, odd
 
@@ -61,7 +61,7 @@ def _renamed(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[s
 
 
 def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
-    """The prefix of all wanted names, such as wrappers of training loops add."""
+    """The prefix that all wanted names have, such as wrappers of training loops add; "" if there is none."""
     if not wanted or not names:
         return ""
     before = names[0].removesuffix(next((name for name in wanted if names[0].endswith(f".{name}")), names[0]))
@@ -69,7 +69,7 @@ def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def _classes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
-    """The number of classes in a file that seems to differ in nothing else: one number replaces another in all odd shapes."""
+    """The file's number of classes, if it is the only difference: in all differing shapes, it replaces the same number."""
     numbers = set()
     for name, value in own.items():
         if name in tensors and (there := tensors[name].shape) != value.shape:

@@ -1,4 +1,4 @@
-"""Common parts of all sources of networks: the request, how to make the network, and the origin of its weights."""
+"""Shared by all sources of networks: the request, how to make the network, and the origin of its weights."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,12 @@ from ..common.packages import one_line
 from ..errors import FileError, ModelError
 
 FORM = "give timm:NAME, torchvision:NAME, hf:USER/REPO, ofa:NAME or FILE.py:FUNCTION"
-RANDOM = "random"  # weights, instead of a file
+RANDOM = "random"  # given instead of a file of weights
 OTHERWISE = "get the file elsewhere and give it with --weights FILE"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LIBRARY_PIXELS = 224  # for torchvision's networks; timm's state their own
+LIBRARY_PIXELS = 224  # of torchvision's networks; timm's name their own
 NAMED = 5  # maximum number of names in a message
-# cc-by-nc-4.0, fair-noncommercial-research-license, Apple's for research, SEER's, and SWAG's, which torchvision gives as an address
+# cc-by-nc-4.0, fair-noncommercial-research-license, and the licenses of Apple's research, SEER and SWAG (a URL in torchvision)
 NOT_COMMERCIAL = re.compile(r"(^|[-_ ])nc([-_ ]|$)|non-?commercial|research|apple-amlr|seer|SWAG", re.IGNORECASE)
 
 
@@ -29,7 +29,7 @@ class Weights:
 
     Args:
         file: name of the file; None if they came from the library or function.
-        sha256: hash of the file, or for a function's weights, of their safetensors form; None if random.
+        sha256: hash of the file, or of a function's weights as safetensors; None if random.
         license: license stated by the library, the repository or the file, if any.
         address: where the file was downloaded from; None if it was local.
     """
@@ -49,7 +49,9 @@ class Weights:
         """A line if the license is known to forbid commercial use."""
         if self.license is None or NOT_COMMERCIAL.search(self.license) is None:
             return ()
-        return (f"the license of these weights, {self.license}, forbids commercial use, perhaps of what is trained from them too",)
+        return (
+            f"the license of these weights, {self.license}, forbids commercial use, perhaps also of networks trained from them",
+        )
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Brought:
         source: the text that names it, without the path of a file.
         model: in eval mode, float32, on the CPU; a `Supernet` if it is one of the Once-for-All authors'.
         weights: origin of the weights.
-        unfilled: tensors with initial values, since the file has another number of classes, with both shapes as text.
+        unfilled: tensors that kept their initial values, since the file has another number of classes, with both shapes as text.
         mean: channel means to normalize images with.
         std: channel standard deviations to normalize images with.
-        pixels: side of the images that it was made for, if known.
+        pixels: side of the images that it was trained for, if known.
         crop_share: share of an image's short side kept by the center crop, if known.
         interpolation: for resizing images, a name in `onceforall.preprocess.INTERPOLATIONS`.
         notes: lines on anything unusual that was done, and on restrictive licenses.
@@ -82,18 +84,18 @@ class Brought:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """The user's request.
 
     Args:
         text: such as "timm:resnet18".
         weights: a file with a state dict; "random"; None for the named trained ones.
-        tell: called with the progress of a download.
+        on_download: called with the progress of a download.
     """
 
     text: str
     weights: Path | str | None
-    tell: Tell
+    on_download: Tell
 
     @property
     def name(self) -> str:
@@ -112,12 +114,12 @@ class Maker:
 
     Args:
         source: the text that names it, without the path of a file.
-        make: makes it for a number of classes, None for its own.
+        make: makes it for a number of classes, None for its default.
         takes_classes: whether it can be made for another number of classes.
         weights: origin of the weights that `make` loads.
         has_file: whether `make` already loads the user's file of weights; otherwise it is loaded afterwards.
-        pixels: side of the images that it was made for, if known.
-        images: image preparation for these weights, under timm's names, if the network itself does not specify it.
+        pixels: side of the images that it was trained for, if known.
+        images: preprocessing for these weights, under timm's names, if the network itself does not specify it.
     """
 
     source: str
@@ -129,18 +131,18 @@ class Maker:
     images: Mapping[str, Any] = field(default_factory=dict)
 
 
-def made(found: Maker, classes: int | None) -> nn.Module:
+def make_network(maker: Maker, classes: int | None) -> nn.Module:
     """Make the network for a number of classes.
 
     Raises:
         ModelError: the library cannot make it, or not with these weights.
     """
     try:
-        return found.make(classes)
+        return maker.make(classes)
     except (ModelError, FileError):
         raise
     except Exception as error:  # libraries raise anything for a wrong name or file
-        raise ModelError(f"{found.source!r} cannot be made: {type(error).__name__}: {one_line(error)}") from error
+        raise ModelError(f"{maker.source!r} cannot be made: {type(error).__name__}: {one_line(error)}") from error
 
 
 def unknown(text: str, library: str, name: str, known: Sequence[str]) -> str:

@@ -19,9 +19,9 @@ NEEDS = "Python 3.8 or later with torch 2.1 or later"
 BUNDLE = '''class Bundle:
     """Networks in eval mode on the tensors of one file: `Bundle("weights.safetensors").network(name)`, see NETWORKS for names.
 
-    Weights are views of what is in the file, so they belong to all networks: do not write to them. Only kernels that are smaller
-    than the stored ones, and position embeddings of other resolutions, are computed, when a network is asked for first. Nothing is
-    active: threads may run several at once.
+    Weights are views of the tensors in the file, which all networks share: do not write to them. Only smaller kernels and position
+    embeddings of other resolutions are computed, when a network is first requested. There is no active network: threads may run
+    several at once.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,19 +41,19 @@ BUNDLE = '''class Bundle:
     def _own(self, name: str, key: str, shape: torch.Size) -> Tensor:
         if key.endswith("num_batches_tracked"):
             return torch.zeros((), dtype=torch.long)
-        if key.endswith(("running_mean", "running_var")):  # those of BatchNorm are each network's own
+        if key.endswith(("running_mean", "running_var")):  # each network has its own BatchNorm statistics
             return self.tensors[f"{name}/{key}"]
         tensor = self.tensors[key]
 @CUT@        if tensor.ndim < 4:
             return tensor[tuple(map(slice, shape))]
         tensor = tensor[: shape[0], : shape[1]]  # the first channels
-        while tensor.shape[-1] > shape[-1]:  # the centre of the kernels, times a learnt matrix
+        while tensor.shape[-1] > shape[-1]:  # the center of the kernels, times a learned matrix
             big = tensor.shape[-1]
             (matrix,) = (value for at, value in self.tensors.items() if at.startswith(f"{key.removesuffix('weight')}{big}to"))
             small = round(len(matrix) ** 0.5)
             edge = (big - small) // 2
-            centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
-            tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
+            center = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
+            tensor = F.linear(center, matrix).view(*tensor.shape[:2], small, small)
         return tensor
 
 
@@ -66,16 +66,16 @@ CUT = """        if (name, key) in PARTS:
             return _part(tensor, key, *PARTS[name, key], self.tensors)
 """
 CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, grid: tuple, tensors: dict) -> Tensor:
-    """Ranges of entries of some dimensions, kernels made smaller step by step, and positions interpolated."""
+    """Select ranges of entries, reduce kernels step by step, and interpolate position embeddings."""
     for dim, ranges in enumerate(cut):
         if ranges is not None:
             parts = [tensor.narrow(dim, start, stop - start) for start, stop in ranges]
             tensor = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
     for big, small in zip(kernels, kernels[1:]):
         edge = (big - small) // 2
-        centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
+        center = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
         matrix = tensors[f"{key[:-6] if key.endswith('weight') else key}{big}to{small}_matrix"]
-        tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
+        tensor = F.linear(center, matrix).view(*tensor.shape[:2], small, small)
     if grid:
         dim, flat, prefix, before, after, antialias, align_corners = grid
         first, tensor = tensor.narrow(dim, 0, prefix), tensor.narrow(dim, prefix, tensor.shape[dim] - prefix)
@@ -96,7 +96,7 @@ def bundle_needs(plans: Iterable[Plan]) -> str:
 
 
 def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
-    """Source of a file with a class per plan, tables of these by name, and `Bundle(path)`, which reads safetensors.
+    """Source of a file with a class per plan, tables of networks and resolutions, and `Bundle(path)`, which reads safetensors.
 
     Raises:
         DeviceError: an operation of a network cannot be written as Python.
@@ -119,8 +119,8 @@ def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
 
 
 def _parts(plans: Mapping[str, Plan]) -> str:
-    """The table of tensors that a network only uses in part."""
-    lines = ["PARTS = {  # (network, tensor): ranges of entries of each dimension, kernel sizes on the way to its own, new map"]
+    """The table of tensors that networks only use in part."""
+    lines = ["PARTS = {  # (network, tensor): ranges of entries of each dimension, kernel sizes in steps, position map"]
     for name, plan in plans.items():
         for tensor, part in parts_of(plan).items():
             whole = all(ranges is None for ranges in part.cut) and not part.kernels and not part.grid

@@ -1,10 +1,11 @@
-"""Write a network of calls as Python source: a function per segment, and the tensors in a tree by their names.
+"""Write a network of calls as Python source: one function per segment, and all tensors in a tree by their names.
 
 Segments with the same source share a function. The source calls torch's public functions, like `nn.calls`.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from ..plan import Plan, Segment
 from .calls import function_of, modules_of
 
 VERSION = torch.__version__.partition("+")[0]
-NEEDS = f"Python 3.8 or later, and was written with torch {VERSION}: an older one must have all that it calls"
+NEEDS = f"Python 3.8 or later, and was written with torch {VERSION}: an older version must have all functions that it calls"
 
 PART = '''class Part(nn.Module):
-    """Layers, tensors and other parts, by the names that they have in the file of weights."""
+    """Layers, tensors and other parts, by their names in the file of weights."""
 
     def __init__(self, members: dict) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ PART = '''class Part(nn.Module):
 
 
 def weight(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
-    """A parameter that is still to be loaded."""
+    """A parameter to load weights into."""
     return nn.Parameter(torch.zeros(shape, dtype=dtype))
 '''
 METHODS = {
@@ -43,7 +44,7 @@ METHODS = {
     "split", "unbind", "select", "narrow", "expand", "contiguous", "type_as", "repeat", "amax",
 }  # fmt: skip
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-Tree = dict[str, Any]  # values are texts or trees
+Tree = dict[str, Any]  # values are expressions or trees
 TAKEN = {"Bundle", "F", "Network", "Part", "Path", "Tensor", "json", "load", "nn", "read", "torch", "weight"}
 
 
@@ -94,7 +95,7 @@ def network_of_calls(name: str, plan: Plan, calls: Sequence[str]) -> str:
 
 
 def tree_of(texts: Mapping[str, str]) -> Tree:
-    """Turn texts by dotted name into nested dictionaries."""
+    """Turn expressions by dotted name into nested dictionaries."""
     tree: Tree = {}
     for path, text in texts.items():
         *above, leaf = path.split(".")
@@ -108,7 +109,7 @@ def tree_of(texts: Mapping[str, str]) -> Tree:
 def _returned(plan: Plan) -> str:
     last = plan.ops[-1]
     if isinstance(last, Call) and last.target == "output":
-        return "what the model gave"
+        return "the outputs of the original model"
     return f"({', '.join(map(str, ('n', *plan.output_shape)))})"
 
 
@@ -131,11 +132,9 @@ def _members(plan: Plan, layers: Mapping[str, nn.Module]) -> dict[str, str]:
 
 
 def _tensor(tensor: Weight) -> str:
-    if tensor.trained:
-        dtype = "" if tensor.dtype == "float32" else f", dtype=torch.{tensor.dtype}"
-        return f"weight({', '.join(map(str, tensor.shape))}{dtype})" if tensor.shape or not dtype else f"weight({dtype[2:]})"
-    dtype = "" if tensor.dtype == "float32" else f", dtype=torch.{tensor.dtype}"
-    return f"torch.zeros({tensor.shape!r}{dtype})"
+    dtype = [] if tensor.dtype == "float32" else [f"dtype=torch.{tensor.dtype}"]
+    arguments = [*map(str, tensor.shape), *dtype] if tensor.trained else [repr(tensor.shape), *dtype]
+    return f"{'weight' if tensor.trained else 'torch.zeros'}({', '.join(arguments)})"
 
 
 def _layer(layer: nn.Module) -> str:
@@ -148,7 +147,7 @@ def _layer(layer: nn.Module) -> str:
                 "dilation": (layer.dilation, 1),
                 "groups": (layer.groups, 1),
             }
-            given = [f"{name}={_few(value)}" for name, (value, usual) in options.items() if _few(value) != str(usual)]
+            given = [f"{name}={_few(value)}" for name, (value, default) in options.items() if _few(value) != str(default)]
             given += [] if layer.bias is not None else ["bias=False"]
             return f"nn.Conv2d({', '.join([f'{layer.in_channels}, {layer.out_channels}, {_few(layer.kernel_size)}', *given])})"
         case nn.Linear():
@@ -163,7 +162,7 @@ def _layer(layer: nn.Module) -> str:
 
 
 def _few(value: Any) -> str:
-    """A single number if all are equal."""
+    """A tuple as a single number if all its numbers are equal."""
     return str(value[0]) if isinstance(value, tuple) and len(set(value)) == 1 else str(value)
 
 
@@ -182,22 +181,19 @@ def _access(owner: str, path: Sequence[str]) -> str:
 
 
 class _Writing:
-    """Writes one segment."""
+    """Writes the function of one segment."""
 
     def __init__(self, segment: Segment, layers: Mapping[str, nn.Module]) -> None:
         self.segment = segment
         self.layers = layers
         paths = [self.path(weight) for op in segment.ops if isinstance(op, Call) for weight in op.tensors]
-        self.prefix: list[str] = []
-        if paths:
-            shortest = min((path[:-1] for path in paths), key=len)
-            same = [i for i, key in enumerate(shortest) if any(path[i] != key for path in paths)]
-            self.prefix = shortest[: same[0]] if same else shortest
+        above = zip(*(path[:-1] for path in paths), strict=False)
+        self.prefix = [keys[0] for keys in takewhile(lambda keys: len(set(keys)) == 1, above)]
         self.owner = "part" if self.prefix else "network"
         self.variables: dict[str, str] = {}
 
     def path(self, weight: Weight) -> list[str]:
-        """Path of the layer that a tensor belongs to, or else its own."""
+        """Path of the layer that a tensor belongs to, or of the tensor itself."""
         layer = weight.name.rpartition(".")[0]
         return (layer if layer in self.layers else weight.name).split(".")
 
@@ -210,11 +206,10 @@ class _Writing:
                 readers.setdefault(source, []).append(i)
         self.variables["in"] = "x" if set(readers.get("in", [0])) <= {0} else "inputs"
         first = self.variables["in"]
-        words = {leaf for op in ops if isinstance(op, Call) for leaf in leaves((op.args, dict(op.kwargs))) if isinstance(leaf, str)}
-        batch = any(isinstance(leaf, Batch) for op in ops if isinstance(op, Call) for leaf in leaves((op.args, dict(op.kwargs))))
+        found = [leaf for op in ops if isinstance(op, Call) for leaf in leaves((op.args, op.kwargs))]
         lines = [f"({self.owner}: nn.Module, {first}: Tensor):"]
-        lines += [f"    n = {first}.shape[0]"] if batch else []
-        lines += [f"    {word} = {first}.{word}" for word in ("device", "dtype") if f"<{word}>" in words]
+        lines += [f"    n = {first}.shape[0]"] if any(isinstance(leaf, Batch) for leaf in found) else []
+        lines += [f"    {word} = {first}.{word}" for word in ("device", "dtype") if f"<{word}>" in found]
         for i, op in enumerate(ops):
             assert isinstance(op, Call)
             text = self.call(op)

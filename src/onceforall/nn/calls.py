@@ -1,7 +1,7 @@
-"""Operations of users' own networks, run on a supernet's tensors or put into a plain network.
+"""Operations of users' own networks, run on a supernet's tensors or added to a plain network.
 
-ATen operations from `torch.export` are called through torch's public functions with the same arguments, so that counters,
-`torch.compile` and other exporters see the same as for the model itself.
+ATen operations from `torch.export` are called through torch's public functions with the same arguments, so that FLOP counters,
+`torch.compile` and exporters see the same operations as in the model itself.
 """
 
 import operator
@@ -15,18 +15,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from ..errors import CheckpointError
 from ..graph import each
-from ..ops import Batch, Call, Input, Op, Weight, leaves
+from ..ops import Batch, Call, Input, Op, Shape, Weight, leaves
 from ..plan import Plan, Segment
-from .layers import interpolated, matrix_name, smaller_kernel, some_images, synchronised_norm
+from .layers import interpolated, matrix_name, smaller_kernel, some_images, synchronized_norm
 
-FEW_CHANNELS = 8  # fewer than a processor handles together
+FEW_CHANNELS = 8  # fewer do not fill a vector register
 NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
 NORM_LAYERS = {3: nn.BatchNorm3d, 2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}  # by the dimensions of a channel
-OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # distinguished by their arguments in torch's functions
+OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # torch's functions distinguish these by their arguments
 FUNCTIONAL = (
     "linear", "pad", "gelu", "silu", "hardtanh", "hardswish", "hardsigmoid", "relu6", "mish", "elu", "leaky_relu", "softplus",
     "one_hot", "scaled_dot_product_attention", "avg_pool2d", "adaptive_avg_pool2d",
@@ -36,9 +37,9 @@ NAMED: dict[str, Callable[..., Any]] = {
     **{name: vars(F)[name] for name in FUNCTIONAL},
     "log_sigmoid": F.logsigmoid,
     "_unsafe_view": torch.reshape,
-    "view": torch.reshape,  # memory formats may differ from the one it was read with
+    "view": torch.reshape,  # the memory format may differ from the one in the trace
     **{name: getattr(torch.Tensor, name) for name in ("expand", "type_as", "repeat", "contiguous")},
-    # called as torch.ops, torch's ONNX exporter would take the number of images for a constant
+    # given the torch.ops functions, torch's ONNX exporter would treat the batch size as a constant
     **{name: getattr(torch.Tensor, name) for name in ("new_zeros", "new_ones", "new_full", "new_empty")},
 }
 
@@ -55,7 +56,7 @@ def function_of(target: str) -> Callable[..., Any]:
 
 
 def constant(text: str, source: Tensor) -> Any:
-    """The value of a text argument, for computing with `source`."""
+    """The value of a text argument; "<device>" and "<dtype>" are those of `source`."""
     match text:
         case "<device>":
             return source.device
@@ -74,7 +75,7 @@ class Mode:
         training: whether it is in train mode.
         sync_norm: in train mode, batch norms use statistics over all processes.
         batch_statistics: in eval mode, batch norms use the statistics of the batch.
-        drop_path: in train mode, rate for branches whose drop rate varies.
+        drop_path: in train mode, drop rate of branches without a rate of their own.
         dropout: in train mode, rate of `ops.Dropout`.
     """
 
@@ -88,11 +89,6 @@ class Mode:
 Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
 
 
-def run_call(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
-    """The result of a call, see `prepared`."""
-    return prepared(op)(values, tensors, mode)
-
-
 def prepared(op: Call) -> Step:
     """A function that computes a call, with its arguments analyzed in advance.
 
@@ -103,8 +99,9 @@ def prepared(op: Call) -> Step:
         return _maker(op.args[0])
     if is_norm(op):
         return _norm(op)
-    if jump := _jump(op):
-        return _jumping(op, jump)
+    if part := _strided_part(op):
+        plain, source = prepared(_without_strides(op)), op.inputs[0]
+        return lambda values, tensors, mode: plain({**values, source: values[source][part]}, tensors, mode)
     function = function_of(op.target)
     args = [None if _changes(arg) else constant(arg, NOWHERE) if isinstance(arg, str) else arg for arg in op.args]
     makers = [(i, _maker(arg)) for i, arg in enumerate(op.args) if _changes(arg)]
@@ -134,11 +131,11 @@ def _some_images(make: Step, rate: float | None) -> Step:
     return step
 
 
-def _jump(op: Call) -> tuple[slice, ...] | None:
+def _strided_part(op: Call) -> tuple[slice, ...] | None:
     """The part of its input that a strided pointwise convolution with few channels reads.
 
-    The convolution gets just that part, without strides, since oneDNN writes out of bounds when computing the gradient of strided
-    ones in channels-last format (torch 2.14.1: `Conv2d(3, 32, 1, stride=2)` crashes on images of even size).
+    The convolution is run on this part without strides, because oneDNN writes out of bounds in the gradient of a strided one in
+    channels-last format (torch 2.14.1: `Conv2d(3, 32, 1, stride=2)` crashes on images of even size).
     """
     match op.target, op.args:
         case "conv2d.default", (_, Weight(shape=(_, inside, 1, 1)), _, (*strides,), (*padding,), _, 1) if (
@@ -152,19 +149,13 @@ def _without_strides(op: Call) -> Call:
     return replace(op, args=(*op.args[:3], (1, 1), *op.args[4:]))
 
 
-def _jumping(op: Call, jump: tuple[slice, ...]) -> Step:
-    plain = prepared(_without_strides(op))
-    source = op.inputs[0]
-    return lambda values, tensors, mode: plain({**values, source: values[source][jump]}, tensors, mode)
-
-
 def is_norm(op: Call) -> bool:
-    """Whether it is a batch norm with running statistics, which are its arguments 3 and 4."""
+    """Whether it is a batch norm with running statistics, its arguments 3 and 4."""
     return op.target == NORM and op.args[5] == TRAINING
 
 
 def with_dropout(segment: Segment, rate: float) -> Segment:
-    """Add dropout before the last convolution or linear layer of a network's last segment, if it has none."""
+    """Add dropout before the last convolution or linear layer of a network's last segment, if there is none."""
     layers = [i for i, op in enumerate(segment.ops) if isinstance(op, Call) and op.target in ("linear.default", "conv2d.default")]
     if not layers:
         return segment
@@ -183,7 +174,7 @@ def with_dropout(segment: Segment, rate: float) -> Segment:
 
 
 def with_drop_path(segment: Segment) -> Segment:
-    """Add stochastic depth, at the mode's rate, to the segment's residual sums that have none of their own."""
+    """Add stochastic depth at the mode's rate to the residual sums of a segment that have no rate of their own."""
 
     def dropped(op: Op) -> Op:
         if not isinstance(op, Call) or op.whole or op.dropped is not None or op.name not in segment.branches:
@@ -194,7 +185,7 @@ def with_drop_path(segment: Segment) -> Segment:
 
 
 def _norm(op: Call) -> Step:
-    """The step that computes a batch norm."""
+    """A function that computes a batch norm."""
     makers = [_maker(arg) for arg in op.args[:5]]
     momentum, eps = op.args[6:8]
 
@@ -204,14 +195,14 @@ def _norm(op: Call) -> Step:
             return F.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
         x, weight, bias = (make(values, tensors, mode) for make in makers[:3])
         if mode.sync_norm:
-            return synchronised_norm(x, weight, bias, eps)
+            return synchronized_norm(x, weight, bias, eps)
         return F.batch_norm(x, None, None, weight, bias, True, eps=eps)
 
     return step
 
 
 def _changes(arg: Any) -> bool:
-    """Whether an argument depends on the images, the weights or the mode, or is a collection."""
+    """Whether an argument may depend on the images, the weights or the mode."""
     return isinstance(arg, Input | Weight | Batch | tuple | Mapping) or (isinstance(arg, str) and arg.startswith("<"))
 
 
@@ -240,13 +231,27 @@ def _maker(arg: Any) -> Step:
     return lambda values, tensors, mode: arg
 
 
+def state_tensor(state: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
+    """A tensor of a network's state dict, on the CPU.
+
+    Raises:
+        CheckpointError: it is missing, or does not have the plan's shape.
+    """
+    if name not in state:
+        raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
+    found = tuple(state[name].shape)
+    if found != shape:
+        raise CheckpointError(f"{name} has shape {found}, the plan needs {shape}: it was not built from this plan")
+    return state[name].detach().cpu()
+
+
 def cut_weight(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
     """A call's slice of a tensor of the supernet; a view if it is contiguous and not interpolated."""
     return _cutter(weight)(tensors)
 
 
 def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """A function that computes the slice, with its ranges analyzed in advance, as it is called thousands of times."""
+    """`cut_weight` as a function, with its ranges analyzed in advance, as it is called thousands of times."""
     name, cuts = weight.name, [(dim, ranges) for dim, ranges in enumerate(weight.cut) if ranges is not None]
     if grid := weight.grid:
         stored = _cutter(weight.stored)
@@ -261,7 +266,7 @@ def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
     shape, starts = weight.shape, [(dim, ranges[0][0]) for dim, ranges in cuts if ranges[0][0]]
 
     def sliced(tensors: Mapping[str, Tensor]) -> Tensor:
-        """Slice in one operation, whose gradient fills one tensor; slicing each dimension would fill one per dimension."""
+        """Slice in one operation, whose gradient needs a single tensor; slices by dimension would need one each."""
         tensor = tensors[name]
         strides = tensor.stride()
         return tensor.as_strided(shape, strides, tensor.storage_offset() + sum(start * strides[dim] for dim, start in starts))
@@ -277,7 +282,7 @@ def _gathered(tensor: Tensor, cuts: Sequence[tuple[int, tuple[tuple[int, int], .
 
 def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     for big, small in pairwise(weight.kernels):
-        tensor = smaller_kernel(tensor, tensors[f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"], small)
+        tensor = smaller_kernel(tensor, tensors[matrix_name(big, small, weight.name)], small)
     return tensor
 
 
@@ -303,7 +308,7 @@ def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> Non
 
 
 def put_weight(root: nn.Module, weight: Weight, target: str) -> None:
-    """Register a tensor of a supernet with zeros, and the matrices for its smaller kernels."""
+    """Register a newly initialized tensor of a supernet, and the matrices for its smaller kernels."""
     tensor = torch.zeros(weight.stored.shape, dtype=vars(torch)[weight.dtype])
     if weight.trained:
         if len(weight.shape) > 2 and target.startswith("conv"):
@@ -316,12 +321,11 @@ def put_weight(root: nn.Module, weight: Weight, target: str) -> None:
         tensor.fill_(1)
     put_tensor(root, weight.name, tensor, weight.trained)
     for big, small in pairwise(reversed(weight.sizes)):
-        name = f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"
-        put_tensor(root, name, torch.eye(small**2), True)
+        put_tensor(root, matrix_name(big, small, weight.name), torch.eye(small**2), True)
 
 
 def channels_last_(root: nn.Module, plan: Plan) -> None:
-    """Convert the weights of 2D convolutions to channels-last; other tensors with four dimensions may have other meanings."""
+    """Convert the weights of 2D convolutions to channels-last; the dimensions of other tensors may have other meanings."""
     own = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers(remove_duplicate=False))}
     for op in plan.ops:
         if isinstance(op, Call) and op.target.startswith(("conv2d", "conv_transpose2d")) and isinstance(op.args[1], Weight):
@@ -330,7 +334,7 @@ def channels_last_(root: nn.Module, plan: Plan) -> None:
 
 
 def modules_of(plan: Plan) -> dict[str, nn.Module]:
-    """Torch layers, by name, that hold all tensors below their names and replace the calls that use these."""
+    """Torch layers by name: each holds all tensors below its name and replaces the calls that use them."""
     layers: dict[str, nn.Module] = {}
     made: dict[str, tuple[Any, ...]] = {}
     refused: set[str] = set()
@@ -343,25 +347,25 @@ def modules_of(plan: Plan) -> dict[str, nn.Module]:
             refused |= names
             continue
         (name,) = names
-        key = op.target, each(op.args[1:], _as_first), op.kwargs
+        key = op.target, each(op.args[1:], _as_counted), op.kwargs
         refused |= {name} if made.setdefault(name, key) != key else set()
         layers.setdefault(name, layer)
     inside = {name for name in layers for other in (*layers, *refused) if other.startswith(f"{name}.")}
     return {name: layer for name, layer in layers.items() if name not in refused | inside}
 
 
-def _as_first(leaf: Any) -> Any:
-    """A weight as in its first use: the parameters of a layer that is called twice are counted once."""
+def _as_counted(leaf: Any) -> Any:
+    """A weight as in its first use; in later uses its parameters are not counted again."""
     return replace(leaf, counted=True) if isinstance(leaf, Weight) else leaf
 
 
 def _layer(op: Call) -> nn.Module | None:
     """A torch layer for a call, if there is one with these arguments."""
-    if any(isinstance(leaf, Input) for leaf in leaves((op.args[1:], dict(op.kwargs)))):
-        return None  # a weight or bias that is computed
+    if any(isinstance(leaf, Input) for leaf in leaves((op.args[1:], op.kwargs))):
+        return None  # its weight or bias is computed
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
     names = [weight.name.rpartition(".") for weight in weights]
-    op = _without_strides(op) if _jump(op) else op
+    op = _without_strides(op) if _strided_part(op) else op
     if len({name for name, _, _ in names}) != 1 or not names[0][0]:
         return None
     leaf = [last for _, _, last in names]
@@ -386,7 +390,7 @@ def _layer(op: Call) -> nn.Module | None:
 
 
 def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx.Node]) -> Any:
-    """Add a call to a plain network's graph; return its node, or for "output" what the network returns.
+    """Add a call to a plain network's graph; return its node, or for "output" the network's nested results.
 
     Args:
         root: holds the layers of `modules_of` and all other tensors by name.
@@ -409,12 +413,12 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
             case "<device>" | "<dtype>":
                 return graph.call_function(getattr, (source, leaf.strip("<>")))
             case str():
-                return constant(leaf, torch.empty(0))
+                return constant(leaf, NOWHERE)
         return leaf
 
-    if jump := _jump(op):
-        part = graph.call_function(operator.getitem, (values[op.inputs[0]], jump))
-        return add_call(graph, root, _without_strides(op), {**values, op.inputs[0]: part})
+    if part := _strided_part(op):
+        cropped = graph.call_function(operator.getitem, (values[op.inputs[0]], part))
+        return add_call(graph, root, _without_strides(op), {**values, op.inputs[0]: cropped})
     for name in {weight.name.rpartition(".")[0] for weight in op.tensors}:
         if name and type(root.get_submodule(name)) is not nn.Module:
             return graph.call_module(name, (values[op.inputs[0]],))

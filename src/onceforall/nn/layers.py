@@ -1,4 +1,4 @@
-"""Elastic layers: each holds the weights of its largest form and computes any smaller one, given by a plan operation.
+"""Elastic layers: each holds the weights of its largest form and computes any smaller form, given by a plan operation.
 
 Shapes: x is (batch, channels, height, width), or (batch, features) for `ElasticLinear`. Narrower forms use the first
 channels. Layers store no active sub-network, and forward passes change nothing.
@@ -55,8 +55,8 @@ class ElasticConv(nn.Module):
 class ElasticNorm(nn.Module):
     """Batch normalization with elastic width.
 
-    Train mode normalizes with the batch's statistics and does not update the running ones; eval mode uses the first entries of
-    the running ones, which are only meaningful for the weights that they were measured or published for.
+    Train mode normalizes with the statistics of the batch and does not update the running statistics. Eval mode uses the first
+    entries of the running statistics, which only fit the weights that they were measured or published for.
     """
 
     running_mean: Tensor
@@ -80,21 +80,21 @@ class ElasticNorm(nn.Module):
         mean, var = (None, None) if self.training else (self.running_mean[:c], self.running_var[:c])
         return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, eps=op.eps)
 
-    def synchronised(self, x: Tensor, op: Norm) -> Tensor:
-        """Normalize as in train mode, with statistics over the batches of all processes, which must have the same size."""
+    def synchronized(self, x: Tensor, op: Norm) -> Tensor:
+        """Normalize as in train mode, with statistics over the equally large batches of all processes."""
         c = op.shape[0]
-        return synchronised_norm(x, self.weight[:c], self.bias[:c], op.eps)
+        return synchronized_norm(x, self.weight[:c], self.bias[:c], op.eps)
 
 
-class SynchronisedNorm(nn.Module):
-    """A batch norm of an extracted network, with statistics over the batches of all processes, which must have the same size."""
+class SynchronizedNorm(nn.Module):
+    """A batch norm of an extracted network, with statistics over the equally large batches of all processes."""
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return synchronised_norm(x, self.weight, self.bias, self.eps)
+        return synchronized_norm(x, self.weight, self.bias, self.eps)
 
 
 class ElasticLinear(nn.Module):
@@ -127,22 +127,17 @@ class _Sum(torch.autograd.Function):
         return add_up(grad.clone())
 
 
-def synchronised_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def synchronized_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Batch normalization of (batch, channels, …) with statistics over the batches of all processes."""
     size, kind = dist.get_world_size(), x.dtype
     x = x.to(torch.promote_types(kind, torch.float32))
     others, line = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
-    mean = _sum_over_processes(x.mean(others)) / size
-    centred = x - mean.view(line)
-    var = _sum_over_processes(centred.square().mean(others)) / size
+    mean: Tensor = _Sum.apply(x.mean(others)) / size
+    centered = x - mean.view(line)
+    var: Tensor = _Sum.apply(centered.square().mean(others)) / size
     scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
-    normalised = centred * scale.view(line)
-    return (normalised if bias is None else normalised + bias.view(line)).to(kind)
-
-
-def _sum_over_processes(value: Tensor) -> Tensor:
-    total: Tensor = _Sum.apply(value)
-    return total
+    normalized = centered * scale.view(line)
+    return (normalized if bias is None else normalized + bias.view(line)).to(kind)
 
 
 def some_images(x: Tensor, rate: float) -> Tensor:
@@ -152,23 +147,26 @@ def some_images(x: Tensor, rate: float) -> Tensor:
 
 
 def smaller_kernel(weight: Tensor, matrix: Tensor, small: int) -> Tensor:
-    """The small × small centers of kernels (out, in, k, k), flattened and multiplied by a matrix."""
+    """Flatten the small × small centers of kernels (out, in, k, k) and multiply them by a matrix."""
     edge = (weight.shape[-1] - small) // 2
-    centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
-    return F.linear(centre, matrix).view(*weight.shape[:2], small, small)
+    center = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
+    return F.linear(center, matrix).view(*weight.shape[:2], small, small)
 
 
-def matrix_name(big: int, small: int) -> str:
-    """Name of the matrix that turns a kernel of size `big` into one of size `small`, as in the original's checkpoints."""
-    return f"{big}to{small}_matrix"
+def matrix_name(big: int, small: int, weight: str = "") -> str:
+    """Name of the matrix that turns kernels of size `big` into size `small`, as in the original's checkpoints.
+
+    With the name of a weight, it is the full name of the matrix in the same layer.
+    """
+    return f"{weight.removesuffix('weight')}{big}to{small}_matrix"
 
 
 def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
-    """A position embedding at another resolution: its map is interpolated, the prefix is unchanged."""
+    """Interpolate the map of a position embedding to another resolution; its prefix is unchanged."""
     dim, own = grid.dim, tensor.narrow(grid.dim, grid.prefix, tensor.shape[grid.dim] - grid.prefix)
     shape = own.shape
     pixels = own.reshape(*shape[:dim], *grid.before, *shape[dim + len(grid.dims) :]).movedim((dim, dim + 1), (-2, -1))
-    wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))  # as timm does; not all devices support other types
+    wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))  # like timm, as not all devices support half precision
     found = F.interpolate(wide, grid.after, mode="bicubic", align_corners=grid.align_corners, antialias=grid.antialias)
     found = found.to(tensor.dtype).movedim((-2, -1), (dim, dim + 1))
     if not grid.flat:
@@ -178,7 +176,7 @@ def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
 
 @contextmanager
 def exchanging() -> Iterator[None]:
-    """Context that turns torch's error when another process has ended into one line.
+    """Context that turns torch's error into a one-line error if another process has ended.
 
     Raises:
         TrainingError: the exchange failed.

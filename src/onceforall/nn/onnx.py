@@ -3,7 +3,7 @@
 Every batch norm is folded in float64 into the preceding convolution. The batch dimension is free unless it is given.
 
 Where ONNX allows several forms, the file uses one that every program in docs/export.md reads correctly. Attributes with default
-values are omitted: OpenCV's dnn takes a HardSigmoid with an explicit beta, followed by any Mul, for a HardSwish.
+values are omitted: OpenCV's dnn mistakes a HardSigmoid with an explicit beta, followed by any Mul, for a HardSwish.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..common.onnx_options import ACTIVATIONS, INPUT, OPSET, OUTPUT, PROBABILITIES
-from ..errors import DeviceError, MissingExtraError
+from ..common.packages import import_package
+from ..errors import DeviceError
 from ..ops import Call, Norm, Op
 from ..plan import Plan, Segment
 from .onnx_calls import OPERATIONS as CALLS
@@ -56,7 +57,7 @@ def to_onnx(
         DeviceError: the installed onnx does not support the opset, or an operation of the network cannot be written with it.
         CheckpointError: a weight is missing, has a shape other than the plan's, or is not finite.
     """
-    onnx = _onnx()
+    onnx = import_package("onnx", "onnx")
     require_known(opset)
     state = network.state_dict() if isinstance(network, nn.Module) else network
     try:
@@ -71,7 +72,7 @@ def to_onnx(
 
 
 def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: int | None, opset: int, ending: str | None) -> Any:
-    """The model; raises NotWrittenError if an operation cannot be written."""
+    """The model. Raises NotWrittenError if an operation cannot be written."""
     graph = _Graph(onnx, state, opset, batch)
     last: Any = INPUT
     for segment in plan.segments:
@@ -101,19 +102,19 @@ def require_known(opset: int) -> None:
 
     Raises:
         MissingExtraError: the package onnx is not installed.
-        DeviceError: it does not support it.
+        DeviceError: it does not support the opset.
     """
-    onnx = _onnx()
+    onnx = import_package("onnx", "onnx")
     known = onnx.defs.onnx_opset_version()
     if opset > known:
         raise DeviceError(
-            f"opset {opset}: the installed onnx {onnx.__version__} supports up to {known}: choose a lower one, or update it"
+            f"opset {opset}: the installed onnx {onnx.__version__} supports up to {known}: choose a lower one, or update onnx"
         )
 
 
 def smallest_model(opset: int) -> bytes:
     """A model with one node, to test whether a program reads files of this opset."""
-    onnx = _onnx()
+    onnx = import_package("onnx", "onnx")
     images, same = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in (INPUT, OUTPUT))
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", [INPUT], [OUTPUT])], "onceforall", [images], [same])
     opsets = [onnx.helper.make_opsetid("", opset)]
@@ -122,7 +123,7 @@ def smallest_model(opset: int) -> bytes:
 
 
 class _Graph:
-    """Collects nodes and constants."""
+    """Collects the nodes and constants of a graph."""
 
     def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int, batch: int | None) -> None:
         self.onnx = onnx
@@ -131,9 +132,9 @@ class _Graph:
         self.calls = Writer(CALLS, self.node, self._store, state, opset=opset, batch=batch)
 
     def add(self, segment: Segment, source: str) -> Any:
-        """Add one segment's operations, reading tensor `source`; return the name of the segment's output tensor.
+        """Add the operations of a segment that reads tensor `source`; return the name of its output tensor.
 
-        The last segment of calls may return nested names.
+        The last segment of a network of calls may return nested names.
         """
         if any(isinstance(op, Call) for op in segment.ops):
             return self.calls.add(segment, source)
@@ -160,7 +161,7 @@ class _Graph:
     def end_several(self, last: Any, ending: str | None) -> dict[str, tuple[int, list[Any]]]:
         """Like `end`, for nested tensors; returns their types and shapes by name."""
         if ending:
-            raise DeviceError(f"{ending}: the network returns several tensors, and it is unknown which are logits: omit it")
+            raise DeviceError(f"{ending}: the network returns several tensors, and it is unknown which are logits: omit {ending}")
         found: dict[str, tuple[int, list[Any]]] = {}
         for name, tensor in names_of(last).items():
             self.node("Identity", [tensor], name)
@@ -172,7 +173,7 @@ class _Graph:
         return output
 
     def _operation(self, segment: str, op: Op, inputs: Sequence[Array], norm: Norm | None) -> str:
-        """Write one operation, with a norm folded into it if there is one."""
+        """Write one operation, with a norm folded into it if given."""
         row, own = OPERATIONS[type(op)], self._tensors(segment, op)
         to_fold = None if norm is None else affine(*self._tensors(segment, norm).values(), eps=norm.eps)
         writing = Writing(self.calls, f"{segment}.{op.name}", type(op).__name__, ())
@@ -181,7 +182,7 @@ class _Graph:
         return row.onnx(writing, op, inputs, own, to_fold)
 
     def _tensors(self, segment: str, op: Op) -> dict[str, Floats]:
-        """An operation's checked weights and statistics in float64."""
+        """The weights and statistics of an operation, checked, in float64."""
         trained, read, at = op.weights, self.calls.read, f"{segment}.{op.name}"
         return {
             name: read(f"{at}.{name}", shape, name in trained).numpy() for name, shape in (*trained.items(), *op.statistics.items())
@@ -190,11 +191,3 @@ class _Graph:
     def _store(self, name: str, value: np.ndarray[Any, Any]) -> str:
         self.constants.append(self.onnx.numpy_helper.from_array(value, name))
         return name
-
-
-def _onnx() -> ModuleType:
-    try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "onnx") from None
-    return onnx

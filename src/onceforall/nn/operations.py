@@ -35,13 +35,13 @@ class Row:
             may overwrite its input.
         text: makes Python for model.py from the operation and its `numbers` as text: an expression that creates the layer or, with
             {0} for the first input, computes the result.
-        onnx: the kind of the ONNX node; or a function that writes nodes and returns the last one's name, given where to write, the
-            operation, its inputs, its tensors, and scale and shift of a norm to fold into it.
+        onnx: the type of the ONNX node, or a function that writes nodes and returns the name of the last one. It gets a `Writing`,
+            the operation, its inputs, its tensors, and the scale and shift of a norm to fold into it.
         run: computes the result in a supernet from the operation, its inputs, the mode, and whether it may overwrite its input.
         elastic: replaces `run` for an operation with weights: makes a supernet's layer from the largest operation. Called with
             inputs and a smaller operation, the layer uses the first entries of its tensors in every dimension; its `cut` returns
             them by the names in `Op.weights` and `Op.statistics`.
-        numbers: the numbers that may differ between the blocks that share a class of model.py.
+        numbers: the numbers that may differ between blocks that share a class in model.py.
     """
 
     module: Callable[[Any, float, bool], Callable[..., Any]]

@@ -3,8 +3,8 @@
 A shared tensor has, in every dimension, the size that the largest of the networks needs. A network uses a view of its first
 entries; only kernels smaller than the shared one are computed, as in `ElasticConv.cut`. Names are those of a state dict.
 
-Tensors of users' own networks are kept whole, since a network's slice need not be the first entries: it is a view if it is
-contiguous, else a copy.
+Tensors of users' own networks are stored whole, since a network may use other entries than the first: its slice is a view if it is
+contiguous, otherwise a copy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from .static import build
 
 
 def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Tensor]:
-    """The parts of a supernet's tensors, or of tensors shared before, that the plans' networks need.
+    """The parts of a supernet's tensors, or of shared tensors, that the plans' networks need.
 
-    Kernels have the largest size of any network; the matrices for smaller ones are kept where needed.
+    Kernels have the largest size in any network; matrices for smaller kernels are included where needed.
 
     Raises:
         CheckpointError: a tensor is missing or too small.
@@ -35,11 +35,10 @@ def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Ten
         parts = parts_of(plan)
         for name, part in parts.items():
             if not name.endswith(STATISTICS):
-                shared |= {each: _found(tensors, each) for each in (name, *matrices(part))}
+                shared |= {each: _required(tensors, each) for each in (name, *matrices(part))}
         for name, shape in own_shapes(plan)[0].items():
-            if name in parts:
-                continue
-            needed.setdefault(name, []).append(shape)
+            if name not in parts:
+                needed.setdefault(name, []).append(shape)
     for name, shapes in needed.items():
         largest = tuple(map(max, zip(*shapes, strict=True)))
         shared[name] = _own(tensors, name, largest)
@@ -65,9 +64,9 @@ def own_weights(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> fx.GraphModule:
-    """The plan's network in eval mode, on these tensors without copying.
+    """The plan's network in eval mode, on these tensors without copying them.
 
-    Weights have no gradients, as a step on one network would change the others.
+    Weights have no gradients, since an optimizer step on one network would change the others.
 
     Args:
         weights: result of `own_weights`.
@@ -102,31 +101,30 @@ def parts_of(plan: Plan) -> dict[str, Weight]:
 
 
 def constants_of(plan: Plan) -> set[str]:
-    """Names of tensors that are neither trained nor running statistics, such as masks and positions."""
+    """Names of tensors that are neither trained nor running statistics, such as masks."""
     return {name for name, part in parts_of(plan).items() if not part.trained and not name.endswith(STATISTICS)}
 
 
 def matrices(part: Weight) -> list[str]:
-    """Names of the matrices for its smaller kernels."""
-    layer = part.name.removesuffix("weight")
-    return [f"{layer}{matrix_name(big, small)}" for big, small in pairwise(part.kernels)]
+    """Names of the matrices that a smaller kernel is computed with."""
+    return [matrix_name(big, small, part.name) for big, small in pairwise(part.kernels)]
 
 
 def _part(tensors: Mapping[str, Tensor], part: Weight) -> Tensor:
     for name in (part.name, *matrices(part)):
-        _found(tensors, name)
+        _required(tensors, name)
     try:
         own = cut_weight(part, tensors)
     except (RuntimeError, IndexError):  # beyond the edge
         own = None
     if own is None or tuple(own.shape) != part.shape:
         raise CheckpointError(
-            f"{part.name} has shape {tuple(tensors[part.name].shape)}, of which a network cannot have {part.shape}"
+            f"{part.name} has shape {tuple(tensors[part.name].shape)}, which does not contain the {part.shape} that a network needs"
         )
     return own
 
 
-def _found(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+def _required(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise CheckpointError(f"{name} is missing")
     return tensors[name]
@@ -134,7 +132,7 @@ def _found(tensors: Mapping[str, Tensor], name: str) -> Tensor:
 
 def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
     """The first entries of a tensor in every dimension, with kernels reduced to the size in `shape`."""
-    found = _found(tensors, name)
+    found = _required(tensors, name)
     if found.ndim != len(shape) or any(have < need for have, need in zip(found.shape, shape, strict=True)):
         raise CheckpointError(f"{name} has shape {tuple(found.shape)}, a network needs {shape}")
     if found.ndim < 4:
@@ -150,9 +148,8 @@ def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
 
 def _step(tensors: Mapping[str, Tensor], name: str, big: int) -> tuple[int, str]:
     """The kernel size below `big`, and the name of the matrix that leads to it."""
-    layer = name.removesuffix("weight")
     for small in range(big - 1, 0, -1):
-        matrix = f"{layer}{matrix_name(big, small)}"
+        matrix = matrix_name(big, small, name)
         if matrix in tensors and tensors[matrix].shape == (small**2, small**2):
             return small, matrix
     raise CheckpointError(f"{name}: no matrix leads from kernels of {big} to smaller ones, which a network needs")

@@ -1,8 +1,8 @@
 """Write a plan as a Python file that only needs torch: one class per kind of block, and one for the network.
 
-Boards have old versions, so the file supports Python 3.8 and torch 1.10, the oldest versions that it was tested with.
+Boards have old software, so the file supports Python 3.8 and torch 1.10, the oldest versions that it was tested with.
 
-Segments with the same structure share a class; numbers that differ between them are its arguments. Names of layers are those of
+Segments with the same structure share a class; numbers that differ between them are its arguments. Layers have the same names as in
 `nn.static.build`, so both load the same state dict.
 """
 
@@ -66,7 +66,7 @@ def to_source(plan: Plan, *, about: str) -> str:
 
 
 def of_calls(plan: Plan) -> bool:
-    """Whether the network was not written for this library."""
+    """Whether the network was read from a model."""
     return any(isinstance(op, Call) for op in plan.ops)
 
 
@@ -85,7 +85,9 @@ def classes_of(plans: Sequence[Plan]) -> tuple[list[str], dict[Segment, str]]:
     """Sources of the classes for the plans' segments, and for each segment the call that creates it."""
     alike: dict[tuple[Any, ...], list[Segment]] = {}
     for segment in dict.fromkeys(segment for plan in plans for segment in plan.segments):
-        alike.setdefault(_structure(segment), []).append(segment)
+        # segments that differ only in numbers have the same key
+        key = tuple((type(op), op.name, op.inputs, _text(op, {number: number for number in _numbers(op)})) for op in segment.ops)
+        alike.setdefault(key, []).append(segment)
     classes, calls, taken = [], dict[Segment, str](), {"Bundle", "Network"}
     for segments in alike.values():
         name = _class_name(segments, taken)
@@ -96,13 +98,8 @@ def classes_of(plans: Sequence[Plan]) -> tuple[list[str], dict[Segment, str]]:
     return classes, calls
 
 
-def _structure(segment: Segment) -> tuple[Any, ...]:
-    """A key that is equal for segments that differ only in numbers."""
-    return tuple((type(op), op.name, op.inputs, _text(op, {number: number for number in _numbers(op)})) for op in segment.ops)
-
-
 def _numbers(op: Op) -> dict[str, int]:
-    """The numbers that may differ within a structure."""
+    """The numbers that may differ between segments of a class."""
     return OPERATIONS[type(op)].numbers(op)
 
 
@@ -143,13 +140,14 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, s
         elif same:
             texts[op_name, field] = same[0]
         else:
-            argument = field if field not in arguments and field != "channels" else f"{_word(op_name)}_{field}"
+            word = op_name.removesuffix(".conv").removesuffix(".norm").replace(".", "_")
+            argument = field if field not in arguments and field != "channels" else f"{word}_{field}"
             arguments[argument] = values
             texts[op_name, field] = argument
     layers = {op.name: _text(op, {field: texts[op.name, field] for field in _numbers(op)}) for op in ops}
     tree = tree_of({name: layer for name, layer in layers.items() if "{0}" not in layer})
     signature = f"self, *, {', '.join(f'{argument}: int' for argument in arguments)}" if arguments else "self"
-    lines = [f"class {name}(nn.Module):", f'    """{_places(segments)}."""', ""]
+    lines = [f"class {name}(nn.Module):", f'    """{_about(segments)}."""', ""]
     lines += [f"    def __init__({signature}) -> None:", "        super().__init__()"]
     for key, value in tree.items():
         lines += _assigned(f"        self.{key} = ", value)
@@ -161,19 +159,16 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, s
     return "\n".join(lines) + "\n", calls
 
 
-def _word(op_name: str) -> str:
-    return op_name.removesuffix(".conv").removesuffix(".norm").replace(".", "_")
-
-
-def _places(segments: Sequence[Segment]) -> str:
-    """Names and shapes of segments, for a docstring."""
-    shapes = [" → ".join("×".join(map(str, shape)) for shape in (segment.in_shape, segment.out_shape)) for segment in segments]
-    names = dict.fromkeys(segment.name for segment in segments)
-    return f"{segments[0].name}: {shapes[0]}" if len(segments) == 1 else ", ".join(names)
+def _about(segments: Sequence[Segment]) -> str:
+    """The name and shapes of one segment, or the names of several, for a docstring."""
+    first = segments[0]
+    if len(segments) > 1:
+        return ", ".join(dict.fromkeys(segment.name for segment in segments))
+    return f"{first.name}: {' → '.join('×'.join(map(str, shape)) for shape in (first.in_shape, first.out_shape))}"
 
 
 def _forward(ops: Sequence[Op]) -> list[str]:
-    """The lines of `forward`. A value that only the next operation reads is named x, others are named after their operation."""
+    """The lines of `forward`. A value that only the next operation reads is named x, any other after its operation."""
     readers: dict[str, list[int]] = {}
     for i, op in enumerate(ops):
         for source in op.inputs:

@@ -48,7 +48,7 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
         network = fx.GraphModule(root, graph, "Subnet")
         channels_last_(network, plan)
         return network
-    network = fx.GraphModule(nn.Module(), fx.Graph(), "Subnet")  # it would copy layer by layer those that are used
+    network = fx.GraphModule(nn.Module(), fx.Graph(), "Subnet")  # given the root, it would copy every used layer
     for name, child in root.named_children():
         network.add_module(name, child)
     network.graph = graph
@@ -56,7 +56,7 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
 
 
 def without_dropout(network: fx.GraphModule) -> None:
-    """Remove dropout operations in place; these come from the model that the network was read from."""
+    """Remove the dropout operations of a network that was read from a model, in place."""
     for node in list(network.graph.nodes):
         if node.op == "call_function" and node.target in DROPOUTS:
             node.replace_all_uses_with(node.args[0])

@@ -1,4 +1,4 @@
-"""Read third-party weights, from torch checkpoints of any age and safetensors files, without executing their content.
+"""Read third-party weights from torch checkpoints of any age and safetensors files, without executing their content.
 
 Torch checkpoints are pickles, and a pickle can run any code. They are only read by torch's restricted reader
 (`weights_only=True`), which creates tensors and plain containers and rejects everything else.
@@ -25,14 +25,13 @@ NESTED = ("state_dict", "model", "model_state_dict")
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint by their names in the file, on the CPU.
 
-    If the top level has a dictionary `state_dict` or `model`, as training scripts save it, its content is returned.
+    If the top level has a dictionary `state_dict`, `model` or `model_state_dict`, as training scripts write it, this is returned.
 
     Args:
         path: a state dict written by torch.save (zip or the older format), or a safetensors file.
 
     Raises:
-        CheckpointError: unreadable, not such a file, damaged, with anything but finite tensors, or a pickle that needs
-            more than tensors.
+        CheckpointError: the file is unreadable, of another kind or damaged, or holds anything but finite tensors.
     """
     path = Path(path)
     try:
@@ -92,16 +91,12 @@ def _checked(path: Path, found: Any, size: int) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not found:
         what = f"an empty {type(found).__name__}" if isinstance(found, CONTAINERS) and not found else f"a {type(found).__name__}"
         raise CheckpointError(f"{path}: holds {what}, not tensors by name: save the network's state_dict()")
-    return {_name(path, name): _tensor(path, name, value, size) for name, value in found.items()}
+    if odd := [name for name in found if not isinstance(name, str)]:
+        raise CheckpointError(f"{path}: a name is {odd[0]!r}, not a text: save the network's state_dict()")
+    return {name: _tensor(path, name, value, size) for name, value in found.items()}
 
 
-def _name(path: Path, name: Any) -> str:
-    if not isinstance(name, str):
-        raise CheckpointError(f"{path}: a name is {name!r}, not a text: save the network's state_dict()")
-    return name
-
-
-def _tensor(path: Path, name: Any, value: Any, size: int) -> Tensor:
+def _tensor(path: Path, name: str, value: Any, size: int) -> Tensor:
     if not isinstance(value, Tensor):
         raise CheckpointError(f"{path}: {name!r} is of type {type(value).__name__}, not a tensor: save the network's state_dict()")
     tensor = value.detach()

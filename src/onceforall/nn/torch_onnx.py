@@ -1,4 +1,4 @@
-"""ONNX files by torch's exporter, for networks with operations that `nn.onnx` cannot write."""
+"""Write ONNX files with torch's exporter, for networks with operations that `nn.onnx` cannot write."""
 
 import re
 import tempfile
@@ -18,7 +18,7 @@ from .static import build
 
 
 def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, ending: str | None) -> bytes:
-    """The network of a plan in the form of `nn.onnx.to_onnx`.
+    """The network of a plan as an ONNX model with the inputs and outputs of `nn.onnx.to_onnx`.
 
     Uses torch's older exporter: the newer one needs another package (onnxscript) and only writes opset 18 or later.
 

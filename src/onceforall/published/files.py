@@ -1,4 +1,4 @@
-"""Where the authors' files are, and their git object ids to verify downloads.
+"""The authors' files: their addresses, and their git object ids to verify downloads.
 
 An object id is the sha1 of `b"blob SIZE\\0"` and the content, so files can be verified without having seen them. One supernet,
 ofa_resnet50, is not in that repository but on the Hugging Face Hub, which states its sha256.
@@ -15,7 +15,7 @@ COMMIT = "a7c9bcd525e17404968bc55aa43772bf7e51909e"  # July 2023, the latest one
 ADDRESS = f"https://raw.githubusercontent.com/han-cai/files/{COMMIT}/ofa"
 ON_HUB = {"ofa_resnet50": ("han-cai/ofa", "ofa_supernet_resnet50")}  # repository and file
 SUPERNETS = 3  # at the start of the list of files
-LICENSE = "mit"  # of all of them
+LICENSE = "mit"  # of all files
 
 
 @dataclass(frozen=True)

@@ -82,17 +82,11 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object], *, el
             gates = part.startswith("se.")  # plain convolutions without a wrapper
             wrapped = elastic and elastic_classifier if kind == "linear" else wraps
             prefix = theirs if gates else f"{theirs}.{kind}"
-            names |= _tensor_names(f"{segment.name}.{op.name}", prefix, kind, wrapped and not gates, tensors)
+            ours = f"{segment.name}.{op.name}."
+            for name in (name for name in tensors if name.startswith(ours)):
+                leaf = name.removeprefix(ours)
+                inner = f"{kind}." if wrapped and not gates and not leaf.endswith("_matrix") else ""
+                names[name] = f"{prefix}.{inner}{leaf}"
         number += counted
         stem += in_stem
-    return names
-
-
-def _tensor_names(ours: str, theirs: str, kind: str, wrapped: bool, tensors: Mapping[str, object]) -> dict[str, str]:
-    names = {}
-    for name in tensors:
-        if name.startswith(f"{ours}."):
-            leaf = name.removeprefix(f"{ours}.")
-            inner = f"{kind}." if wrapped and not leaf.endswith("_matrix") else ""
-            names[name] = f"{theirs}.{inner}{leaf}"
     return names

@@ -147,16 +147,9 @@ def _resnet(root: ConfigNode, chain: _Chain) -> None:
 def _bottleneck(node: ConfigNode, chain: _Chain) -> None:
     node.kind("ResNetBottleneckBlock")
     node.known(
-        "in_channels",
-        "out_channels",
-        "kernel_size",
-        "stride",
-        "expand_ratio",
-        "mid_channels",
-        "act_func",
-        "groups",
+        "in_channels", "out_channels", "kernel_size", "stride", "expand_ratio", "mid_channels", "act_func", "groups",
         "downsample_mode",
-    )
+    )  # fmt: skip
     node.require(kernel_size=[3, [3, 3]], groups=[1, None], act_func=["relu"])
     channels, stride = node.whole("out_channels"), node.whole("stride")
     _require_input(node, chain.shape)
@@ -195,7 +188,7 @@ def _classifier(node: ConfigNode, source: str, features: int) -> list[Op]:
     node.known("in_features", "out_features", "bias", "use_bn", "act_func", "ops_order")
     node.require(bias=[True], use_bn=[False], act_func=[None], ops_order=["weight_bn_act"])
     if node.whole("in_features") != features:
-        raise ArchError(f"{node.where}.in_features is {node.whole('in_features')}, but the layer before has {features} channels")
+        raise ArchError(f"{node.where}.in_features is {node.whole('in_features')}, but its input has {features} channels")
     return [
         Flatten("flatten", (source,), (features,)),
         Dropout("dropout", ("flatten",), (features,)),
@@ -216,7 +209,7 @@ def _has_shortcut(block: ConfigNode, in_shape: Shape, channels: int, stride: int
 
 def _require_input(node: ConfigNode, in_shape: Shape) -> None:
     if node.whole("in_channels") != in_shape[0]:
-        raise ArchError(f"{node.where}.in_channels is {node.whole('in_channels')}, but the layer before has {in_shape[0]} channels")
+        raise ArchError(f"{node.where}.in_channels is {node.whole('in_channels')}, but its input has {in_shape[0]} channels")
 
 
 def _odd(node: ConfigNode) -> int:

@@ -30,7 +30,7 @@ def arch(space: Space, settings: Mapping[str, Any], resolution: int | None = Non
     if not isinstance(settings, Mapping):
         raise ArchError(f'settings are {_shown(settings)}: give a dictionary such as {{"ks": 7, "e": 6, "d": 4}}')
     to_stages, _ = _layout(space)
-    made = Arch(_resolution(settings, resolution), to_stages(space, _Reader(space, settings)))
+    made = Arch(_resolution(settings, resolution), to_stages(space, settings))
     space.check(made)
     return space.archs(space.genes([made]))[0]  # with the space's own numbers, so that 4.0 becomes 4
 
@@ -48,40 +48,33 @@ def settings(space: Space, arch: Arch) -> dict[str, Any]:
     return {**from_arch(space, arch), "image_size": arch.resolution}
 
 
-class _Reader:
-    """Reads settings with checks."""
-
-    def __init__(self, space: Space, settings: Mapping[str, Any]) -> None:
-        self.space, self.settings = space, settings
-
-    def allow(self, *names: str) -> None:
-        for name in self.settings:
-            if name not in (*names, "image_size", "r") and not (name == "wid" and self.settings[name] is None):
-                raise ArchError(
-                    f"settings have an unknown entry {_shown(name)}: a {self.space.family} network has {', '.join(names)}"
-                )
-
-    def numbers(self, name: str, length: int) -> list[Any]:
-        """The entry as a list of numbers; a single number is repeated."""
-        if name not in self.settings:
-            raise ArchError(f"settings have no {name!r}: a {self.space.family} network needs it, a number or {length} of them")
-        value = _plain(self.settings[name])
-        values = [_plain(item) for item in value] if isinstance(value, list) else [value] * length
-        if len(values) != length:
-            raise ArchError(f"{name} has {len(values)} values: {self.space.family} needs {length}, or one number for all")
-        for item in values:
-            if not _is_number(item):
-                raise ArchError(f"{name} holds {_shown(item)}: it must be a number")
-        return values
+def _require_known(space: Space, settings: Mapping[str, Any], *names: str) -> None:
+    for name in settings:
+        if name not in (*names, "image_size", "r") and not (name == "wid" and settings[name] is None):
+            raise ArchError(f"settings have an unknown entry {_shown(name)}: a {space.family} network has {', '.join(names)}")
 
 
-def _mobile_stages(space: Space, reader: _Reader) -> tuple[Stage, ...]:
-    reader.allow("ks", "e", "d")
+def _numbers(space: Space, settings: Mapping[str, Any], name: str, length: int) -> list[Any]:
+    """The entry as a list of numbers; a single number is repeated."""
+    if name not in settings:
+        raise ArchError(f"settings have no {name!r}: a {space.family} network needs it, a number or {length} of them")
+    value = _plain(settings[name])
+    values = [_plain(item) for item in value] if isinstance(value, list) else [value] * length
+    if len(values) != length:
+        raise ArchError(f"{name} has {len(values)} values: {space.family} needs {length}, or one number for all")
+    for item in values:
+        if not _is_number(item):
+            raise ArchError(f"{name} holds {_shown(item)}: it must be a number")
+    return values
+
+
+def _mobile_stages(space: Space, settings: Mapping[str, Any]) -> tuple[Stage, ...]:
+    _require_known(space, settings, "ks", "e", "d")
     full = _full(space)
     blocks = sum(choices.depths[-1] for choices in full)
-    listed = _blocks(full, reader.numbers("ks", blocks), reader.numbers("e", blocks))
+    listed = _blocks(full, _numbers(space, settings, "ks", blocks), _numbers(space, settings, "e", blocks))
     stages = []
-    for s, (choices, d) in enumerate(zip(full, reader.numbers("d", len(full)), strict=True)):
+    for s, (choices, d) in enumerate(zip(full, _numbers(space, settings, "d", len(full)), strict=True)):
         fixed = choices.depths != space.arguments["depths"]  # the original also samples a depth here, but does not use it
         depth = choices.depths[0] if fixed and d in space.arguments["depths"] else d
         stages.append(Stage(choices.widths[0], _first(listed[s], depth, s)))
@@ -93,18 +86,18 @@ def _mobile_settings(space: Space, arch: Arch) -> dict[str, Any]:
     return {"ks": [b.kernel for b in blocks], "e": [b.expand_ratio for b in blocks], "d": list(arch.depths)}
 
 
-def _resnet_stages(space: Space, reader: _Reader) -> tuple[Stage, ...]:
-    reader.allow("ks", "e", "d", "w")
+def _resnet_stages(space: Space, settings: Mapping[str, Any]) -> tuple[Stage, ...]:
+    _require_known(space, settings, "ks", "e", "d", "w")
     full, widths = _full(space), stage_widths(space.arguments)
     blocks = sum(choices.depths[-1] for choices in full[2:])
-    kernels = reader.numbers("ks", blocks) if "ks" in reader.settings else [3] * blocks
-    listed = _blocks(full[2:], kernels, reader.numbers("e", blocks))
+    kernels = _numbers(space, settings, "ks", blocks) if "ks" in settings else [3] * blocks
+    listed = _blocks(full[2:], kernels, _numbers(space, settings, "e", blocks))
     chosen = []
-    for w, options in zip(reader.numbers("w", len(widths)), widths, strict=True):
+    for w, options in zip(_numbers(space, settings, "w", len(widths)), widths, strict=True):
         if w not in range(len(options)):
             raise ArchError(f"w holds {w}: it must be an index from 0 to {len(options) - 1}")
         chosen.append(options[int(w)])
-    stem, *extra = reader.numbers("d", len(full) - 1)
+    stem, *extra = _numbers(space, settings, "d", len(full) - 1)
     allowed = sorted({0, *space.arguments["depths"], _stem_kept(space)})
     if stem not in allowed:
         raise ArchError(f"d of the stem is {stem}: it must be one of {', '.join(map(str, allowed))}; {_stem_kept(space)} keeps it")
@@ -141,7 +134,7 @@ def _layout(space: Space) -> Any:
 
 
 def _full(space: Space) -> tuple[Choices, ...]:
-    """The stages of the full space, if the given one is a part of it: settings cover all of its blocks."""
+    """The stages of the full space, of which the given one may be a part: settings cover all of its blocks."""
     return FAMILIES[space.family](**space.arguments).stages
 
 
@@ -176,7 +169,7 @@ def _resolution(settings: Mapping[str, Any], resolution: object) -> int:
     given = [_plain(value[0]) if isinstance(value, list) and len(value) == 1 else value for value in given]
     found = [*([] if resolution is None else [_plain(resolution)]), *given]
     if not found:
-        raise ArchError("no resolution: give it as an argument, or as image_size in the settings")
+        raise ArchError("no resolution: pass it, or add image_size to the settings")
     if not all(_is_number(value) and value == found[0] for value in found):
         raise ArchError(f"the resolution is {' and '.join(map(_shown, found))}: it must be one whole number of pixels")
     return found[0]  # type: ignore[no-any-return]

@@ -30,7 +30,7 @@ class Specialized:
     Args:
         plan: every operation with its shape.
         model: the plain torch network, in eval mode. Input (batch, 3, resolution, resolution), output (batch, classes).
-        has_weights: whether the folder has the weights; otherwise the model's are random.
+        has_weights: whether weights were read; otherwise the model's are random.
         space: the first of the given spaces that contains the network; None if none does.
         arch: the network in that space; None if no space contains it.
     """
@@ -50,7 +50,7 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, we
         folder: a folder with net.config, run.config and optionally the weights, a file named init.
         spaces: spaces to search for the network; None searches the four published spaces. A published network of 236 pixels, for
             example, is only found in `onceforall.space("mobilenet_v3", width=1.2, resolutions=(236,))`.
-        weights: a file of weights elsewhere; "random" for random ones; None for those in the folder.
+        weights: another file of weights; "random" for random ones; None for the weights in the folder.
 
     Raises:
         FileError: a file is missing or is not JSON.
@@ -59,7 +59,7 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, we
     """
     folder = Path(folder)
     if not (folder / "net.config").is_file():
-        raise FileError(f"{folder}: has no net.config: give the folder of one of the original's specialised networks")
+        raise FileError(f"{folder}: has no net.config: give the folder of one of the original's specialized networks")
     run = read_json(folder / "run.config")
     if not isinstance(run, dict) or "image_size" not in run:
         raise ArchError(f"{folder / 'run.config'}: has no image_size, the input size in pixels")
@@ -81,11 +81,10 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, we
             raise CheckpointError(located(file, error)) from None
         model.load_state_dict(loaded, assign=True)
     model = model.to(memory_format=torch.channels_last).eval()
-    for space in [published_space(name) for name in NAMES] if spaces is None else spaces:
-        arch = recognise(space, plan)
-        if arch is not None:
-            return Specialized(plan, run["image_size"], model, file is not None, space, arch)
-    return Specialized(plan, run["image_size"], model, file is not None, None, None)
+    candidates = [published_space(name) for name in NAMES] if spaces is None else spaces
+    pairs = ((space, arch) for space in candidates if (arch := recognise(space, plan)) is not None)
+    space, arch = next(pairs, (None, None))
+    return Specialized(plan, run["image_size"], model, file is not None, space, arch)
 
 
 def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.Module) -> Path:

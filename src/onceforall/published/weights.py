@@ -89,7 +89,7 @@ def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
         CheckpointError: the space's family is not one of the original's.
     """
     if supernet.space.channels != 3:
-        raise CheckpointError(f"the original's networks take images of 3 channels, these take {supernet.space.channels}")
+        raise CheckpointError(f"the original's networks take images of 3 channels, and this one takes {supernet.space.channels}")
     result: dict[str, Tensor] = {}
     names, own = _names(supernet), supernet.state_dict()
     for ours, theirs in names.items():
@@ -136,14 +136,16 @@ def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[
     for name, tensor in given.items():
         plain = plain_name(name) if isinstance(name, str) else repr(name)
         if plain in by_name:
-            raise CheckpointError(f"two of the names in the checkpoint mean {plain!r:.100}: it holds more than one network")
+            raise CheckpointError(
+                f"two names in the checkpoint mean {plain!r:.100}: it holds more than one network: give one of them"
+            )
         by_name[plain] = tensor
     wanted = {ours: plain_name(theirs) for ours, theirs in names.items() if not ours.endswith(STATISTICS_COUNT)}
     if missing := [name for name in wanted.values() if name not in by_name]:
-        raise CheckpointError(f"missing in the checkpoint: {_some(missing)}; it is not of {what}, give the name of its network")
+        raise CheckpointError(f"missing in the checkpoint: {_some(missing)}; it is not of {what}: give the name of its network")
     known = set(wanted.values())
     if extra := [name for name in by_name if name not in known and not name.endswith(STATISTICS_COUNT)]:
-        raise CheckpointError(f"unknown in {what}, but in the checkpoint: {_some(extra)}; it is of another network")
+        raise CheckpointError(f"in the checkpoint, but not in {what}: {_some(extra)}; it is of another network: give its name")
     result = {name: torch.zeros((), dtype=torch.long) for name in own if name.endswith(STATISTICS_COUNT)}
     for ours, plain in wanted.items():
         result[ours] = _fitting(plain, by_name[plain], own[ours], what)

@@ -13,6 +13,7 @@ from .names import CLASSES
 from .read_config import plan_from_config
 
 MOMENTUM = 0.1  # of batch norms in the original
+PLAIN = {"use_bn": False, "act_func": None, "dropout_rate": 0, "ops_order": "weight_bn_act"}
 
 
 def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, Any]:
@@ -49,10 +50,7 @@ def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, A
         "in_features": linear.in_features,
         "out_features": num_classes,
         "bias": True,
-        "use_bn": False,
-        "act_func": None,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
+        **PLAIN,
     }
     _require_same(result, space.lower(arch, num_classes))
     return result
@@ -95,15 +93,7 @@ def _stem(segment: Segment) -> dict[str, Any]:
 
 
 def _residual(layer: dict[str, Any], shape: Shape, ops: Iterable[Op]) -> dict[str, Any]:
-    identity = {
-        "name": "IdentityLayer",
-        "in_channels": [shape[0]],
-        "out_channels": [shape[0]],
-        "use_bn": False,
-        "act_func": None,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
-    }
+    identity = {"name": "IdentityLayer", "in_channels": [shape[0]], "out_channels": [shape[0]], **PLAIN}
     return {"name": "ResidualBlock", "conv": layer, "shortcut": identity if any(isinstance(op, Add) for op in ops) else None}
 
 

@@ -1,13 +1,14 @@
 """Find where a network can be cut, which parts of it can be skipped, and how they form stages.
 
-A *cut* is a value after which nothing reads an earlier one. A sum that is a cut, of an earlier cut and something else, ends a block
-that can be skipped: the network is still valid without it.
+A *cut* is a value after which no operation reads an earlier one. A cut that adds something to an earlier cut ends a block that can
+be skipped: without the block, the network is still valid.
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from ..graph import Own, Size, Value
 from ..ops import leaves
@@ -16,7 +17,7 @@ from .units import Units
 
 HEAVY = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "bmm", "mm", "baddbmm", "addmm", "einsum"}
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "unsqueeze", "squeeze"}
-TOGETHER = 4  # more sums than this in one module are separate blocks
+MOST_JOINED = 4  # more sums than this in one module are separate blocks
 
 
 @dataclass
@@ -63,14 +64,14 @@ class Chain:
         for i, name in enumerate(self.names):
             step = self.steps[name]
             sizes = step.sizes[0] if step.sizes else ()
-            batched = bool(sizes) and (sizes[0].batch or Size(((1, -1),), batch=True) in sizes)  # of tokens that come first
+            batched = bool(sizes) and (sizes[0].batch or Size(((1, -1),), batch=True) in sizes)  # or the tokens come first
             if reach <= i and not step.several and batched and step.dtype.startswith(("float", "bfloat")):
                 self.cuts.append(i)
             reach = max(reach, last[name])
         self.is_cut = set(self.cuts)
 
     def skippable(self) -> list[tuple[int, int]]:
-        """Positions of the source and the sum of each skippable block, in order."""
+        """Positions of the input and the final sum of each skippable block, in order."""
         blocks = []
         for i in self.cuts:
             step = self.steps.get(self.names[i]) if i >= 0 else None
@@ -87,7 +88,7 @@ class Chain:
         return blocks
 
     def _terms(self, step: Step) -> list[int]:
-        """Positions of the values that a sum adds, also those of sums in it that nothing else reads; -1 for anything else."""
+        """Positions of a sum's operands, including those of inner sums that nothing else reads; -1 for any other operand."""
         found = []
         for arg in step.args[:2]:
             position = self.position.get(arg.name, -1) if isinstance(arg, Value) else -1
@@ -99,9 +100,9 @@ class Chain:
 
 
 def find_blocks(trace: Trace, units: Units) -> tuple[list[Stretch], Chain, dict[int, tuple[int, int]]]:
-    """The parts of the network in order, its steps, and where each group starts and ends among them.
+    """The parts of the network in order, its steps, and the first and last step of each group.
 
-    Parts that have groups or are skippable are blocks.
+    Parts that are skippable or have groups are blocks.
     """
     chain = Chain(trace)
     parts = _parts(chain)
@@ -132,14 +133,14 @@ def stage_streams(
 ) -> list[set[int]]:
     """For each stage, the groups that occur only in its blocks, adjacent fixed parts and the next stage's first block.
 
-    They depend on the stage's width alone. Groups that reach further stay fixed.
+    Their sizes depend only on the stage's width. Groups that reach further stay fixed.
 
     Args:
         found: the parts, in order.
         places: stage and index of each part, None if it is fixed.
-        chain: their steps.
-        spans: where each group starts and ends.
-        units: for the classifier's outputs, which are not a stream.
+        chain: the steps of the network.
+        spans: positions of the first and last step of each group.
+        units: their classifier outputs are not part of a stream.
     """
     ends = [chain.position[part.result] for part in found]
     streams: list[set[int]] = [set() for place in places if place is not None and place[1] == 0]
@@ -183,23 +184,24 @@ def _name(chain: Chain, position: int) -> str:
 
 
 def _halves(parts: list[Stretch], chain: Chain) -> list[Stretch]:
-    """Join adjacent blocks that form one layer, such as attention and MLP of a transformer.
+    """Join adjacent blocks that form one layer, such as the attention and the MLP of a transformer.
 
-    Their layers are in one entry of a list, such as a `ModuleDict`, and compute different things; or one module makes their sums.
+    Either the layers of the blocks belong to the same entry of a list of modules and differ in kind, or one module computes all
+    sums.
     """
 
     def entry(run: list[Stretch], other: Stretch) -> str:
         if other.module != run[0].module or any(_kinds(part, chain) == _kinds(other, chain) for part in run):
             return ""
-        shared = _shared([_layers(part, chain) for part in (*run, other)])
+        shared = common_prefix([_layers(part, chain) for part in (*run, other)])
         made = other.module.split(".") if other.module else []
-        same = len(run) == 1 or shared == _shared([_layers(part, chain) for part in run])
+        same = len(run) == 1 or shared == common_prefix([_layers(part, chain) for part in run])
         return ".".join(shared) if same and len(shared) > len(made) and shared[-1].isdigit() else ""
 
     def module(run: list[Stretch], other: Stretch) -> str:
         return run[0].module if other.module == run[0].module else ""
 
-    return _together(_together(parts, chain, entry), chain, module)
+    return _joined_runs(_joined_runs(parts, chain, entry), chain, module)
 
 
 def _kinds(part: Stretch, chain: Chain) -> list[str]:
@@ -209,26 +211,21 @@ def _kinds(part: Stretch, chain: Chain) -> list[str]:
 def _layers(part: Stretch, chain: Chain) -> list[str]:
     """Path of the innermost module that contains all layers of a block."""
     modules = {chain.steps[name].module for name in part.steps} - {"", part.module}
-    return _shared([module.split(".") for module in modules])
+    return common_prefix([module.split(".") for module in modules])
 
 
-def _shared(paths: list[list[str]]) -> list[str]:
-    """The common prefix of all paths."""
-    if not paths:
-        return []
-    low, high = min(paths), max(paths)  # a prefix shared by these two is shared by all
-    return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))]
+def common_prefix(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The longest sequence that all paths begin with."""
+    return [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
 
 
-def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], Stretch], str]) -> list[Stretch]:
-    """Join adjacent blocks.
-
-    Between them the tensor may be reshaped, if its shape is restored at the end.
+def _joined_runs(parts: list[Stretch], chain: Chain, common_module: Callable[[list[Stretch], Stretch], str]) -> list[Stretch]:
+    """Join runs of adjacent blocks. The tensor may be reshaped between them if its shape is restored at the end.
 
     Args:
         parts: the parts, in order.
-        chain: their steps.
-        one: returns the common module of a run of blocks and the next block, or "" if that does not belong to the run.
+        chain: the steps of the network.
+        common_module: returns the module of a run of blocks and the next block, "" if that block does not belong to the run.
     """
 
     def view(i: int) -> bool:
@@ -244,7 +241,7 @@ def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], 
         blocks = [first]
         while first.skippable and end < len(parts):
             after = end + 1 if view(end) else end
-            if after < len(parts) and parts[after].skippable and (shared := one(blocks, parts[after])):
+            if after < len(parts) and parts[after].skippable and (shared := common_module(blocks, parts[after])):
                 end, module = after + 1, shared
                 blocks.append(parts[after])
             else:
@@ -252,7 +249,7 @@ def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], 
         if len(blocks) > 1 and sizes(parts[end - 1].result) != sizes(first.source) and view(end):
             end += 1
         run = parts[i:end]
-        if 1 < len(blocks) <= TOGETHER and sizes(run[-1].result) == sizes(first.source):
+        if 1 < len(blocks) <= MOST_JOINED and sizes(run[-1].result) == sizes(first.source):
             steps = [name for part in run for name in part.steps]
             result.append(Stretch(first.source, run[-1].result, steps, True, module=module))
         else:
@@ -262,13 +259,13 @@ def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], 
 
 
 def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
-    """For each group, the first and last position at which any of it is read or made."""
+    """For each group, the positions of the first and last step that reads or produces any of it."""
     spans: dict[int, tuple[int, int]] = {}
     of_free: dict[str, set[int]] = {}
 
     def groups_read(step: Step) -> set[int]:
         found = set(units.groups_of(step.name))
-        for leaf in leaves((step.args, dict(step.kwargs))):
+        for leaf in leaves((step.args, step.kwargs)):
             if isinstance(leaf, Value):
                 found |= of_free.get(leaf.name, set()) | units.groups_of(leaf.name)
             elif isinstance(leaf, Own):
@@ -285,7 +282,7 @@ def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
 
 
 def _pieces(chain: Chain, part: Stretch, groups: set[int], spans: dict[int, tuple[int, int]]) -> list[Stretch]:
-    """Split a part that cannot be skipped wherever this does not split an elastic group."""
+    """Split a part that cannot be skipped, at cuts that no elastic group spans."""
     first, last = chain.position[part.steps[0]], chain.position[part.steps[-1]]
     if not groups:
         return [part]
@@ -306,7 +303,7 @@ def _pieces(chain: Chain, part: Stretch, groups: set[int], spans: dict[int, tupl
 
 
 def _joined(found: list[Stretch]) -> list[Stretch]:
-    """Join what lies between a block that changes the shape and the blocks of its stage to that block."""
+    """Append a fixed part between a block that changes the shape and the next skippable block to the former."""
     result: list[Stretch] = []
     for i, part in enumerate(found):
         plain = not part.skippable and not part.groups

@@ -6,19 +6,17 @@ from dataclasses import replace
 from torch import nn
 
 from ..graph import Graph, Node, Size, Value
-from ..ops import leaves
+from ..ops import ancestors, leaves
 
-KINDS = {
-    "DropPath": "drop_prob",
-    "StochasticDepth": "p",
-}  # classes of timm, torchvision and their copies, and the attribute with the rate
+KINDS = {"DropPath": "drop_prob", "StochasticDepth": "p"}  # class of timm, torchvision or a copy → attribute with the rate
+PER_IMAGE = (Size(((1, -1),), batch=True),)  # a first dimension of one entry per image
 
 
 def with_dropped(graph: Graph, model: nn.Module) -> Graph:
     """Mark the residual sums in the graph that end branches with stochastic depth.
 
-    Layers of stochastic depth are assigned to the sums of their parent module in order. Sums of two branches, neither of which is
-    computed from the other, have no shortcut and are not marked.
+    Layers of stochastic depth are assigned to the sums of their parent module in order. A sum of two branches neither of which is
+    computed from the other has no shortcut and is not marked.
     """
     rates: dict[str, list[float]] = {}
     for name, module in model.named_modules():
@@ -27,7 +25,7 @@ def with_dropped(graph: Graph, model: nn.Module) -> Graph:
             rates.setdefault(name.rpartition(".")[0], []).append(float(rate))
     sums: dict[str, list[str]] = {}
     for name, node in graph.nodes.items():
-        if node.module in rates and node.op == "add.Tensor" and _for_each_image(node) and _branch(graph, node) is not None:
+        if node.module in rates and node.op == "add.Tensor" and node.shape[:1] == PER_IMAGE and _branch(graph, node) is not None:
             sums.setdefault(node.module, []).append(name)
     marked = {}
     for module, own in rates.items():
@@ -41,32 +39,18 @@ def with_dropped(graph: Graph, model: nn.Module) -> Graph:
     return replace(graph, nodes={**graph.nodes, **marked})
 
 
-def _for_each_image(node: Node) -> bool:
-    return bool(node.shape) and node.shape[0] == Size(((1, -1),), batch=True)
-
-
 def _branch(graph: Graph, node: Node) -> int | None:
-    """Which of two operands is computed from the other."""
+    """Index of the operand that is computed from the other one."""
     match node.args[:2]:
         case Value(first), Value(second):
-            if _made_of(graph, second, first):
+            if first == second:
+                return None
+            if first in ancestors([second], lambda name: _reads(graph, name)):
                 return 1
-            return 0 if _made_of(graph, first, second) else None
+            return 0 if second in ancestors([first], lambda name: _reads(graph, name)) else None
     return None
-
-
-def _made_of(graph: Graph, name: str, source: str) -> bool:
-    seen, waiting = {name}, [name]
-    while waiting:
-        for read in _reads(graph, waiting.pop()):
-            if read == source:
-                return True
-            if read not in seen:
-                seen.add(read)
-                waiting.append(read)
-    return False
 
 
 def _reads(graph: Graph, name: str) -> Iterable[str]:
     node = graph.nodes.get(name)
-    return [] if node is None else [leaf.name for leaf in leaves((node.args, dict(node.kwargs))) if isinstance(leaf, Value)]
+    return [] if node is None else [leaf.name for leaf in leaves((node.args, node.kwargs)) if isinstance(leaf, Value)]

@@ -21,31 +21,31 @@ from ..common.packages import quiet_packages
 from ..errors import ModelError
 from ..resolutions import Resolution, height_width, of_sides
 
-ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # they return their argument in eval mode
-QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quantized")
+ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # operations that return their argument in eval mode
+QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quantized")
 DATA_DEPENDENT = ("GuardOnDataDependentSymNode", "DataDependentOutputException")
 ADVICE = "; give a module that takes one batch"
-TOLD = ("img_size", "image_size")  # names of a module's fixed image size
+SIZES = ("img_size", "image_size")  # attributes of modules that are made for one image size
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Changes to the copy of a model for images of one size, which make it accept other sizes.
+    """Changes that make a copy of a model for images of one size accept other sizes.
 
     Args:
-        pixels: the model's size; the modules' `img_size` or `image_size` is scaled with the images. A single number for both sides
-            is kept if these change differently.
-        single: names of tensors to replace by one number, which can be added to any number of tokens.
+        pixels: the model's size; its modules' `img_size` or `image_size` is scaled with the images. A single number for both sides
+            is not scaled if the sides change by different factors.
+        single: names of tensors to replace by a single number, which can be added to any number of tokens.
     """
 
     pixels: Resolution
     single: frozenset[str]
 
-    def tell(self, model: nn.Module, pixels: Resolution) -> None:
-        """Write another size into the modules."""
+    def resize(self, model: nn.Module, pixels: Resolution) -> None:
+        """Scale the image size that the modules store."""
         (height, width), (tall, wide) = height_width(self.pixels), height_width(pixels)
         for module in model.modules():
-            for name in TOLD:
+            for name in SIZES:
                 match vars(module).get(name):
                     case (int(), int()) as both if both[0] * tall % height == both[1] * wide % width == 0:
                         setattr(module, name, type(both)((both[0] * tall // height, both[1] * wide // width)))
@@ -53,20 +53,11 @@ class Fit:
                         setattr(module, name, size * tall // height)
 
 
-@dataclass
-class ExportedModel:
-    """Result of torch.export, the copy of the model that was exported, and what was lost on the way."""
-
-    program: torch.export.ExportedProgram
-    model: nn.Module
-    notes: tuple[str, ...] = ()
-
-
-def told_sizes(model: nn.Module) -> list[Resolution]:
+def stored_sizes(model: nn.Module) -> list[Resolution]:
     """The distinct image sizes stored in modules, in module order."""
     found: list[Resolution] = []
     for module in model.modules():
-        for name in TOLD:
+        for name in SIZES:
             match vars(module).get(name):
                 case (int(), int()) as both:
                     found.append(of_sides(*both))
@@ -76,32 +67,32 @@ def told_sizes(model: nn.Module) -> list[Resolution]:
 
 
 def mixed_types(model: nn.Module) -> set[torch.dtype]:
-    """Floating-point types of a model's parameters, where they have several."""
+    """Floating-point types of a model's parameters, if there are several."""
     found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     return found if len(found) > 1 else set()
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """The model's floating-point type; that of its first tensor if there are several."""
+    """The floating-point type of the model's first tensor that has one."""
     return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
 
 
 def limits(dtype: torch.dtype) -> tuple[float, ...]:
-    """Numbers that a model may read from its own type."""
-    found = torch.finfo(dtype)
-    return found.max, found.eps, found.tiny, found.smallest_normal
+    """Constants of a type that a model may use in its computation."""
+    info = torch.finfo(dtype)
+    return info.max, info.eps, info.tiny, info.smallest_normal
 
 
 def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn.Module:
-    """Copy a model in eval mode; on the meta device, without its values. The model itself is not changed."""
+    """Copy a model in eval mode, on the meta device without its values. The model itself is not changed."""
     for name, module in model.named_modules():
         which = f"the model's {name}" if name else "the model"
         if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(f"{which} is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
-        if type(module).__module__.startswith(QUANTISED) and type(module).__name__ != "FloatFunctional":  # plain sums
+            raise ModelError(f"{which} is a TorchScript module, which cannot be read: give the nn.Module that it was made from")
+        if type(module).__module__.startswith(QUANTIZED) and type(module).__name__ != "FloatFunctional":  # not quantized itself
             raise ModelError(
-                f"{which} is a quantized {type(module).__name__}, which cannot be read: give the network as it was before (what is "
-                "specialised can be exported in int8)"
+                f"{which} is a quantized {type(module).__name__}, which cannot be read: give the network from before quantization "
+                "(specialized networks can be exported in int8)"
             )
         if any(map(nn.parameter.is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
             raise ModelError(f"{which} is a {type(module).__name__} that has never run: run the model once on a batch of images")
@@ -109,7 +100,7 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
     try:
         for module in model.modules():
             kept = {name: value for name, value in vars(module).items() if name not in ("_parameters", "_buffers")}
-            for value in pytree.tree_leaves(kept):  # such as features that a hook collects
+            for value in pytree.tree_leaves(kept):  # such as features collected by a hook
                 if isinstance(value, Tensor):
                     memo[id(value)] = value.detach().to(device, copy=True)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -119,8 +110,9 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
         copied_model = copy.deepcopy(model, memo).eval()
         copied_model.register_forward_hook(lambda module, images, output: _opened(output))
         return copied_model
-    except Exception as error:  # from anything in the model
-        raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
+    except Exception as error:  # the model may contain anything
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        raise ModelError(f"the model cannot be copied: {why}: give a model that copy.deepcopy can copy") from None
 
 
 def _opened(output: Any) -> Any:
@@ -134,12 +126,13 @@ def _opened(output: Any) -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Silence torch, which prints pages about what it cannot export; the error says it in one line."""
+    """Silence torch, which prints pages about what it cannot export; our error is one line."""
     before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
-    config.do_not_emit_stack_traces = True  # recording where each operation is called took up to a quarter of the time, for nobody
+    config.do_not_emit_stack_traces = True  # recording them took up to a quarter of the time, and nobody reads them
     try:
         with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
@@ -147,7 +140,7 @@ def _silence() -> Iterator[None]:
 
 
 def first_convolution(model: nn.Module) -> str | None:
-    """Name of the first convolution in module order, which usually reads the images."""
+    """Name of the first convolution in module order, which usually takes the images."""
     return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 
@@ -169,10 +162,9 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> int | None:
-    """Number of operations that a copy on the meta device runs for this batch size; None if it fails."""
+    """Number of operations that a model on the meta device runs for this batch size; None if it fails."""
     try:
         with _silence(), torch.no_grad(), torch.compiler.set_stance("force_eager"), _Counting() as counting:
-            warnings.simplefilter("ignore")
             model(_images(model, pixels, batch, channels))
             count: int = counting.count
     except Exception:  # the model may raise anything
@@ -181,10 +173,9 @@ def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) 
 
 
 def own_gradients(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> list[str]:
-    """Classes of the model's own whose backward is written by hand, which torch.export does not see."""
+    """The model's own classes of torch.autograd.Function, whose backward torch.export does not see."""
     try:
         with _silence(), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-            warnings.simplefilter("ignore")
             results = model(_images(model, pixels, batch, channels).requires_grad_())
     except Exception:  # the model may raise anything
         return []
@@ -199,8 +190,8 @@ def own_gradients(model: nn.Module, pixels: Resolution, batch: int, channels: in
     return sorted({own.__name__ for own in found if own.__module__.partition(".")[0] != "torch"})
 
 
-def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:
-    """Export a model for this batch size.
+def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+    """Export a model for this batch size; also return notes on what is lost.
 
     Raises:
         ModelError: torch.export fails.
@@ -209,30 +200,27 @@ def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> E
     images = _images(model, pixels, batch, channels)
     try:
         with _silence(), torch.no_grad():
-            warnings.simplefilter("ignore")
             exported = torch.export.export(model, (images,), strict=False)
             if not _aliased_writes(exported):
-                return ExportedModel(exported, model)
-            return ExportedModel(
-                exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",)
-            )
+                return exported, ()
+            return exported.run_decompositions({}), ("the model: dropout, since it writes to parts of tensors",)
     except Exception as error:  # torch.export has many error classes, and the model may raise anything
         where = _module_of(error)
         cannot = f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}"
         if type(error).__name__ in DATA_DEPENDENT:
             raise ModelError(
-                f"{cannot}: its control flow depends on the values of pixels, as an if or a loop over a tensor does: decide "
-                "by shapes, or compute both and choose by torch.where"
+                f"{cannot}: its control flow depends on pixel values, as an if or a loop over a tensor does: decide by shapes, or "
+                "compute both branches and select with torch.where"
             ) from error
-        counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
+        counted = f" ({batch} is the batch size that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
             f"{cannot}: {type(error).__name__}: {_first_line(error)}{counted}{ADVICE} "
-            f"of images (n, {channels}, {height}, {width}), whatever they show"
+            f"of images (n, {channels}, {height}, {width}) with any pixel values"
         ) from error
 
 
 def _aliased_writes(exported: torch.export.ExportedProgram) -> bool:
-    """Whether a tensor is modified of which another view is read later, so that its name does not identify its content."""
+    """Whether a tensor is modified while another view of its memory is read later, so that names do not identify contents."""
     family: dict[fx.Node, fx.Node] = {}
 
     def root(node: fx.Node) -> fx.Node:
@@ -270,16 +258,16 @@ def _module_of(error: BaseException) -> str:
     while at is not None:
         frame = at.tb_frame
         code, file = frame.f_code, os.path.basename(frame.f_code.co_filename)
-        own = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # most people call it self
-        torchs = str(frame.f_globals.get("__name__")).partition(".")[0] == "torch"  # such as Module.__call__, of any model
-        if isinstance(own, nn.Module) and not torchs:
+        own = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # usually named self
+        in_torch = str(frame.f_globals.get("__name__")).partition(".")[0] == "torch"  # such as Module.__call__
+        if isinstance(own, nn.Module) and not in_torch:
             found = f" ({type(own).__name__}, line {at.tb_lineno} of {code.co_name} in {file})"
         at = at.tb_next
     return found
 
 
 def value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Tensor | None:
-    """A constant with its values, from the model if the copy on the meta device has none; None if nothing has them."""
+    """A constant with its values, which the model has if the copy is on the meta device; None if they are unknown."""
     tensor = constants[target]
     if tensor.is_meta:
         path, _, leaf = target.rpartition(".")
@@ -289,12 +277,12 @@ def value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Ten
 
 
 def memory_of(tensor: Tensor) -> tuple[Any, ...]:
-    """What tells where in memory a tensor is, and how."""
+    """Identifies a tensor's memory and how it is read."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def spelled(text: str, ranks: Sequence[int]) -> str:
-    """The equation of an einsum with letters for dots, and with its result."""
+    """The equation of an einsum with its ellipses replaced by letters, and an explicit result."""
     terms, arrow, result = text.replace(" ", "").partition("->")
     names = terms.split(",")
     free = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in text]
@@ -306,6 +294,6 @@ def spelled(text: str, ranks: Sequence[int]) -> str:
 
 
 def module_of(node: fx.Node) -> str:
-    """Path of the innermost module whose code calls the operation."""
+    """Path of the innermost module that calls the operation."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""

@@ -1,7 +1,8 @@
 """Labels of tied entries: each entry along a dimension of a weight gets a label, and operations tie labels together.
 
-A value has *factors*: arrays of labels that are broadcast against its shape, with size 1 where they carry no information. An entry
-of the value is kept if all of its labels are. A dimension without labels can never become narrower (batch, pixels, tokens).
+A value has *factors*: arrays of labels that are broadcast against its shape, with size 1 along dimensions that they do not
+distinguish. An entry of the value is kept if all of its labels are. A dimension without labels (batch, pixels, tokens) can never
+become narrower.
 
 numpy's reshape, transpose and indexing move labels exactly as torch's move numbers.
 """
@@ -38,8 +39,8 @@ class Labels:
         weights: factors of each tensor.
         shapes: shapes of each result, and of each tensor as "own NAME".
         indexed: steps with two results (values and their indices) whose second one is used.
-        copies: labels of entries made by expansion: removed with what they are tied to, and fixed where no weight's rows make
-            that, as for gray images that are expanded to three channels.
+        copies: labels of entries made by expansion. They are removed with the entries that they are tied to, and fixed if those
+            are not rows of a weight, as for gray images that are expanded to three channels.
     """
 
     count: int = 0
@@ -68,7 +69,7 @@ class Labels:
         self.ties.append((a.ravel(), b.ravel()))
 
     def tie_along(self, labels: Array, axes: Sequence[int]) -> Array:
-        """Tie all labels along some axes; return one label for each of the rest, with size 1 along those axes."""
+        """Tie all labels along some axes; return the first ones, with size 1 along these axes."""
         first = labels
         for axis in axes:
             first = first.take([0], axis)
@@ -81,7 +82,7 @@ class Labels:
         self.fixed += [(labels.ravel(), reason) for labels in factors]
 
     def components(self) -> Array:
-        """For each label the index of its component of tied labels."""
+        """The index of each label's component of tied labels."""
         if not self.ties:
             return np.arange(self.count)
         from scipy.sparse import coo_array  # slow to load, and needed only here
@@ -95,7 +96,7 @@ class Labels:
 
 
 def collapsed(labels: Array) -> Array:
-    """The same labels, with size 1 along axes on which they are constant."""
+    """The same labels, with size 1 along axes on which they do not change."""
     for axis, size in enumerate(labels.shape):
         if size > 1:
             first = labels.take([0], axis)

@@ -1,4 +1,4 @@
-"""Rules for operations that move entries: reshape, permute, slice, concatenate. numpy moves labels as torch moves numbers."""
+"""Rules for operations that move entries: reshape, permute, slice, concatenate. NumPy moves labels as torch moves numbers."""
 
 from collections.abc import Callable
 from math import prod
@@ -7,7 +7,7 @@ import numpy as np
 
 from ..graph import Own, Size, Value
 from .labels import Array, Factors, Labels, collapsed
-from .rules import because, factors_of, keep_dims, long_dims, merge, opaque, rule, shape_of
+from .rules import because, factors_of, keep_dims, keep_only, long_dims, merge, opaque, rule, shape_of, with_ones
 from .trace import Step
 
 
@@ -31,14 +31,11 @@ def reshape(labels: Labels, step: Step) -> list[Factors]:
 def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Array:
     """Labels of a reshaped tensor.
 
-    Only dimensions that are merged or split with a labeled one are expanded; the others keep size 1.
+    Only dimensions that are merged or split together with a labeled one are expanded; the others keep size 1.
     """
     for old, _ in _blocks(before, after):
-        written = any(factor.shape[dim] > 1 for dim in old)
-        if not written:
-            continue
-        full = [before[d] if d in old else factor.shape[d] for d in range(len(before))]
-        factor = np.broadcast_to(factor, full)
+        if any(factor.shape[dim] > 1 for dim in old):
+            factor = np.broadcast_to(factor, [before[d] if d in old else factor.shape[d] for d in range(len(before))])
     shape: list[int] = []
     for old, new in _blocks(before, after):
         known = prod(factor.shape[dim] for dim in old) > 1
@@ -47,7 +44,7 @@ def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> 
 
 
 def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The smallest corresponding runs of dimensions in both shapes with equal numbers of entries."""
+    """The shortest corresponding runs of dimensions in both shapes that have equal numbers of entries."""
     blocks, i, j = [], 0, 0
     while i < len(before) or j < len(after):
         old, new, a, b = [], [], 1, 1
@@ -81,7 +78,7 @@ def transpose(labels: Labels, step: Step) -> list[Factors]:
 
 
 @rule("t", "numpy_T", "mT", "adjoint")
-def turn(labels: Labels, step: Step) -> list[Factors]:
+def transpose_last(labels: Labels, step: Step) -> list[Factors]:
     return moved(labels, step, lambda f: np.swapaxes(f, -1, -2) if f.ndim > 1 else f)
 
 
@@ -92,10 +89,10 @@ def movedim(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, step: Step) -> list[Factors]:
-    """Copies along a dimension of size 1, as many as the other operand has entries."""
+    """Repeat a dimension of size 1; the copies get labels of their own."""
     after, ndim = step.shapes[0], len(step.shapes[0])
     before = (1,) * (ndim - len(shape_of(labels, step.args[0]))) + shape_of(labels, step.args[0])
-    (kept,) = moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
+    (kept,) = moved(labels, step, lambda f: with_ones(f, ndim))
     for dim, (old, size) in enumerate(zip(before, step.sizes[0], strict=True)):
         if old == 1 < after[dim] and not size.batch and len(size.terms) == 1 and isinstance(size.terms[0][0], int):
             (made,) = labels.fresh([n if d == dim else 1 for d, n in enumerate(after)])
@@ -109,13 +106,13 @@ def repeat(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
     padded = (1,) * (len(after) - len(before)) + before
     times = [new // old if old else 1 for old, new in zip(padded, after, strict=True)]
-    given = [f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])]
+    given = [with_ones(f, len(after)) for f in factors_of(labels, step.args[0])]
     return [[np.tile(f, [n if size > 1 else 1 for n, size in zip(times, f.shape, strict=True)]) for f in given]]
 
 
 @rule("repeat_interleave")
 def repeat_interleave(labels: Labels, step: Step) -> list[Factors]:
-    """Each entry several times, as keys and values of heads that share them."""
+    """Repeat each entry, as for keys and values that several heads share."""
     if step.op != "repeat_interleave.self_int" or len(step.args) < 3 or not all(isinstance(arg, int) for arg in step.args[1:3]):
         return opaque(labels, step)
     times, dim = step.args[1:3]
@@ -125,7 +122,7 @@ def repeat_interleave(labels: Labels, step: Step) -> list[Factors]:
 @rule("cat", "concat", "concatenate")
 def cat(labels: Labels, step: Step) -> list[Factors]:
     tensors = step.args[0]
-    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
+    dim = step.argument(1, "dim", 0) % len(step.shapes[0])
     others, along = [], []
     for tensor in tensors:
         factors, shape = factors_of(labels, tensor), shape_of(labels, tensor)
@@ -138,7 +135,7 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
         along.append((own[0] if len(own) == 1 else None, shape[dim]))
     found = merge(labels, step, others)
     if all(f is not None for f, _ in along) and any(f is not None and f.size != size for f, size in along):
-        given = [f for f, _ in along if f is not None]  # labels over several dimensions, such as heads and their channels
+        given = [f for f, _ in along if f is not None]  # labels along several dimensions, such as heads and their channels
         common = np.broadcast_shapes(*([*f.shape[:dim], 1, *f.shape[dim + 1 :]] for f in given))
         whole = [np.broadcast_to(f, (*common[:dim], f.shape[dim], *common[dim + 1 :])) for f in given]
         found.append(np.concatenate(whole, dim))
@@ -160,7 +157,7 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("stack")
 def stack(labels: Labels, step: Step) -> list[Factors]:
-    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
+    dim = step.argument(1, "dim", 0) % len(step.shapes[0])
     made = merge(labels, step, [(factors_of(labels, t), shape_of(labels, t)) for t in step.args[0]])
     return [[np.expand_dims(f, dim) for f in made]]
 
@@ -168,7 +165,7 @@ def stack(labels: Labels, step: Step) -> list[Factors]:
 @rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk")
 def split(labels: Labels, step: Step) -> list[Factors]:
     ndim = len(shape_of(labels, step.args[0]))
-    dim = (step.args[2] if len(step.args) > 2 else step.kwargs.get("dim", 0)) % ndim
+    dim = step.argument(2, "dim", 0) % ndim
     edges = np.cumsum([shape[dim] for shape in step.shapes])[:-1]
     results: list[Factors] = [[] for _ in step.shapes]
     for factor in factors_of(labels, step.args[0]):
@@ -180,8 +177,8 @@ def split(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("glu")
 def glu(labels: Labels, step: Step) -> list[Factors]:
-    """One half, times the sigmoid of the other."""
-    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", -1)) % len(step.shapes[0])
+    """Multiply one half by the sigmoid of the other."""
+    dim = step.argument(1, "dim", -1) % len(step.shapes[0])
     halves: list[Factors] = [[], []]
     for factor in factors_of(labels, step.args[0]):
         for own, part in zip(halves, np.split(factor, 2, dim) if factor.shape[dim] > 1 else (factor, factor), strict=True):
@@ -192,7 +189,7 @@ def glu(labels: Labels, step: Step) -> list[Factors]:
 @rule("unbind")
 def unbind(labels: Labels, step: Step) -> list[Factors]:
     ndim = len(shape_of(labels, step.args[0]))
-    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)) % ndim
+    dim = step.argument(1, "dim", 0) % ndim
     results: list[Factors] = [[] for _ in step.shapes]
     for factor in factors_of(labels, step.args[0]):
         for i, own in enumerate(results):
@@ -234,13 +231,12 @@ def _taken(factor: Array, index: int, dim: int) -> Array:
 def cut(labels: Labels, step: Step) -> list[Factors]:
     _, dim, start, end, jump = (*step.args, *(0, 0, None, 1)[len(step.args) - 1 :])[:5]
     if isinstance(start, Size) or isinstance(end, Size) or isinstance(jump, Size):
-        kept, lost = keep_dims(factors_of(labels, step.args[0]), lambda d: d != dim % len(step.shapes[0]))
-        labels.fix(lost, because(step, "channels that are cut by the resolution"))
-        return [kept]
+        axis = dim % len(step.shapes[0])
+        return [keep_only(labels, step, step.args[0], lambda d: d != axis, "channels that are cut by the resolution")]
     if step.kind == "narrow":
         start = start + shape_of(labels, step.args[0])[dim] if start < 0 else start
         end = start + end
-    if 0 in step.shapes[0]:  # nothing is left, of as many heads as there are
+    if 0 in step.shapes[0]:  # an empty tensor, whose other dimensions keep their labels
         own = dim % len(step.shapes[0])
         return [[f.take([0], own) for f in factors_of(labels, step.args[0]) if long_dims(f) != {own}]]
     found = []
@@ -257,7 +253,7 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("slice_scatter")
 def slice_scatter(labels: Labels, step: Step) -> list[Factors]:
-    """A part of a tensor is written to."""
+    """Overwrite a part of a tensor."""
     x, source, dim, start, end, jump = (*step.args, *(0, None, None, 1)[len(step.args) - 2 :])[:6]
     if jump != 1 or isinstance(start, Size) or isinstance(end, Size):
         return opaque(labels, step)
@@ -271,25 +267,23 @@ def slice_scatter(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("pixel_shuffle")
 def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
-    """Channels become pixels, in tied groups of adjacent ones."""
+    """Turn groups of adjacent channels, which are tied, into pixels."""
     x, scale = step.args
-    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
-    labels.fix(lost, because(step, "pixels that are moved"))
+    kept = keep_only(labels, step, x, lambda dim: dim == 1, "pixels that are moved")
     return [[labels.tie_along(factor.reshape(-1, scale**2), [1]).reshape(1, -1, 1, 1) for factor in kept]]
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(labels: Labels, step: Step) -> list[Factors]:
-    """Pixels become adjacent channels."""
+    """Turn pixels into adjacent channels."""
     x, scale = step.args
-    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
-    labels.fix(lost, because(step, "pixels that are moved"))
+    kept = keep_only(labels, step, x, lambda dim: dim == 1, "pixels that are moved")
     return [[np.repeat(factor, scale**2, 1) for factor in kept]]
 
 
 @rule("index", "embedding")
 def indexed(labels: Labels, step: Step) -> list[Factors]:
-    """Entries of a table along one dimension, at fixed positions."""
+    """Select entries of a table along one dimension, at fixed positions."""
     table, chosen = step.args[:2]
     positions = chosen if isinstance(chosen, tuple) else (chosen,)
     given = [(dim, p) for dim, p in enumerate(positions) if p is not None]
@@ -297,8 +291,7 @@ def indexed(labels: Labels, step: Step) -> list[Factors]:
         return opaque(labels, step)
     ((dim, where),) = given
     labels.fix(factors_of(labels, where), because(step, "positions in a table"))
-    kept, lost = keep_dims(factors_of(labels, table), lambda d: d != dim)
-    labels.fix(lost, because(step, "entries of a table"))
+    kept = keep_only(labels, step, table, lambda d: d != dim, "entries of a table")
     new = len(shape_of(labels, where))
     return [[f.reshape((*f.shape[:dim], *(1,) * new, *f.shape[dim + 1 :])) for f in kept]]
 
@@ -307,6 +300,4 @@ def indexed(labels: Labels, step: Step) -> list[Factors]:
 def index_select(labels: Labels, step: Step) -> list[Factors]:
     table, dim, where = step.args
     labels.fix(factors_of(labels, where), because(step, "positions in a table"))
-    kept, lost = keep_dims(factors_of(labels, table), lambda d: d != dim % len(step.shapes[0]))
-    labels.fix(lost, because(step, "entries of a table"))
-    return [kept]
+    return [keep_only(labels, step, table, lambda d: d != dim % len(step.shapes[0]), "entries of a table")]

@@ -1,7 +1,7 @@
 """Find the position embeddings of models for one image size, so that they can be interpolated for other sizes.
 
-They are tensors that are added to values of the same size computed from the images. At other sizes they are replaced by a single
-number, which can be added to anything, and the shapes of the other operands show how large they have to be.
+These are tensors that are added to values of the same size that are computed from the images. To trace other image sizes, each is
+replaced by a single number, which can be added to any tensor; the other operand then shows the size that it needs.
 """
 
 from collections import Counter
@@ -12,19 +12,19 @@ from torch import nn
 
 from ..errors import ModelError
 from ..graph import Own, Size, Value
-from ..ops import Grid, leaves
+from ..ops import Grid, ancestors, leaves
 from ..resolutions import Resolution, ascending
-from .exporting import ADVICE, Fit, first_convolution, told_sizes
+from .exporting import ADVICE, Fit, first_convolution, stored_sizes
 from .trace import Step, Trace, trace
 
-CORNERS = {"torchvision": (False, True)}  # by package: antialias and align_corners of its own interpolation function
-TIMM = (True, False)  # for all others
+OPTIONS = {"torchvision": (False, True)}  # antialias and align_corners of a package's own interpolation
+TIMM_OPTIONS = (True, False)  # for all other packages
 
 
 def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | None) -> Trace:
-    """A trace at these resolutions (or more), with position embeddings to interpolate if necessary.
+    """A trace at these resolutions, or more of them, with interpolated position embeddings if necessary.
 
-    With None, `channels` is 3, or what the first convolution reads if the model cannot be read with 3.
+    By default, `channels` is 3, or the first convolution's if the model cannot be read with 3.
 
     Raises:
         ModelError: see `trace`.
@@ -63,9 +63,9 @@ def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | 
 
 
 def _at_its_size(model: nn.Module, resolutions: Sequence[Resolution], channels: int) -> Trace | None:
-    """A trace at a size stored in its modules, or else at the largest size at which it can be read."""
-    given = ascending(resolutions)[::-1] if len(resolutions) > 1 else ()  # a single one was already tried
-    for pixels in dict.fromkeys([*told_sizes(model), *given]):
+    """A trace at a size stored in the model's modules, else at the largest of the resolutions at which it can be read."""
+    given = ascending(resolutions)[::-1] if len(resolutions) > 1 else ()  # a single resolution was already tried
+    for pixels in dict.fromkeys([*stored_sizes(model), *given]):
         try:
             return trace(model, (pixels,), channels=channels)
         except ModelError:
@@ -74,7 +74,7 @@ def _at_its_size(model: nn.Module, resolutions: Sequence[Resolution], channels: 
 
 
 def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[Resolution]) -> Trace | None:
-    """A trace with interpolated position embeddings; None if something else prevents other resolutions.
+    """A trace with interpolated position embeddings; None if other resolutions fail for another reason.
 
     Raises:
         ModelError: even with interpolation, the model cannot be read at all resolutions.
@@ -96,8 +96,8 @@ def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[Resolution
 
 
 def _added(own: Trace) -> dict[str, list[str]]:
-    """Tensors that are only added to values of their own size, equally for all images, and the steps that do so."""
-    uses = Counter(leaf.name for step in own.steps for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own))
+    """Tensors that are only added to values of the same size per image, with the steps that add them."""
+    uses = Counter(leaf.name for step in own.steps for leaf in leaves((step.args, step.kwargs)) if isinstance(leaf, Own))
     uses.update(leaf.name for leaf in leaves(own.output) if isinstance(leaf, Own))
     found: dict[str, list[str]] = {}
     for step in own.steps:
@@ -110,7 +110,7 @@ def _added(own: Trace) -> dict[str, list[str]]:
 
 
 def _grids(found: Trace, steps: dict[str, Step], use: Step, name: str, own: int, model: nn.Module) -> tuple[Grid, ...] | None:
-    """How a tensor added by a step is interpolated at each resolution; () if its size is the same everywhere, None if unknown.
+    """How an added tensor is interpolated at each resolution; () if its size is the same everywhere, None if unknown.
 
     Args:
         found: the trace at several resolutions.
@@ -140,7 +140,7 @@ def _grids(found: Trace, steps: dict[str, Step], use: Step, name: str, own: int,
     if maps is None:
         return None
     owner = type(model.get_submodule(name.rpartition(".")[0])).__module__.partition(".")[0]
-    how = CORNERS.get(owner, TIMM)
+    how = OPTIONS.get(owner, TIMM_OPTIONS)
     return tuple(Grid(dims[0], flat, prefix, maps[own], size, *how) for size in maps)
 
 
@@ -149,26 +149,21 @@ def _numbers(size: Size, count: int) -> list[int]:
 
 
 def _last_piece(steps: dict[str, Step], value: Value, dim: int) -> Value | None:
-    """The last piece of a value concatenated along the tokens, else the whole value; None if it does not come from the images."""
+    """The last part of a value concatenated along the tokens, or the whole value; None if it does not depend on the images."""
     step = steps.get(value.name)
     if step is None or step.kind not in ("cat", "concat", "concatenate"):
         return value
-    along = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+    along = step.argument(1, "dim", 0)
     last = step.args[0][-1] if along in (dim, dim - len(step.shapes[0])) else value
     return last if isinstance(last, Value) else None
 
 
 def _maps(steps: dict[str, Step], tokens: Value, numbers: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Rows and columns of tokens at each resolution, from the preceding convolution or as a square; None if they are no map.
+    """Rows and columns of tokens at each resolution, from the preceding convolution or as a square; None if they form no map.
 
     If a value in between has more than four dimensions, the tokens may not be in row-major order.
     """
-    waiting, above = [tokens.name], {tokens.name}
-    while waiting:
-        for read in steps[waiting.pop()].reads:
-            if read in steps and read not in above:
-                above.add(read)
-                waiting.append(read)
+    above = ancestors([tokens.name], lambda name: [read for read in steps[name].reads if read in steps])
     for step in reversed(steps.values()):
         if step.name in above and step.kind == "conv2d":
             rows, columns = (_numbers(size, len(numbers)) for size in step.sizes[0][2:])

@@ -1,4 +1,4 @@
-"""Rules for matrix products, including attention: heads are found where matrices of several heads are multiplied."""
+"""Rules for matrix products, including attention. Products of stacked matrices reveal attention heads."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def added_product(labels: Labels, step: Step) -> list[Factors]:
 
 
 def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]) -> Factors:
-    """(…, n, k) times (…, k, m). If matrices of several heads are multiplied, all labels of a head are tied."""
+    """Multiply (…, n, k) by (…, k, m); if these are matrices of several heads, tie all labels of each head."""
     ndim = max(len(a_shape), len(b_shape))
     if min(len(a_shape), len(b_shape)) < 2:
         labels.fix([*a, *b], because(step, "a product with a vector"))
@@ -55,10 +55,10 @@ def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b:
 @rule("scaled_dot_product_attention")
 def attention(labels: Labels, step: Step) -> list[Factors]:
     query, key, value = step.args[:3]
-    mask = step.args[3] if len(step.args) > 3 else step.kwargs.get("attn_mask")
+    mask = step.argument(3, "attn_mask")
     q, k, v = (shape_of(labels, t) for t in (query, key, value))
     keys, values = factors_of(labels, key), factors_of(labels, value)
-    if step.kwargs.get("enable_gqa") or step.args[7:8] == (True,):  # several queries for each key and value
+    if step.kwargs.get("enable_gqa") or step.args[7:8] == (True,):  # several query heads share keys and values
         times = q[-3] // k[-3]
         keys, values = ([np.repeat(f, times if f.shape[-3] > 1 else 1, -3) for f in factors] for factors in (keys, values))
         k, v = ((*shape[:-3], q[-3], *shape[-2:]) for shape in (k, v))
@@ -71,7 +71,7 @@ def attention(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("einsum")
 def einsum(labels: Labels, step: Step) -> list[Factors]:
-    """Einsum of operands that have distinct letters each: as a matrix product, or else as a product of entries and a sum."""
+    """Follow an einsum without repeated letters in an operand, as a matrix product or an element-wise product and a sum."""
     operands, (terms, result) = step.args[1], step.args[0].split("->")
     names = terms.split(",")
     if any(len(set(name)) < len(name) for name in (*names, result)):
@@ -79,7 +79,7 @@ def einsum(labels: Labels, step: Step) -> list[Factors]:
     summed = [c for c in dict.fromkeys("".join(names)) if c not in result]
 
     def laid(order: str, i: int) -> tuple[Factors, tuple[int, ...]]:
-        """An operand with its dimensions in this order, with 1 for those that it lacks."""
+        """An operand with its dimensions in this order, with size 1 for those that it lacks."""
         own = [names[i].index(c) for c in order if c in names[i]]
         spread = [slice(None) if c in names[i] else None for c in order]
         shape = shape_of(labels, operands[i])

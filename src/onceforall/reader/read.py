@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..graph import DimPart, Graph, Group, Node, Own, Piece, Size, Value, WeightSpec, each
-from ..ops import leaves
+from ..ops import ancestors, leaves
 from ..resolutions import Resolution
-from .blocks import Chain, Stretch, find_blocks, stage_streams
+from .blocks import Chain, Stretch, common_prefix, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
 from .positions import fitted
@@ -37,9 +37,9 @@ def read(
     Args:
         model: the model, which is not changed.
         resolutions: in pixels, ascending.
-        taken: reserved names; parts of the model with such a name get a "_".
-        streams: make the residual stream of each stage elastic, too.
-        channels: channels of the images; None for 3, or what its first convolution reads.
+        taken: reserved names; parts of the model with such a name get a "_" appended.
+        streams: also make the residual stream of each stage elastic.
+        channels: channels of the images; None for 3, or the first convolution's if the model does not accept 3.
 
     Raises:
         ModelError: torch.export cannot read it, or it behaves differently at another resolution.
@@ -56,12 +56,12 @@ def read(
             return _graph(traced, units, found, places, chain, elastic, by_stage), traced.tensors
         except OrderError as error:
             where = np.flatnonzero(units.group == error.group)
-            labels.fixed.append((where, Reason("", "", "its channels stand in an order that cannot be cut")))
-    raise ModelError("the channels of the model are tied in a way that cannot be cut: there is no known workaround")
+            labels.fixed.append((where, Reason("", "", "its channels are in an order that cannot be cut")))
+    raise ModelError("the channels of the model are tied in a way that cannot be cut, with no known workaround: report this model")
 
 
 def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
-    """The trace with a "_" added to parts of tensors' names that cannot be attributes of a network."""
+    """The trace, with a "_" appended to parts of tensor names that cannot be attributes of a network."""
 
     def free(name: str) -> str:
         first, *rest = name.split(".")
@@ -143,13 +143,12 @@ def _group(units: Units, group: int) -> Group:
     if group in units.heads:
         return Group(units.sizes[group], "heads")
     single = int((units.group == group).sum())
-    # channels of convolutions and hidden units, not tied groups of channels
-    alone = _most_in_a_row(units, group) == 1
+    alone = _longest_run(units, group) == 1  # plain channels and hidden units, not tied groups of channels
     return Group(units.sizes[group], "width", 8 if alone and units.sizes[group] >= 16 and single else 1)
 
 
-def _most_in_a_row(units: Units, group: int) -> int:
-    """Maximum number of adjacent entries of a unit in a weight."""
+def _longest_run(units: Units, group: int) -> int:
+    """Maximum number of adjacent entries of a unit in any weight."""
     most = 1
     for factors in units.labels.weights.values():
         for factor in factors:
@@ -162,8 +161,8 @@ def _most_in_a_row(units: Units, group: int) -> int:
 
 
 def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
-    """Sizes of the depthwise kernels that can be cropped to their center, by weight."""
-    uses = Counter(leaf.name for step in traced.steps for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own))
+    """The sizes that each depthwise kernel can be cropped to, by weight."""
+    uses = Counter(leaf.name for step in traced.steps for leaf in leaves((step.args, step.kwargs)) if isinstance(leaf, Own))
     found = {}
     for step in traced.steps:
         if step.op != "conv2d.default" or len(step.args) < 7 or not isinstance(step.args[1], Own):
@@ -174,14 +173,14 @@ def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
             continue
         k = shape[-1]
         square = shape[-2] == k and k % 2 == 1 and 5 <= k <= LARGEST_KERNEL and shape[1] == 1 and groups == shape[0] > 1
-        least = [size for size in range(3, k + 1, 2) if all(pad >= (k - size) // 2 for pad in padding)]
-        if square and uses[name] == 1 and set(dilation) == {1} and len(least) > 1 and name.endswith("weight"):
-            found[name] = tuple(least)
+        smaller = [size for size in range(3, k + 1, 2) if all(pad >= (k - size) // 2 for pad in padding)]
+        if square and uses[name] == 1 and set(dilation) == {1} and len(smaller) > 1 and name.endswith("weight"):
+            found[name] = tuple(smaller)
     return found
 
 
 def _places(traced: Trace, found: list[Stretch]) -> list[tuple[int, int] | None]:
-    """For each part its stage (consecutive blocks of one shape) and its index in it; None for fixed parts between stages."""
+    """The stage (consecutive blocks with one output shape) and the index in it of each part; None for fixed parts."""
     sizes = {step.name: step.sizes for step in traced.steps}
     places: list[tuple[int, int] | None] = []
     stage, block, shape = -1, 0, None
@@ -209,13 +208,18 @@ def _named(
     steps = {step.name: step for step in traced.steps}
     pieces: list[Piece] = []
     fixed = 0
+
+    def free_reads(name: str) -> list[str]:
+        """The values that a step reads and that do not depend on the images."""
+        return [read for read in steps[name].reads if read in chain.free]
+
     for i, (part, place) in enumerate(zip(found, places, strict=True)):
         if place is not None:
             name = "stages.{}.{}".format(*place)
         else:
             fixed += 1
             name = "stem" if i == 0 else "head" if i == len(found) - 1 else f"between.{fixed}"
-        needed = _with_free(part.steps, chain)
+        needed = ancestors(part.steps, free_reads)
         nodes = [*sorted(needed - {part.result}, key=order.__getitem__), part.result]
         largest = [
             kernels[leaf.name][-1]
@@ -225,36 +229,11 @@ def _named(
         ]
         groups = tuple(numbers[g] for g in sorted(part.groups))
         inside = [steps[name].module for name in part.steps if steps[name].module]
-        module = part.module if part.skippable else _common(inside) or " … ".join(dict.fromkeys((*inside[:1], *inside[-1:])))
+        common = ".".join(common_prefix([module.split(".") for module in inside]))
+        module = part.module if part.skippable else common or " … ".join(dict.fromkeys((*inside[:1], *inside[-1:])))
         kernel = max(largest, default=0) if name.startswith("stages.") else 0
         pieces.append(Piece(name, part.source, part.result, tuple(nodes), part.skippable, groups, kernel, module or part.module))
     return pieces
-
-
-def _common(modules: list[str]) -> str:
-    """The innermost module that contains all operations."""
-    first, *others = [module.split(".") for module in modules if module] or [[]]
-    for other in others:
-        first = _prefix(first, other)
-    return ".".join(first)
-
-
-def _prefix(first: list[str], second: list[str]) -> list[str]:
-    count = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
-    return first[:count]
-
-
-def _with_free(steps: list[str], chain: Chain) -> set[str]:
-    """The steps, and the steps they read that do not depend on the images."""
-    needed, waiting = set(steps), list(steps)
-    while waiting:
-        name = waiting.pop()
-        step = chain.steps.get(name) or chain.free[name]
-        for read in step.reads:
-            if read in chain.free and read not in needed:
-                needed.add(read)
-                waiting.append(read)
-    return needed
 
 
 def _computed(step: Step, traced: Trace) -> str:
@@ -264,11 +243,11 @@ def _computed(step: Step, traced: Trace) -> str:
     if ".parametrizations" not in made.module and made.kind != "_weight_norm":
         return text
     remover = "remove_parametrizations" if ".parametrizations" in made.module else "remove_weight_norm"
-    return f"{text}; take it off first (torch.nn.utils.parametrize.{remover})"
+    return f"{text}; remove it first (torch.nn.utils.parametrize.{remover})"
 
 
 def _reasons(units: Units, found: list[Stretch], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
-    """Lines on what is not elastic, and which operation of which module is the reason."""
+    """Lines about layers that are not elastic, each with the operation and module that is the reason."""
     labels = units.labels
     why: dict[int, Reason] = {}
     for array, reason in labels.fixed:

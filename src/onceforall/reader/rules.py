@@ -1,7 +1,7 @@
 """Rules: what each kind of operation ties. An operation without a rule is *opaque*: everything it touches stays fixed.
 
-A rule takes the labels so far and a step, and returns the factors of each of the step's results. To make an operation elastic,
-write its rule and register it here.
+A rule takes the labels so far and a step, and returns the factors of each result of the step. To make an operation elastic, write
+its rule and register it here.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,12 +59,10 @@ def because(step: Step, text: str = "") -> Reason:
 
 def opaque(labels: Labels, step: Step) -> list[Factors]:
     """Fix everything that the step touches."""
-    for leaf in leaves((step.args, dict(step.kwargs))):
+    for leaf in leaves((step.args, step.kwargs)):
         if isinstance(leaf, Value | Own):
-            if isinstance(leaf, Value):
-                for factors in labels.values[leaf.name]:
-                    labels.fix(factors, because(step))
-            labels.fix(labels.weights.get(leaf.name, []) if isinstance(leaf, Own) else [], because(step))
+            for factors in labels.values[leaf.name] if isinstance(leaf, Value) else [labels.weights.get(leaf.name, [])]:
+                labels.fix(factors, because(step))
     return [[] for _ in step.shapes]
 
 
@@ -74,18 +72,18 @@ def with_ones(array: Array, ndim: int) -> Array:
 
 
 def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int, ...]]]) -> Factors:
-    """Tie tensors that are broadcast against each other, given with their shapes; return the factors of the result."""
+    """Tie tensors, given with their shapes, that are broadcast against each other; return the factors of the result."""
     ndim = max(len(shape) for _, shape in several)
     tensors = [([with_ones(f, ndim) for f in factors], (1,) * (ndim - len(shape)) + shape) for factors, shape in several]
-    stay: list[Array] = []
+    fixed: list[Array] = []
     for i, (own, shape) in enumerate(tensors):
         for other, other_shape in tensors[i + 1 :]:
-            stay += _tie_pair(labels, step, own, other, shape, other_shape)
-    found: list[tuple[int, Array]] = []  # each with the tensor that it comes from: two of the same one are not tied
+            fixed += _tie_pair(labels, step, own, other, shape, other_shape)
+    found: list[tuple[int, Array]] = []  # with the index of its tensor, as two factors of the same tensor are not tied
     for i, (own, _) in enumerate(tensors):
         for factor in own:
             dims = long_dims(factor)
-            if any(dims <= long_dims(kept) and j != i for j, kept in found) or any(factor is fixed for fixed in stay):
+            if any(dims <= long_dims(kept) and j != i for j, kept in found) or any(factor is other for other in fixed):
                 continue
             found = [(j, kept) for j, kept in found if j == i or not long_dims(kept) <= dims] + [(i, factor)]
     return [factor for _, factor in found]
@@ -99,37 +97,38 @@ def long_dims(factor: Array) -> set[int]:
 def _tie_pair(
     labels: Labels, step: Step, own: Factors, other: Factors, shape: tuple[int, ...], other_shape: tuple[int, ...]
 ) -> list[Array]:
-    """Factors that stay as they are, of which nothing more needs to be known."""
+    """Tie the factors of two operands; return the factors that are fixed, which the result need not carry."""
     shared = {dim for dim, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a > 1 and b > 1}
-    (mine, stay), (theirs, more) = _met(labels, step, own, other, shared), _met(labels, step, other, own, shared)
-    for a in mine:
+    ours, fixed = _against_unlabeled(labels, step, own, other, shared)
+    theirs, more = _against_unlabeled(labels, step, other, own, shared)
+    for a in ours:
         for b in theirs:
             both = long_dims(a) & long_dims(b)
             if both and min(long_dims(a)) == min(long_dims(b)):
                 labels.tie(a, b)
-            elif both:  # channels shared by all heads stay fixed: heads are only dropped as a whole
+            elif both:  # channels shared by all heads stay fixed, as heads are only dropped as a whole
                 heads, channels = sorted((a, b), key=lambda f: min(long_dims(f)))
                 labels.tie_along(heads, sorted(both))
                 labels.fix([channels], because(step, "all heads share it"))
-                stay.append(channels)
-    return stay + more
+                fixed.append(channels)
+    return fixed + more
 
 
-def _met(labels: Labels, step: Step, own: Factors, other: Factors, shared: set[int]) -> tuple[Factors, Factors]:
-    """Factors of an operand, whatever meets entries of the other one that have no labels as a whole; and those that stay."""
+def _against_unlabeled(labels: Labels, step: Step, own: Factors, other: Factors, shared: set[int]) -> tuple[Factors, Factors]:
+    """An operand's factors, tied along dimensions in which the other operand has entries without labels; and the fixed ones."""
     known = set().union(*map(long_dims, other))
     found: Factors = []
-    stay: Factors = []
+    fixed: Factors = []
     for factor in own:
         whole = long_dims(factor) & shared - known
         if not whole:
             found.append(factor)
-        elif long_dims(factor) - whole:  # heads, each of which meets all that is fixed
+        elif long_dims(factor) - whole:  # heads, each of which spans all unlabeled entries
             found.append(labels.tie_along(factor, sorted(whole)))
         else:
             labels.fix([factor], because(step, "the other operand's size is fixed"))
-            stay.append(factor)
-    return found, stay
+            fixed.append(factor)
+    return found, fixed
 
 
 def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, Factors]:
@@ -138,12 +137,19 @@ def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, F
     return inside, [f for f in factors if not all(map(kept, long_dims(f)))]
 
 
+def keep_only(labels: Labels, step: Step, argument: Any, kept: Callable[[int], bool], why: str) -> Factors:
+    """The factors of an argument with labels only along kept dimensions; all others are fixed."""
+    inside, others = keep_dims(factors_of(labels, argument), kept)
+    labels.fix(others, because(step, why))
+    return inside
+
+
 # -- element by element ------------------------------------------------------------------------------------------------
 
 
 def pointwise(labels: Labels, step: Step) -> list[Factors]:
-    """Element-wise operation: operands are broadcast against each other."""
-    tensors = [leaf for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Value | Own)]
+    """Tie the operands of an element-wise operation, which are broadcast against each other."""
+    tensors = [leaf for leaf in leaves((step.args, step.kwargs)) if isinstance(leaf, Value | Own)]
     if not tensors:
         return [[]]
     found = merge(labels, step, [(factors_of(labels, t), shape_of(labels, t)) for t in tensors])
@@ -167,10 +173,9 @@ def element_by_element(op: str) -> bool:
     if "::" in kind:
         return False
     try:
-        found = getattr(getattr(torch.ops.aten, kind), overload)
+        return torch.Tag.pointwise in getattr(getattr(torch.ops.aten, kind), overload).tags
     except AttributeError:
         return False
-    return torch.Tag.pointwise in found.tags
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------
@@ -181,7 +186,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
     x, weight, *rest = step.args
     bias = rest[0] if rest else None
     groups = step.args[6] if len(step.args) > 6 else 1
-    if not isinstance(groups, int):  # as many as there are images, each of which has a weight of its own
+    if not isinstance(groups, int):  # one group per image, each with its own weight
         return opaque(labels, step)
     out = step.shapes[0][1]
     channels = _along(labels, step, factors_of(labels, x), 1)
@@ -206,7 +211,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _beside(labels: Labels, step: Step, x: Any, single: bool) -> Factors:
-    """Factors of a convolution's input along other dimensions than channels, which are kept if its window is a single pixel."""
+    """Factors of a convolution's input along dimensions other than channels; those over pixels only stay for a 1×1 window."""
     kept, others = keep_dims(factors_of(labels, x), lambda dim: dim == 0 or (single and dim > 1))
     labels.fix([f for f in others if long_dims(f) != {1}], because(step, "a window over them"))
     return kept
@@ -237,28 +242,24 @@ def linear(labels: Labels, step: Step) -> list[Factors]:
 
 
 def _along(labels: Labels, step: Step, factors: Factors, dim: int) -> Array | None:
-    """The labels along one dimension, from factors that only have labels there; other factors are fixed."""
+    """The labels of the first factor that only has labels along this dimension; others that also have labels there are fixed."""
     found = None
     for factor in factors:
         if long_dims(factor) == {dim} and found is None:
             found = factor.ravel()
         elif dim in long_dims(factor):
             labels.fix([factor], because(step, "channels that are mixed with other dimensions"))
-            if found is None and long_dims(factor) == {dim}:
-                found = factor.ravel()
     return found
 
 
 def _of_matrix(labels: Labels, step: Step, weight: Any) -> tuple[Array | None, Array | None]:
     """Labels of a weight's rows and columns; all others are fixed."""
-    factors = factors_of(labels, weight)
-    matrix, rest = keep_dims(factors, lambda dim: dim < 2)
-    labels.fix(rest, because(step, "the window of a convolution"))
+    matrix = keep_only(labels, step, weight, lambda dim: dim < 2, "the window of a convolution")
     return _along(labels, step, matrix, 0), _along(labels, step, matrix, 1)
 
 
 def contract(labels: Labels, step: Step, read: Array | None, columns: Array | None) -> None:
-    """Sum over a dimension of both operands."""
+    """Tie the dimension that a product sums over."""
     if read is not None and columns is not None:
         labels.tie(read, columns)
     else:
@@ -286,10 +287,9 @@ def _standing(along: Array, dim: int, ndim: int) -> Array:
     return along.reshape([-1 if d == dim else 1 for d in range(ndim)])
 
 
-@rule("batch_norm", "instance_norm")
-def batch_norm(labels: Labels, step: Step) -> list[Factors]:
-    factors = factors_of(labels, step.args[0])
-    return [_channelwise(labels, step, factors, step.args[1:5])]
+@rule("batch_norm", "instance_norm", "prelu")
+def norm(labels: Labels, step: Step) -> list[Factors]:
+    return [_channelwise(labels, step, factors_of(labels, step.args[0]), step.args[1:5])]
 
 
 def _channelwise(labels: Labels, step: Step, factors: Factors, vectors: Sequence[Any]) -> Factors:
@@ -301,12 +301,6 @@ def _channelwise(labels: Labels, step: Step, factors: Factors, vectors: Sequence
             else:
                 _tie_vector(labels, step, vector, channels)
     return factors
-
-
-@rule("prelu")
-def prelu(labels: Labels, step: Step) -> list[Factors]:
-    factors = factors_of(labels, step.args[0])
-    return [_channelwise(labels, step, factors, step.args[1:])]
 
 
 @rule("group_norm")
@@ -335,10 +329,8 @@ def layer_norm(labels: Labels, step: Step) -> list[Factors]:
     "max_pool1d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_nearest_exact2d",
 )  # fmt: skip
 def over_pixels(labels: Labels, step: Step) -> list[Factors]:
-    x = step.args[0]
-    window = len(shape_of(labels, x)) - (1 if "1d" in step.kind else 2)
-    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim < window)
-    labels.fix(lost, because(step, "a window over them"))
+    first = len(shape_of(labels, step.args[0])) - (1 if "1d" in step.kind else 2)  # dimension of pixels
+    kept = keep_only(labels, step, step.args[0], lambda dim: dim < first, "a window over them")
     return [kept for _ in step.shapes]
 
 
@@ -347,9 +339,7 @@ def pad(labels: Labels, step: Step) -> list[Factors]:
     x, amounts = step.args[:2]
     ndim = len(shape_of(labels, x))
     padded = {ndim - 1 - i // 2 for i, amount in enumerate(amounts) if amount != 0}
-    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim not in padded)
-    labels.fix(lost, because(step, "padding of channels"))
-    return [kept]
+    return [keep_only(labels, step, x, lambda dim: dim not in padded, "padding of channels")]
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------
@@ -391,7 +381,7 @@ def _are_dims(argument: Any, ndim: int) -> bool:
 
 @rule("softmax", "_softmax", "log_softmax", "cumsum", "flip", "roll", "sort", "topk")
 def mixed_along(labels: Labels, step: Step) -> list[Factors]:
-    """Operation that combines entries along a dimension."""
+    """Tie or fix the entries that are combined along a dimension."""
     x, *rest = step.args
     ndim = len(shape_of(labels, x))
     if step.kind == "topk":
@@ -415,11 +405,11 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("new_zeros", "new_ones", "new_full", "new_empty")
 def new(labels: Labels, step: Step) -> list[Factors]:
-    """Only the type is the other's."""
+    """The result takes only the type of the argument."""
     return [[]]
 
 
 @rule("type_as")
 def type_as(labels: Labels, step: Step) -> list[Factors]:
-    """The result only takes the other's type."""
+    """The result takes only the type of the second argument."""
     return [factors_of(labels, step.args[0])]

@@ -1,4 +1,4 @@
-"""Rewrite step arguments that count entries as sizes that depend on the sub-network."""
+"""Rewrite arguments of steps that count entries as sizes that depend on the sub-network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from .units import OrderError, Units
 
 
 def plain(size: Size) -> Any:
-    """A plain number, if the size is constant."""
+    """The size as a number if it is constant, otherwise unchanged."""
     if len(size.terms) == 1 and not size.batch and size.terms[0][1] < 0 and isinstance(size.terms[0][0], int):
         return size.terms[0][0]
     return size
@@ -19,10 +19,10 @@ def plain(size: Size) -> Any:
 def sized(
     step: Step, units: Units, elastic: set[int]
 ) -> tuple[str, tuple[Any, ...], Mapping[str, Any], tuple[tuple[Size, ...], ...]]:
-    """The operation, its arguments, and the shapes of its results, for any number of units of the elastic groups.
+    """The operation, its arguments, and the shapes of its results, as functions of the numbers of units in the elastic groups.
 
     Raises:
-        OrderError: units of a group are in an order that cannot be cut.
+        OrderError: the units of a group are in an order that cannot be cut.
     """
     labels = units.labels
     shapes = tuple(
@@ -50,16 +50,16 @@ def sized(
             new = len(shapes[0]) - len(shape_of(labels, first))
             args[1] = tuple(plain(size) if dim < new or before[dim] == 1 else -1 for dim, size in enumerate(shapes[0]))
         case "chunk" | "split" | "split_with_sizes" | "tensor_split" | "unsafe_split" | "unsafe_chunk":
-            dim = (args[2] if len(args) > 2 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
+            dim = step.argument(2, "dim", 0) % len(step.shapes[0])
             if line(first, dim) is not None or step.kind not in ("chunk", "tensor_split"):
                 op = "split_with_sizes.default"
                 args = [first, tuple(plain(shape[dim]) for shape in shapes), dim]
                 return op, tuple(args), {}, shapes
         case "select" | "unbind":
-            along = line(first, (args[1] if len(args) > 1 else step.kwargs.get("dim", 0)) % len(shape_of(labels, first)))
+            along = line(first, step.argument(1, "dim", 0) % len(shape_of(labels, first)))
             if along is not None:  # units cannot be selected by index
                 raise OrderError(int(units.group[along].max()))
-        case "repeat_interleave":  # its size is known
+        case "repeat_interleave":  # output_size only matters for repeats in a tensor
             return op, tuple(args), {name: value for name, value in step.kwargs.items() if name != "output_size"}, shapes
         case "squeeze":
             before = shape_of(labels, first)
@@ -67,10 +67,10 @@ def sized(
                 op = "squeeze.dims"
                 args.append(tuple(dim for dim, size in enumerate(before) if size == 1))
         case "slice" | "narrow" | "slice_scatter":
-            before_them = 2 if step.kind == "slice_scatter" else 1  # arguments
-            given: list[Any] = [*args[before_them : before_them + 3], *[0, None, None][len(args) - before_them :]]
+            at = 2 if step.kind == "slice_scatter" else 1  # index of the argument `dim`
+            given: list[Any] = [*args[at : at + 3], *[0, None, None][len(args) - at :]]
             dim, start, end = given
-            jump = args[before_them + 3 :]
+            jump = args[at + 3 :]
             along = line(first, dim)
             if along is not None and jump and jump[0] != 1:
                 raise OrderError(int(units.group[along].max()))
@@ -83,7 +83,7 @@ def sized(
                 stop = size if end is None else min(size, end + size if end < 0 else end)
                 edges = [plain(units.size(Size(((n, -1),)), along[:n] if n else None, elastic)) for n in (begin, stop)]
                 op = op if step.kind == "slice_scatter" else "slice.Tensor"
-                return op, (*args[:before_them], dim, *edges, *jump), {}, shapes
+                return op, (*args[:at], dim, *edges, *jump), {}, shapes
         case "layer_norm" | "rms_norm":
             args[1] = tuple(map(plain, shapes[0][len(shapes[0]) - len(args[1]) :]))
         case "group_norm":

@@ -1,7 +1,7 @@
 """Trace a model's operations with `torch.export` at every resolution, and mark what depends on batch and resolution.
 
-The batch has a size that occurs nowhere else, so its multiples are numbers per image. Nothing is computed, since model and images
-are on the meta device.
+The batch size is a prime that occurs nowhere else in a model, so multiples of it are counts per image. Nothing is computed, since
+model and images are on the meta device.
 """
 
 import math
@@ -17,10 +17,9 @@ from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
 from ..graph import Own, Size, Value
-from ..ops import Grid, leaves
+from ..ops import Grid, ancestors, leaves
 from ..resolutions import Resolution
 from .exporting import (
-    ExportedModel,
     Fit,
     copied,
     dtype_of,
@@ -35,18 +34,20 @@ from .exporting import (
     value_of,
 )
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
-FEW = 11, 13  # images to try a model with
-OTHER_OPERATIONS = "the model runs other operations for another number of images: it cannot be read"
-SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # their result has the same values
+FEW = 11, 13  # batch sizes to try a model with
+OTHER_OPERATIONS = (
+    "the model runs other operations for another batch size, so it cannot be read: make its forward independent of it"
+)
+SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # operations that return their argument's values
 REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
-COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # arguments of these are completed with their defaults
-CONTEXTS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # index of the graph that is run inside
-AUTOCAST = "the model: torch.autocast in its forward is left out: call the supernet inside of torch.autocast instead"
-# Index of the mode among the arguments.
+COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # operations recorded with all their default arguments
+CONTEXTS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # index of the nested graph among the arguments
+AUTOCAST = "the model: torch.autocast in its forward is ignored: call the supernet inside torch.autocast instead"
+# Index of the argument that is True in train mode.
 TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2}
 
 
@@ -55,11 +56,11 @@ class Step:
     """One operation; arguments are marked as in `onceforall.graph.Node`.
 
     Args:
-        op: the operation with its overload.
+        op: ATen name of the operation, with its overload.
         args: arguments; numbers that depend on batch or resolution are `Size`s.
-        shapes: shape of each result at the largest resolution, in numbers.
+        shapes: shape of each result at the largest resolution, as numbers.
         sizes: the same shapes as `Size`s.
-        several: whether the results are a tuple.
+        several: whether the operation returns a tuple.
     """
 
     name: str
@@ -76,16 +77,20 @@ class Step:
     def kind(self) -> str:
         return self.op.split(".")[0]
 
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument, given by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
     @property
     def reads(self) -> list[str]:
-        return [leaf.name for leaf in leaves((self.args, dict(self.kwargs))) if isinstance(leaf, Value)]
+        return [leaf.name for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Value)]
 
 
 @dataclass
 class Trace:
-    """All steps in order, their tensors by name (parameters are `nn.Parameter`), and the output.
+    """All steps in order, the model's tensors by name (parameters are `nn.Parameter`), and the output.
 
-    `grids` says how position embeddings are interpolated at each resolution.
+    `grids` describes how position embeddings are interpolated at each resolution.
     """
 
     steps: list[Step]
@@ -98,29 +103,28 @@ class Trace:
 
 
 def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None = None, channels: int = 3) -> Trace:
-    """Trace a model in eval mode, or its copy changed by `fit`, on images (batch, channels, resolution, resolution).
+    """Trace a model in eval mode, or a copy changed by `fit`, on images (batch, channels, resolution, resolution).
 
     Raises:
-        ModelError: torch.export cannot read it, or it behaves differently at another resolution or for another batch size.
+        ModelError: torch.export cannot read it, or it behaves differently at another resolution or batch size.
     """
     pixels = resolutions[-1]  # an unreadable model may loop over the images, for minutes if there are many
     copy = _copied(model, torch.device("meta"), fit, pixels)
-    for _ in range(2):  # again where they differ: some things are made in the first run only
+    for _ in range(2):  # twice if they differ, since some modules create tensors in their first run
         if len(counts := {operations(copy, pixels, few, channels) for few in FEW}) == 1:
             break
     if None in counts:
-        _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
+        _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # raises the reason
     elif len(counts) > 1:
         raise ModelError(OTHER_OPERATIONS)
     traced = _on_either(lambda device: _trace(model, resolutions, device, fit, channels))
     for name in own_gradients(copy, pixels, FEW[0], channels):
-        traced.notes += (f"{name}: its own backward is lost, gradients are those of its forward",)
+        traced.notes += (f"{name}: its custom backward is lost; gradients are derived from its forward",)
     return traced
 
 
-def _on_either(read: Callable[[torch.device], Found]) -> Found:
-    """On the meta device or, for tensors that the model makes on the processor while it runs, there: nothing is computed there
-    either."""
+def _on_either(read: Callable[[torch.device], T]) -> T:
+    """Read on the meta device, or on the CPU if the model creates tensors there; nothing is computed in either case."""
     try:
         return read(torch.device("meta"))
     except _NoNumbersError:
@@ -142,32 +146,32 @@ def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.de
         if reading.outline() != last.outline():
             raise ModelError(
                 f"the model runs other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
-                "runs the same, or just one"
+                "runs the same operations, or a single one"
             )
     other = _checked(partial(read, resolutions[-1]), last)
-    dtypes = tuple(dtype_of(reading.model) for reading in (last, other))
+    dtypes = tuple(dtype_of(reading.copy) for reading in (last, other))
     steps = []
     for *several, check in zip(*(reading.steps for reading in (*raw, other)), strict=True):
         step = several[-1]
         merging = _Merging(step.name, step.module, dtypes)
         sizes = [
             tuple(merging.size(numbers, number) for *numbers, number in zip(*dims, strict=True))
-            for dims in zip(*(one.shapes for one in (*several, check)), strict=True)
+            for dims in zip(*(each.shapes for each in (*several, check)), strict=True)
         ]
-        args = merging.merged([one.args for one in several], check.args)
-        kwargs = merging.merged([one.kwargs for one in several], check.kwargs)
+        args = merging.merged([each.args for each in several], check.args)
+        kwargs = merging.merged([each.kwargs for each in several], check.kwargs)
         steps.append(Step(step.name, step.op, args, kwargs, step.shapes, sizes, step.dtype, step.module, step.several))
     output = _Merging("what it returns", "", dtypes).merged([reading.output for reading in raw], other.output)
     alive = _alive(steps, output)
-    used = {leaf.name for step in alive for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own)}
+    used = {leaf.name for step in alive for leaf in leaves((step.args, step.kwargs)) if isinstance(leaf, Own)}
     used |= {leaf.name for leaf in leaves(output) if isinstance(leaf, Own)}
     if changed := next((name for name in last.written if name in used), None):
-        raise ModelError(f"the model modifies its own {changed} when it runs: it cannot be read")
-    notes = last.notes + tuple(f"{name}: not updated, since nothing that the model returns depends on it" for name in last.written)
+        raise ModelError(f"the model modifies its own {changed} in forward, so it cannot be read: compute new tensors instead")
+    notes = last.notes + tuple(f"{name}: not updated, since no output of the model depends on it" for name in last.written)
     tensors = {name: tensor for name, tensor in last.tensors.items() if name in used}
     for name, tensor in tensors.items():
         if tensor.is_complex():
-            raise ModelError(f"{name} holds complex numbers, which cannot be made elastic")
+            raise ModelError(f"{name} is complex, which cannot be made elastic: store its real and imaginary parts instead")
     return Trace(alive, tensors, output, tuple(resolutions), notes, channels=channels)
 
 
@@ -184,18 +188,18 @@ def _read(
     copy = _copied(model, device, fit, pixels)
     if other_type:
         copy = copy.float() if dtype_of(copy) == torch.float64 else copy.double()
-    return _Reading(model, export(copy, pixels, batch, channels))
+    return _Reading(model, copy, *export(copy, pixels, batch, channels))
 
 
 def _copied(model: nn.Module, device: torch.device, fit: Fit | None, pixels: Resolution) -> nn.Module:
     copy = copied(model, device, fit)
     if fit:
-        fit.tell(copy, pixels)
+        fit.resize(copy, pixels)
     return copy
 
 
 def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
-    """Read again for another batch size and, if possible, in another precision: whatever differs is not a constant."""
+    """Read again with another batch size and, if possible, in another precision: numbers that differ are not constants."""
     try:
         reading = read(OTHER_BATCH, other_type=True)
         if reading.outline() == first.outline():
@@ -210,27 +214,27 @@ def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
 
 @dataclass
 class _Merging:
-    """Merges the numbers of one step over all resolutions, another batch size and another precision."""
+    """Compares the arguments of one step between all resolutions, another batch size and another precision."""
 
     name: str
     module: str
     dtypes: tuple[torch.dtype, ...]
 
     def size(self, numbers: Sequence[int], check: int) -> Size:
-        """A size from its value at each resolution; `check` is its value at the last one for another batch size."""
+        """A size from its value at each resolution; `check` is its value at the last resolution for another batch size."""
         last = numbers[-1]
         batch = last != check and (last % BATCH, check % OTHER_BATCH) == (0, 0) and last // BATCH == check // OTHER_BATCH
         if (last != check and not batch) or (batch and any(number % BATCH for number in numbers)):
-            raise self.error("the number of images")
+            raise self.error("the batch size")
         times = [number // BATCH if batch else number for number in numbers]
         return Size(((times[0] if len(set(times)) == 1 else tuple(times), -1),), batch)
 
     def merged(self, values: Sequence[Any], check: Any) -> Any:
-        """Merged arguments: `Size` for numbers that differ or count images, "<dtype>" for the model's type."""
+        """Arguments with a `Size` for numbers that differ or count images, and "<dtype>" for the model's type."""
         first = values[0]
         if isinstance(first, tuple):
             if any(not isinstance(value, tuple) or len(value) != len(first) for value in (*values, check)):
-                raise self.error("resolution or the number of images")
+                raise self.error("the resolution or the batch size")
             return tuple(self.merged([value[i] for value in values], check[i]) for i in range(len(first)))
         if isinstance(first, Mapping):
             return {key: self.merged([value[key] for value in values], check[key]) for key in first}
@@ -249,36 +253,35 @@ class _Merging:
             rounded = isinstance(first, float) and isinstance(check, float) and math.isclose(first, check, rel_tol=1e-6)
             limit = isinstance(first, float) and self.dtypes[0] != self.dtypes[1] and abs(first) in limits(self.dtypes[0])
             if not (rounded or limit):
-                raise self.error("the number of images")
+                raise self.error("the batch size")
         return first
 
     def error(self, what: str) -> ModelError:
         where = f"{self.name} in {self.module}" if self.module else self.name
         return ModelError(
-            f"a number in {where} depends on {what} in a way that cannot be followed: give one resolution, or have the model "
-            "compute it from whole dimensions of a shape"
+            f"a number in {where} depends on {what} in a way that cannot be traced: give a single resolution, or have the model "
+            "compute the number from whole dimensions of a shape"
         )
 
 
 class _NoNumbersError(Exception):
-    """A constant was made on the meta device."""
+    """A constant was created on the meta device, so its values are unknown."""
 
 
 class _Reading:
     """The steps of one exported program, with the numbers at its resolution."""
 
-    def __init__(self, model: nn.Module, found: ExportedModel) -> None:
-        exported = found.program
-        self.model, self.notes, self.mixed = found.model, found.notes, mixed_types(model)
+    def __init__(self, model: nn.Module, copy: nn.Module, exported: torch.export.ExportedProgram, notes: tuple[str, ...]) -> None:
+        self.copy, self.notes, self.mixed = copy, notes, mixed_types(model)
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
-        self.fresh: set[Any] = set()  # nodes of constants that each run recreates, as by torch.tensor
-        self.written: dict[str, None] = {}  # tensors of the model that it changes
-        self.inside = ""  # what distinguishes the names of a nested graph
+        self.fresh: set[Any] = set()  # nodes of constants that each run recreates, as torch.tensor does
+        self.written: dict[str, None] = {}  # the model's tensors that it writes to
+        self.suffix = ""  # distinguishes the names in a nested graph
         owned, of_copy = (
             {**dict(each.named_parameters(remove_duplicate=False)), **dict(each.named_buffers(remove_duplicate=False))}
-            for each in (model, found.model)
+            for each in (model, copy)
         )
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
         both = [*reversed(owned.items()), *reversed(of_copy.items())]
@@ -297,7 +300,7 @@ class _Reading:
                     tensor = value_of(model, target, constants)
                     if tensor is None:
                         raise _NoNumbersError(target)
-                    target = stored.get(memory_of(tensor), target)  # the model's own, which it also has elsewhere
+                    target = stored.get(memory_of(tensor), target)  # the constant may be one of the model's tensors
                     tensor = owned.get(target, tensor)
                 name = first_name.get(id(tensor), target)
                 self.tensors[name] = tensor
@@ -314,12 +317,12 @@ class _Reading:
             self._call(node)
         elif not all(str(user.target) in CONTEXTS for user in node.users):
             raise ModelError(
-                f"the model's graph contains a nested graph ({node.target}), as torch.cond makes it in forward: compute both and "
-                "choose by torch.where"
+                f"the model's graph contains a nested graph ({node.target}), which cannot be read: instead of torch.cond, compute "
+                "both branches and select with torch.where"
             )
 
     def _context(self, node: fx.Node) -> None:
-        """Read what the model runs inside of a context, whatever its type of numbers."""
+        """Read the operations inside a context such as torch.no_grad or torch.autocast; autocast itself is ignored."""
         at = CONTEXTS[str(node.target)]
         graph, *given = node.args[at:]
         assert isinstance(graph, fx.Node)
@@ -329,17 +332,18 @@ class _Reading:
         passed = [(own, arg) for own, arg in zip(nodes, given, strict=False) if isinstance(arg, fx.Node)]
         self.names |= {own: self._argument(arg) for own, arg in zip(nodes, given, strict=False)}
         self.fresh |= {own for own, arg in passed if arg in self.fresh}
-        before, self.inside = self.inside, f"_in_{graph.name}{self.inside}"
+        before, self.suffix = self.suffix, f"_in_{graph.name}{self.suffix}"
         for own in nodes[len(given) : -1]:
             self._step(own)
-        self.names[node], self.inside = self._argument(nodes[-1].args[0]), before
-        self.names |= {arg: self.names[own] for own, arg in passed}  # what is written to inside is read so later
+        self.names[node], self.suffix = self._argument(nodes[-1].args[0]), before
+        self.names |= {arg: self.names[own] for own, arg in passed}  # later reads get what was written inside
 
     def outline(self) -> list[tuple[str, str]]:
         """Names and operations of the steps."""
         return [(step.name, step.op) for step in self.steps]
 
     def _call(self, node: fx.Node) -> None:
+        where = module_of(node) or "the model"
         if node.target is operator.getitem:
             op = "getitem"
         elif isinstance(node.target, torch._ops.OpOverload):
@@ -347,8 +351,8 @@ class _Reading:
             op = f"{'' if space == 'aten' else space + '::'}{name.split('.')[0]}.{node.target._overloadname}"
         else:
             raise ModelError(
-                f"{str(node.target).partition(' at ')[0]} in {module_of(node) or 'the model'} is control flow that is decided at "
-                "run time, or a transform such as torch.vmap: it cannot be read"
+                f"{str(node.target).partition(' at ')[0]} in {where} is run-time control flow or a "
+                "transform such as torch.vmap, which cannot be read: write it with plain tensor operations"
             )
         kind = op.split(".")[0]
         if kind in DROPPED:
@@ -363,12 +367,12 @@ class _Reading:
             if name not in ("memory_format", "pin_memory", "layout") and value is not None
         }
         if kind in REFUSED:
-            raise ModelError(f"{kind} in {module_of(node) or 'the model'} depends on the memory layout: it cannot be read")
+            raise ModelError(f"{kind} in {where} depends on the memory layout, so it cannot be read: use view")
         if kind in ("channel_shuffle", "native_channel_shuffle"):
             return self._shuffle(node, args)
         if kind == "einsum":
             args[0] = spelled(args[0], [item.meta["val"].ndim for item in node.args[1]])  # type: ignore
-        if kind == "instance_norm" and args[5] is False:  # by running statistics
+        if kind == "instance_norm" and args[5] is False:  # it uses running statistics
             op, kind = "batch_norm.default", "frozen_norm"
         if kind == DECOMPOSED_NORM:  # restore the original operation
             op, kind = "batch_norm.default", "batch_norm"
@@ -378,7 +382,7 @@ class _Reading:
         if op == "getitem" and isinstance(node.args[0], fx.Node) and DECOMPOSED_NORM in str(node.args[0].target):
             self.names[node] = args[0]
             return
-        if op == "getitem" and isinstance(args[0], tuple):  # of a context
+        if op == "getitem" and isinstance(args[0], tuple):  # the results of a context
             self.names[node] = args[0][args[1]]
             return
         if kind in SAME and args:
@@ -396,9 +400,11 @@ class _Reading:
             self.names[node] = args[0]
             return
         source = node.args[1] if kind == "copy" else None
-        if isinstance(source, fx.Node) and source.meta["val"].dtype == node.meta["val"].dtype:  # a copy has no derivative
+        if isinstance(source, fx.Node) and source.meta["val"].dtype == node.meta["val"].dtype:  # copy has no derivative
             op, args, kwargs = "expand_as.default", [args[1], args[0]], {}
-        self._mark_mode(kind, args)
+        mode = TRAINING.get(kind)
+        if mode is not None and len(args) > mode and args[mode] is False and (kind != "batch_norm" or args[3] is not None):
+            args[mode] = "<training>"
         value = node.meta["val"]
         several = isinstance(value, tuple | list)
         self._add(node, op, args, kwargs, list(value) if several else [value], several)
@@ -406,7 +412,7 @@ class _Reading:
             self.names[changed] = self.names[node]  # later reads get the new value
 
     def _shuffle(self, node: fx.Node, args: list[Any]) -> None:
-        """Write a shuffle of channels as what it does, so that it can have fewer groups."""
+        """Record a channel shuffle as view, transpose and reshape, so that it can have fewer groups."""
         whole = node.meta["val"]
         split = whole.view(len(whole), args[1], -1, *whole.shape[2:])
         for op, own, found in (
@@ -422,22 +428,17 @@ class _Reading:
         self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool, part: str = ""
     ) -> None:
         if any(not isinstance(item, Tensor) for item in found):
-            raise ModelError(f"{op} in {module_of(node) or 'the model'} returns no tensor: it cannot be read")
+            raise ModelError(f"{op} in {module_of(node) or 'the model'} returns no tensor, so it cannot be read: use only tensors")
         if any(isinstance(size, torch.SymInt) for item in found for size in item.shape):
             raise ModelError(
-                f"{op} in {module_of(node) or 'the model'} makes a tensor whose size depends on what the images show: it cannot "
-                "be read"
+                f"{op} in {module_of(node) or 'the model'} makes a tensor whose size depends on the pixels, which cannot be read: "
+                "use a mask of fixed size"
             )
         shapes = [tuple(map(int, item.shape)) for item in found]
         dtype = str(found[0].dtype).removeprefix("torch.") if found else "float32"
-        name = f"{node.name}{part}{self.inside}"
+        name = f"{node.name}{part}{self.suffix}"
         self.steps.append(Step(name, op, tuple(args), kwargs, shapes, [], dtype, module_of(node), several))
         self.names[node] = Value(name)
-
-    def _mark_mode(self, kind: str, args: list[Any]) -> None:
-        at = TRAINING.get(kind)
-        if at is not None and len(args) > at and args[at] is False and (kind != "batch_norm" or args[3] is not None):
-            args[at] = "<training>"
 
     def _argument(self, value: Any) -> Any:
         match value:
@@ -445,7 +446,7 @@ class _Reading:
                 return self.names[value]
             case list() | tuple():
                 return tuple(self._argument(item) for item in value)
-            case torch.dtype() if value in self.mixed:  # all of a supernet's numbers have one type
+            case torch.dtype() if value in self.mixed:  # a supernet has only one floating-point type
                 return "<dtype>"
             case torch.dtype():
                 return f"dtype:{str(value).removeprefix('torch.')}"
@@ -465,13 +466,13 @@ class _Reading:
         flat = [item for item, kind in zip(flat, kinds, strict=True) if kind == "USER_OUTPUT"]
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))
-        except Exception as error:  # from any class that the model returns
+        except Exception as error:  # the model may return objects of any class
             raise ModelError(
                 f"what the model returns cannot be read ({type(error).__name__}): return tensors, tuples or mappings"
             ) from None
         found = list(leaves(self.output))
         if not any(isinstance(leaf, Value) and leaf.name != "x" for leaf in found):
-            raise ModelError("the model returns nothing that it computes from the images: nothing in it could be elastic")
+            raise ModelError("the model returns nothing that it computes from the images, so nothing is elastic: return logits")
 
 
 def _plain(value: Any) -> Any:
@@ -486,10 +487,6 @@ def _plain(value: Any) -> Any:
 
 def _alive(steps: list[Step], output: Any) -> list[Step]:
     """The steps that the output depends on."""
-    needed = {leaf.name for leaf in leaves(output) if isinstance(leaf, Value)}
-    kept: list[Step] = []
-    for step in reversed(steps):
-        if step.name in needed:
-            needed |= set(step.reads)
-            kept.append(step)
-    return kept[::-1]
+    reads = {step.name: step.reads for step in steps}
+    needed = ancestors((leaf.name for leaf in leaves(output) if isinstance(leaf, Value)), lambda name: reads.get(name, ()))
+    return [step for step in steps if step.name in needed]

@@ -1,7 +1,8 @@
-"""Turn tied labels into units and groups, and sizes of all dimensions into sums over them."""
+"""Turn tied labels into units and groups, and the sizes of all dimensions into sums over groups."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ class Units:
     """The units and groups that the entries of all dimensions belong to.
 
     Args:
-        group: index of each label's group, or -1.
+        group: index of each label's group, -1 if it is fixed.
         rank: index of each label's unit in its group.
-        sizes: number of units of each group.
+        sizes: number of units in each group.
         heads: groups of attention heads.
         classes: the group of the classifier's outputs, or -1.
         components: index of each label's set of tied labels, which can only be removed as a whole.
@@ -34,7 +35,7 @@ class Units:
     heads: set[int]
     classes: int
     components: Array
-    known: dict[int, tuple[set[int], int, Array]] = field(default_factory=dict)  # by id: labels keep the factors alive
+    known: dict[int, tuple[set[int], int, Array]] = field(default_factory=dict)  # by id, as `labels` keeps the factors alive
 
     def groups_of(self, name: str) -> set[int]:
         """Groups in the dimensions of a step's results."""
@@ -53,14 +54,14 @@ class Units:
         return None
 
     def _facts(self, factor: Array) -> tuple[set[int], int, Array]:
-        """Groups in a factor, the dimension that distinguishes their units, and the labels along it."""
+        """The groups in a factor, the dimension along which their units differ, and the labels along it."""
         if id(factor) not in self.known:
             group = self.group[factor]
             groups = set(np.unique(group).tolist()) - {FIXED}
-            left = (
-                collapsed(np.where(group == FIXED, FIXED, group * (self.rank.max() + 1) + self.rank[factor])) if groups else group
-            )
-            carrier = next((dim for dim, size in enumerate(left.shape) if groups and size > 1), -1)
+            carrier = -1
+            if groups:
+                units = collapsed(np.where(group == FIXED, FIXED, group * (self.rank.max() + 1) + self.rank[factor]))
+                carrier = next((dim for dim, size in enumerate(units.shape) if size > 1), -1)
             line = factor
             for axis in range(factor.ndim):
                 if axis != carrier:
@@ -122,7 +123,7 @@ class Units:
 
 
 class OrderError(Exception):
-    """Units of a group are in an order that cannot be cut."""
+    """The units of a group are in an order in which the first ones cannot be cut out."""
 
     def __init__(self, group: int) -> None:
         super().__init__(group)
@@ -130,7 +131,7 @@ class OrderError(Exception):
 
 
 def resolve(trace: Trace, labels: Labels) -> Units:
-    """Find units and groups. Labels that cannot be removed alone are tied or fixed until every tensor stays a full block."""
+    """Find units and groups. Labels are tied or fixed until no removal of a unit leaves a hole in a tensor."""
     classes = None if any(reason.step == "output" for _, reason in labels.fixed) else _outputs(trace, labels)
     for _ in range(20):
         components = labels.components()
@@ -145,12 +146,9 @@ def resolve(trace: Trace, labels: Labels) -> Units:
 
 
 def _is_read(labels: Labels, group: Array, number: int) -> bool:
-    """Whether a weight's columns belong to the group, so that its units are not only made but also read."""
-    for factors in labels.weights.values():
-        for factor in factors:
-            if max(factor.shape[1:], default=1) > 1 and (group[factor] == number).any():
-                return True
-    return False
+    """Whether the columns of a weight belong to the group, so that a layer reads its units."""
+    factors = (factor for factors in labels.weights.values() for factor in factors)
+    return any(max(factor.shape[1:], default=1) > 1 and bool((group[factor] == number).any()) for factor in factors)
 
 
 def _outputs(trace: Trace, labels: Labels) -> Array | None:
@@ -184,23 +182,17 @@ def _fixed(labels: Labels, components: Array) -> np.ndarray[Any, np.dtype[np.boo
     return marked[components] if len(components) else marked
 
 
-def _all_factors(labels: Labels) -> Iterator[tuple[str, Array]]:
-    for name, results in labels.values.items():
-        for factors in results:
-            for factor in factors:
-                yield name, factor
-    for name, factors in labels.weights.items():
-        for factor in factors:
-            yield name, factor
+def _all_factors(labels: Labels) -> Iterator[Array]:
+    for factors in (*chain.from_iterable(labels.values.values()), *labels.weights.values()):
+        yield from factors
 
 
 def _mend(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
     """Tie labels whose removal would leave a hole in a tensor; return whether there were any."""
     mended = False
-    for _, factor in _all_factors(labels):
-        own = np.where(fixed[factor], FIXED, components[factor])
-        left = collapsed(own)
-        long = [dim for dim, size in enumerate(left.shape) if size > 1]
+    for factor in _all_factors(labels):
+        removable = collapsed(np.where(fixed[factor], FIXED, components[factor]))
+        long = [dim for dim, size in enumerate(removable.shape) if size > 1]
         if len(long) > 1:
             labels.tie_along(factor, long[1:])
             mended = True
@@ -213,7 +205,7 @@ def _groups(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[n
     elastic[components[~fixed]] = True
     signature = np.zeros(count, np.uint64)
     rng = np.random.default_rng(0)
-    for _, factor in _all_factors(labels):
+    for factor in _all_factors(labels):
         mark = rng.integers(1, 2**63, dtype=np.uint64)
         own, numbers = np.unique(components[factor], return_counts=True)
         signature[own] += mark * numbers.astype(np.uint64)

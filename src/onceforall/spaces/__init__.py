@@ -1,4 +1,4 @@
-"""Families of networks. A new family is one file here and one line in `FAMILIES`."""
+"""Families of networks. A new family takes one file here and one line in `FAMILIES`."""
 
 import inspect
 import json
@@ -33,7 +33,7 @@ def from_json(text: str) -> Space:
     """Read a space written by `Space.to_json`.
 
     Raises:
-        SpaceError: not JSON, another format, arguments that do not describe a space, or choices that are not in that space.
+        SpaceError: not JSON, another format, arguments that do not describe a space, or choices outside that space.
     """
     try:
         data = json.loads(text)
@@ -50,7 +50,7 @@ def from_json(text: str) -> Space:
     try:
         return _part(full, data["choices"])
     except (KeyError, TypeError, ValueError):
-        raise SpaceError(f"not a space: its choices are not a part of those that its {full.family} arguments give") from None
+        raise SpaceError(f"not a space: its choices are not among those of its {full.family} arguments") from None
 
 
 def _make(family: str, arguments: dict[str, Any]) -> Space:

@@ -102,7 +102,7 @@ def mobile_stages(
     squeeze_excite: Sequence[bool],
     eps: float = 1e-5,
 ) -> list[Segment]:
-    """Elastic stages of inverted residual blocks, named "stages.S.I"; strides, activations and gates are given per stage."""
+    """Elastic stages of inverted residual blocks, named "stages.S.I"; strides, activations and gates are per stage."""
     segments: list[Segment] = []
     shape = in_shape
     for s, stage in enumerate(arch.stages):

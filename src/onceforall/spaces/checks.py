@@ -1,4 +1,4 @@
-"""Checks of the arguments that describe a space, shared by the families."""
+"""Check the arguments that describe a space; shared by all families."""
 
 from collections.abc import Sequence, Sized
 from typing import Any
@@ -8,7 +8,7 @@ from ..resolutions import Resolution, ascending, height_width, read_resolution
 
 
 def none_of(values: Sequence[float]) -> bool:
-    """Whether a choice is switched off with (). Values that are not sequences are left for `choices` to reject."""
+    """Whether a choice is turned off with (). Values that are not sequences are rejected by `choices`."""
     return isinstance(values, Sized) and len(values) == 0
 
 
@@ -40,7 +40,7 @@ def mobile_arguments(
     strided: int,
     channels: int = 3,
 ) -> dict[str, Any]:
-    """Check the arguments of a family of inverted residual blocks; `strided` parts have a stride.
+    """Check the arguments of a family of inverted residual blocks; `strided` is the number of strides.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -69,7 +69,7 @@ def sizes(values: Sequence[Resolution], *, at_least: int) -> tuple[Resolution, .
     whole = {v: choices("resolutions", [v], whole=True, at_least=1)[0] for v in values if not isinstance(v, str)}
     read = tuple(read_resolution(v) if isinstance(v, str) else whole[v] for v in values)
     if len(set(read)) < len(read):
-        raise SpaceError(f"resolutions is {read}: a value is repeated")
+        raise SpaceError(f"resolutions is {read}: a value is repeated, give each only once")
     for value in read:
         if min(height_width(value)) < at_least:
             raise SpaceError(f"resolutions holds {value}: each must have sides from {at_least} to 999999 pixels")
@@ -89,7 +89,7 @@ def choices(
     """The values as a tuple, ascending if `ordered`; whole numbers become int.
 
     Raises:
-        SpaceError: not a sequence, empty, a repeated value, one of the wrong kind or too small, or not `length` values.
+        SpaceError: not a sequence, empty, not `length` values, or a value that is repeated, too small or of the wrong type.
     """
     try:
         if isinstance(values, str | bytes | dict) or any(isinstance(v, str | bytes | bool) for v in values):
@@ -106,5 +106,5 @@ def choices(
         if (whole and isinstance(value, float)) or (odd and value % 2 == 0) or not at_least <= value < 1e6:
             raise SpaceError(f"{name} holds {value}: each must be {kind} from {at_least} to 999999")
     if ordered and len(set(result)) < len(result):
-        raise SpaceError(f"{name} is {result}: a value is repeated")
+        raise SpaceError(f"{name} is {result}: a value is repeated, give each only once")
     return tuple(sorted(result)) if ordered else result

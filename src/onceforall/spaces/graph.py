@@ -1,7 +1,7 @@
 """The space of a user's own network: shares of each block's widths and heads, depths, kernel caps, resolutions.
 
-Choices are relative, so that unequal blocks can share a stage: an expand ratio is a share of the block's own hidden widths, `heads`
-a share of its attention heads, and a kernel the maximum size of its convolutions.
+Choices are relative, so that different blocks can share a stage: an expand ratio is a share of the block's full hidden widths,
+`heads` is a share of its attention heads, and a kernel is the maximum size of its convolutions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,9 @@ from ..resolutions import Resolution, ascending, height_width
 from ..space import Choices, Space
 from .checks import choices, none_of, sizes
 
-WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
+WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
 DEPTHS = 4  # maximum number of depth choices of a stage by default
-ROUNDED = 8  # channels of convolutions are rounded to this, as processors handle them together
 
 
 def graph_space(
@@ -40,11 +39,11 @@ def graph_space(
 
     Args:
         graph: result of `onceforall.graph.Graph.to_json`.
-        resolutions: input sizes in pixels, out of those that the network was read at; by default all.
-        widths: shares in (0, 1] of a block's own hidden widths. The full width is always a choice; () for no others.
+        resolutions: input sizes in pixels, among those that the network was read at; by default all.
+        widths: shares in (0, 1] of a block's full hidden widths. The full width is always a choice; () for no others.
         heads: shares of a block's attention heads; by default the same as `widths`.
-        depths: numbers of blocks that a stage may have; a stage keeps the possible ones, and its full depth is always a choice. By
-            default up to 4, from a third of the blocks to all; () for no others.
+        depths: numbers of blocks that a stage may have; larger ones are ignored, and its full depth is always a choice. By
+            default up to 4 numbers, from a third of the blocks to all; () for no others.
         kernels: odd sizes to which depthwise kernels may be cropped. The full kernel is always a choice; () for no others.
         stage_widths: shares in (0, 1] of the width of the residual stream, which all blocks of a stage read and write. The full
             width is always a choice. Only for a network that was read with elastic streams.
@@ -67,7 +66,9 @@ def graph_space(
         if piece.name.startswith("stages."):
             stages.setdefault(int(piece.name.split(".")[1]), []).append(piece)
     if len(stream_shares) > 1 and stages and not read.streams:
-        raise SpaceError("stage_widths: the network was read without its residual streams; read it with onceforall.elastic again")
+        raise SpaceError(
+            "stage_widths: the network was read without elastic residual streams: give stage_widths to onceforall.elastic"
+        )
     arguments = {
         "graph": read.to_json(),
         "resolutions": chosen,
@@ -75,28 +76,25 @@ def graph_space(
         "heads": head_shares,
         "depths": allowed,
         "kernels": caps,
-        **({"stage_widths": stream_shares} if read.streams else {}),  # older files have none
+        **({"stage_widths": stream_shares} if read.streams else {}),  # absent in older files
     }
     longest = max(map(len, stages.values()), default=0)
     if allowed and allowed[-1] > longest:
-        raise SpaceError(f"depths holds {allowed[-1]}: the longest stage has {longest} blocks")
+        raise SpaceError(f"depths holds {allowed[-1]}: the longest stage has {longest} blocks, so give smaller numbers")
     made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
     lowering = _Lowering(read, tuple(_stream_shares(read, s, pieces, stream_shares) for s, pieces in stages.items()))
     positions = {pixels: names for i, pixels in enumerate(known) if (names := _interpolated(read, i))}
+    classes = read.groups[read.classes].units if read.classes >= 0 else 1
     return Space(
         "graph", arguments, tuple(chosen), made, lowering,
-        classes=_classes(read), modules=modules, fixed=read.fixed, interpolated=positions,
+        classes=classes, modules=modules, fixed=read.fixed, interpolated=positions,
     )  # fmt: skip
 
 
 def _interpolated(graph: Graph, resolution: int) -> tuple[str, ...]:
     """Position embeddings that are interpolated at the resolution with this index."""
     return tuple(name for name, spec in graph.weights.items() if spec.grids and not spec.grids[resolution].same)
-
-
-def _classes(graph: Graph) -> int:
-    return graph.groups[graph.classes].units if graph.classes >= 0 else 1
 
 
 def _stage(
@@ -127,7 +125,7 @@ def _stage(
 
 
 def _stream_shares(graph: Graph, number: int, pieces: Sequence[Piece], shares: Sequence[float]) -> dict[int, float]:
-    """For each possible width of a stage's residual stream, the share of its groups that gives it.
+    """The possible widths of a stage's residual stream, each with the share of its groups that gives this width.
 
     A stream may also contain fixed channels, so the width is not simply that share of the full width.
     """
@@ -145,7 +143,7 @@ def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
         return (1,)
     found = choices(name, values, at_least=0.01)
     if found[-1] > 1:
-        raise SpaceError(f"{name} holds {found[-1]}: each is a share of a block's own width, over 0 to 1")
+        raise SpaceError(f"{name} holds {found[-1]}: each is a share of a block's full width, above 0 and at most 1")
     return tuple(found) if found[-1] == 1 else (*found, 1)
 
 
@@ -154,7 +152,7 @@ def _values(name: str, values: Sequence[int], odd: bool = False) -> tuple[int, .
 
 
 def units_kept(group: Group, share: float) -> int:
-    """Number of units in a share of a group, rounded to `step` and at least one step; all units for a share of 1."""
+    """Number of units in a share of a group: a multiple of `Group.step`, at least one step; all units for a share of 1."""
     if share >= 1:
         return group.units
     step = group.step
@@ -172,7 +170,7 @@ def _lowering_of(space: Space) -> "_Lowering":
 
 
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
-    """For each group, the units kept at each of the `largest` largest shares of its stage."""
+    """For each group, the numbers of units kept at the `largest` largest shares of its stage."""
     lowering = _lowering_of(space)
     graph = lowering.graph
     kept: dict[int, list[int]] = {}
@@ -189,7 +187,7 @@ def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
 
 
 def classifier_weights(space: Space) -> set[str]:
-    """Names of the tensors that have an entry for every class; empty if no classifier was found."""
+    """Names of the tensors with one entry per class; empty if no classifier was found."""
     graph = graph_of(space)
     return {
         name
@@ -200,10 +198,10 @@ def classifier_weights(space: Space) -> set[str]:
 
 @dataclass
 class _Lowering:
-    """(arch, num_classes) → Plan; each segment is made only once per combination of its choices."""
+    """(arch, num_classes) → Plan; each segment is made only once for each combination of its choices."""
 
     graph: Graph
-    streams: tuple[Mapping[int, float], ...]  # of each stage, see `_stream_shares`
+    streams: tuple[Mapping[int, float], ...]  # by stage, see `_stream_shares`
     _made: dict[tuple[Any, ...], Segment] = field(default_factory=dict, repr=False)
 
     def __call__(self, arch: Arch, num_classes: int) -> Plan:
@@ -248,7 +246,7 @@ class _Lowering:
             groups: set[int] = set()
             for name in (piece.source, *piece.nodes) if piece.source != "x" else piece.nodes:
                 node = self.graph.nodes[name]
-                for leaf in leaves((node.shape, node.args, dict(node.kwargs))):
+                for leaf in leaves((node.shape, node.args, node.kwargs)):
                     match leaf:
                         case Size():
                             groups |= leaf.groups
@@ -259,13 +257,13 @@ class _Lowering:
 
     @cached_property
     def _first_uses(self) -> Mapping[str, str]:
-        """For each weight, the piece that counts its parameters: the first that is always present, else the first of all."""
+        """For each weight, the piece that counts its parameters: the first one that is always present, else the first one."""
         found: dict[str, str] = {}
         always = [piece for piece in self.graph.pieces if not piece.name.startswith("stages.") or piece.name.endswith(".0")]
         for piece in (*always, *self.graph.pieces):
             for name in piece.nodes:
                 node = self.graph.nodes[name]
-                for leaf in leaves((node.args, dict(node.kwargs))):
+                for leaf in leaves((node.args, node.kwargs)):
                     if isinstance(leaf, Own):
                         found.setdefault(leaf.name, piece.name)
         return found
@@ -273,7 +271,7 @@ class _Lowering:
 
 @dataclass
 class _Making:
-    """Makes one segment, for given numbers of units kept of each group."""
+    """Makes one segment, given the number of units to keep of each group."""
 
     graph: Graph
     kept: Sequence[int]
@@ -303,11 +301,11 @@ class _Making:
         else:
             in_shape = self.passed(piece.source)
         shapes = {"in": in_shape}
-        if at := self.images_at(piece.source):  # between segments they are the first dimension
+        if at := self.images_at(piece.source):  # between segments, images are the first dimension
             shape = shapes["turned"] = self.shape(self.graph.nodes[piece.source])
             names[piece.source] = "turned"
             ops.append(Call("turned", ("in",), shape, "transpose.int", (Input("in"), 0, at), fused=True, whole=True))
-        if self.rows(piece.source) != 1:  # several rows per image, a separate dimension between segments
+        if self.rows(piece.source) != 1:  # between segments, the rows of an image are a separate dimension
             shape = tuple(size.of(self.kept, self.resolution) for size in self.graph.nodes[piece.source].shape)
             names[piece.source] = "rows"
             ops.append(Call("rows", ("in",), shape, "reshape.default", (Input("in"), (Batch(shape[0]), *shape[1:])), fused=True))
@@ -344,19 +342,19 @@ class _Making:
         return node.shape[0].of(self.kept, self.resolution) if node is not None and node.shape and node.shape[0].batch else 1
 
     def images_at(self, name: str) -> int:
-        """The dimension of the images, 0 for values without."""
+        """Index of the batch dimension, 0 for values without one."""
         node = self.graph.nodes.get(name)
         return next((dim for dim, size in enumerate(node.shape) if size.batch), 0) if node is not None else 0
 
     def passed(self, name: str) -> Shape:
-        """Shape for one image between segments."""
+        """Shape of a value between segments, for one image."""
         shape, at = list(self.shape(self.graph.nodes[name])), self.images_at(name)
         if at:
             shape[0], shape[at] = shape[at], shape[0]
         return tuple(shape[1:] if at else shape)
 
     def shape(self, node: Node) -> Shape:
-        """Shape for one image, without the batch if that is the first dimension."""
+        """Shape for one image, without the batch dimension if it is the first one."""
         sizes = tuple(size.of(self.kept, self.resolution) for size in node.shape)
         first = node.shape[0] if node.shape else None
         return sizes[1:] if first is not None and first.batch and sizes[0] == 1 else sizes
@@ -380,7 +378,7 @@ class _Making:
         return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels, grid)
 
     def smaller_kernel(self, op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of a convolution, with its padding reduced by what a smaller kernel lacks at each edge."""
+        """The arguments of a convolution, with less padding if its kernel is smaller."""
         if not (op.startswith("conv2d") and isinstance(args[1], Weight) and args[1].kernels):
             return args
         less = (args[1].kernels[0] - args[1].kernels[-1]) // 2
@@ -395,7 +393,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _ranges(parts: tuple[DimPart, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-    """Ranges of entries that are kept, adjacent ones merged; None: all."""
+    """Ranges of the entries to keep, merged where adjacent; None for all entries."""
     found: list[tuple[int, int]] = []
     at, whole = 0, True
     for part in parts:
@@ -417,7 +415,7 @@ FUSED = {"dropout", "batch_norm", "view", "reshape", "flatten", "unflatten", "un
 
 
 def _work(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Shape) -> int:
-    """Multiply-accumulates, as torch.utils.flop_counter counts them (in pairs)."""
+    """Multiply-accumulates; torch.utils.flop_counter counts two FLOPs for each."""
     kind = op.split(".")[0]
 
     def dims(arg: Any) -> Shape:
@@ -445,7 +443,7 @@ def _work(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Sh
 
 
 def _einsum(args: tuple[Any, ...], dims: Any) -> int:
-    """Multiply-accumulates, one operand after the other: the sizes of all letters but the batch's, if any is summed."""
+    """Multiply-accumulates of an einsum that contracts one operand after the other; products without a sum are not counted."""
     terms, result = args[0].split("->")
     names = terms.split(",")
     sizes: dict[str, int] = {}

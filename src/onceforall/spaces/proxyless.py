@@ -1,4 +1,4 @@
-"""The ProxylessNAS family of Once-for-All (ICLR 2020): six stages of inverted residual blocks with relu6, the last with depth 1.
+"""The ProxylessNAS family of Once-for-All (ICLR 2020): six stages of inverted residual blocks with relu6; the last has depth 1.
 
 Stem: 3×3 convolution and one fixed block without shortcut. Head: 1×1 feature mix, average pool, linear classifier.
 """

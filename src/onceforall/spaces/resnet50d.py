@@ -36,8 +36,8 @@ def resnet50d(
     Args:
         width: multiplier of every width, for networks smaller or larger than the original; results are rounded to multiples of 8.
         resolutions: input sizes in pixels; "HEIGHTxWIDTH" if not square.
-        width_multipliers: choices for the width of every stage, as multiples of its full width. Two that round to the same width
-            count once.
+        width_multipliers: choices for the width of every stage, as multiples of its full width. Multipliers that round to the same
+            width count once.
         depths: bottlenecks of a stage beyond its minimum of 2, 2, 4 and 2.
         expand_ratios: middle width of a bottleneck over its output width.
         strides: of the first convolution, the max pool (1 omits it) and the four stages. The default divides the resolution by
@@ -67,7 +67,7 @@ def resnet50d(
 
 
 def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """The width of each stage at each of the space's `width_multipliers`; small ones may round to the same width."""
+    """The width of each stage at each of the space's `width_multipliers`; several may round to the same width."""
     multipliers = [m * arguments["width"] for m in arguments["width_multipliers"]]
     outs = tuple(make_divisible(STEM_WIDTH * m) for m in multipliers)
     middles = tuple(make_divisible(out // 2) for out in outs)

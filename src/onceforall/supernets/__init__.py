@@ -1,1 +1,1 @@
-"""Supernets: shared weights, extracting sub-networks, and converting a user's own model to a supernet."""
+"""Supernets: shared weights, extraction of sub-networks, and conversion of a user's own model."""

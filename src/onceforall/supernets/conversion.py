@@ -16,7 +16,7 @@ from ..spaces.graph import KERNELS, WIDTHS
 from .importance import chosen_importance, rank_units
 from .supernet import Supernet
 
-# attribute names of a supernet or an extracted network
+# attributes of a supernet or an extracted network
 TAKEN = {*dir(Supernet), *dir(fx.GraphModule), "space", "num_classes", "graph", "meta", "_graph", "_code", "_layers", "_own"}
 TAKEN |= {"_statistics", "_steps", "supernet", "arch"}
 
@@ -34,7 +34,7 @@ def elastic(
     importance: str | None = None,
     images: Tensor | Iterable[Tensor] | None = None,
 ) -> Supernet:
-    """Make a trained model elastic in depth, width, heads, kernel size and resolution, keeping its weights.
+    """Make a trained model elastic in depth, width, heads, kernel size and resolution, with its weights.
 
     The largest sub-network computes the same as the model, with its weights and running statistics. The model itself is not
     changed. The supernet is on the model's device and in its mode; half precision becomes float32.
@@ -42,14 +42,14 @@ def elastic(
     Args:
         model: takes one batch of images (n, c, height, width) and returns a tensor, or tuples, lists and mappings of tensors.
         resolutions: input sizes in pixels; "HEIGHTxWIDTH" if not square.
-        widths: shares of each block's own hidden widths; () keeps them fixed.
+        widths: shares of each block's full hidden widths; () keeps them fixed.
         heads: shares of each block's attention heads; by default the same as `widths`.
-        depths: numbers of blocks that a stage may have; () keeps them fixed; by default from a third to all.
+        depths: numbers of blocks that a stage may have; () keeps them fixed; by default, up to four numbers from a third to all.
         kernels: odd sizes to which larger depthwise kernels may be cropped; () keeps them fixed.
         stage_widths: shares of the width of each stage's residual stream, which all its blocks read and write; fixed by default.
         channels: channels of the images; by default 3, or the first convolution's if the model does not accept 3.
-        importance: how channels, hidden units and heads are ranked, as narrower networks keep the most important ones: "l1",
-            "norm", "activation", "taylor" or "none", see `onceforall.supernets.importance.rank_units`; by default the best one:
+        importance: how channels, hidden units and heads are ranked, since narrower networks keep the most important ones: "l1",
+            "norm", "activation", "taylor" or "none", see `onceforall.supernets.importance.rank_units`. By default the best one:
             "activation" with images, "l1" without.
         images: one or several batches (n, c, height, width), preprocessed for the model, for "activation" and "taylor".
 
@@ -77,7 +77,7 @@ def elastic(
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
     if empty := next((name for name, tensor in tensors.items() if tensor.is_meta), None):
-        raise ModelError(f"the model's {empty} is on the meta device, where it has no numbers: move it with to_empty and load some")
+        raise ModelError(f"the model's {empty} is on the meta device, where it has no values: call to_empty and load weights")
     types = (torch.float32, *(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()))
     supernet.to(device=like.device, dtype=reduce(torch.promote_types, types))  # half precision is unfit for training
     own = supernet._own
@@ -85,5 +85,5 @@ def elastic(
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
     rank_units(supernet, importance, batches)
-    one_mode = "train" in vars(model)  # modules of torch.export refuse to change their mode, and claim to be in train mode
-    return supernet.train(model.training and not one_mode)
+    fixed_mode = "train" in vars(model)  # modules of torch.export cannot change their mode, and always report train mode
+    return supernet.train(model.training and not fixed_mode)

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from ..calibrate import recalibrate
 from .supernet import Supernet
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # on the squared weights, for features of unit variance
-FOLDS = 5  # one of which selects the penalty
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # factors of the squared weights, for features of unit variance
+FOLDS = 5  # one is held out to select the penalty
 ITERATIONS = 60
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -25,14 +25,14 @@ def fit_classifier(
 ) -> bool:
     """Fit the classifier of the largest network, a linear layer or pointwise convolution, in place.
 
-    It runs a logistic regression, multinomial by default, on the network's features in eval mode; the penalty is chosen on a fifth
-    of the images that is held out. Costs a forward pass over all images and a few seconds.
+    This is a regression, by default multinomial logistic, on the network's features in eval mode. Its penalty is chosen on a fifth
+    of the images, which is held out. It takes a forward pass over all images and a few seconds.
 
     Args:
         supernet: with running statistics; its classifier is overwritten.
         batches: images (n, c, r, r), preprocessed for evaluation, in random order, and labels (n,) int64.
-        calibration: images on which to recalibrate batch norms first, as is done for every exported network. Other statistics give
-            other features, on which the classifier would be useless.
+        calibration: images to recalibrate batch norms on first, as for every exported network; with other statistics, the features
+            would not match the classifier.
         loss: mean loss over images, from logits (n, classes) and labels.
 
     Returns:
@@ -63,7 +63,7 @@ def fit_classifier(
 
 
 def _classifier(network: fx.GraphModule, classes: int) -> str | None:
-    """Name of the layer whose outputs the network returns, if it is a linear function of one vector per image."""
+    """Name of the last layer, if the network returns its outputs and it is a linear function of one vector per image."""
     (output,) = (node for node in network.graph.nodes if node.op == "output")
     node = output.args[0]
     while isinstance(node, fx.Node) and node.op != "call_module":
@@ -81,7 +81,7 @@ def _classifier(network: fx.GraphModule, classes: int) -> str | None:
 
 
 def _is_view(node: fx.Node) -> bool:
-    """Whether a node only changes the shape."""
+    """Whether a node changes nothing but the shape."""
     name = node.target if isinstance(node.target, str) else node.target.__name__  # overloads are named "flatten.using_ints"
     return name.partition(".")[0] in ("reshape", "view", "flatten", "squeeze")
 

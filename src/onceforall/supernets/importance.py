@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..errors import ModelError
 from ..graph import DimPart, Graph, Own
-from ..nn.calls import Mode, run_call
+from ..nn.calls import Mode, prepared
 from ..ops import Call, Input, Weight, leaves
 from ..resolutions import of_sides
 from ..spaces.graph import graph_of
@@ -24,8 +24,8 @@ from .supernet import Supernet
 IMPORTANCES = ("l1", "norm", "activation", "taylor", "none")
 BEST, BEST_WITH_IMAGES = "l1", "activation"  # docs/results/importance.md
 WITH_IMAGES = ("activation", "taylor")
-NORMS = {"batch_norm": 1, "layer_norm": 2, "group_norm": 2, "instance_norm": 1}  # index of the scale argument of each operation
-FROM_THE_RIGHT = ("matmul", "mm", "bmm", "addmm", "baddbmm")  # x @ weight, whose second-to-last dimension is the input
+NORMS = {"batch_norm": 1, "layer_norm": 2, "group_norm": 2, "instance_norm": 1}  # index of the scale among the arguments
+RIGHT_PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm")  # x @ weight: the input is the weight's second-to-last dimension
 
 Scores = dict[int, Tensor]  # by group index: one score per unit
 
@@ -34,7 +34,7 @@ def chosen_importance(importance: str | None, images: Sequence[Tensor] | None) -
     """Check the name of an importance; None selects the best one.
 
     Raises:
-        ModelError: an unknown importance, or one that needs images but got none.
+        ModelError: the importance is unknown, or needs images and there are none.
     """
     if importance is None:
         return BEST_WITH_IMAGES if images else BEST
@@ -48,18 +48,18 @@ def chosen_importance(importance: str | None, images: Sequence[Tensor] | None) -
 
 
 def rank_units(supernet: Supernet, importance: str | None = None, images: Sequence[Tensor] | None = None) -> None:
-    """Permute the units of all elastic groups of a network that was read as a graph, the most important ones first.
+    """Permute the units of all elastic groups of a network that was read as a graph: the most important ones come first.
 
     Args:
         supernet: of family "graph", changed in place.
-        importance: "l1": absolute weights that read the unit; "norm": scales of the norms it passes through, "l1" if there are
-            none; "activation": squared contribution to the outputs of the layers that read it; "taylor": absolute products of the
-            weights that read it and their gradients, for the loss of predicting the network's own predictions; "none": keep the
-            order. By default the best one: "activation" with images, else "l1".
+        importance: "l1": absolute weights that read the unit; "norm": scales of the norms that it passes through, "l1" without
+            norms; "activation": squared contribution to the outputs of the layers that read it; "taylor": absolute products of the
+            weights that read it and their gradients, with the network's own predictions as labels; "none": keep the order. By
+            default the best one: "activation" with images, otherwise "l1".
         images: batches (n, c, r, r) for "activation" and "taylor".
 
     Raises:
-        ModelError: an unknown importance, one that needs images but got none, or images of another size.
+        ModelError: the importance is unknown, needs images and there are none, or the images have another size.
         StatisticsError: "taylor" for a network without running statistics; "activation" uses batch statistics in this case.
     """
     reorder_units(supernet, unit_scores(supernet, importance, images))
@@ -96,13 +96,13 @@ def reorder_units(
     edges: Mapping[int, Sequence[int]] = MappingProxyType({}),
     along: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Permute the units of each group by descending score; ties keep their order.
+    """Sort the units of each group by descending score; ties keep their order.
 
     Args:
         supernet: of family "graph", changed in place.
         scores: scores by group index.
-        edges: for each group, unit indices that no unit may cross.
-        along: tensors by parameter name, whose entries are permuted with those of the parameter.
+        edges: for each group, indices that no unit may cross.
+        along: tensors by parameter name, which are permuted like the parameter.
     """
     graph = graph_of(supernet.space)
     orders = {}
@@ -155,7 +155,7 @@ def _reading(graph: Graph) -> dict[str, tuple[int, ...]]:
                 continue
             if kind.startswith("conv_transpose"):
                 found[leaf.name] = (0,)
-            elif kind in FROM_THE_RIGHT:
+            elif kind in RIGHT_PRODUCTS:
                 found[leaf.name] = (len(graph.weights[leaf.name].shape) - 2,)
     return found
 
@@ -163,7 +163,7 @@ def _reading(graph: Graph) -> dict[str, tuple[int, ...]]:
 def _summed(
     graph: Graph, values: Mapping[str, Tensor], groups: set[int], dims: Mapping[str, tuple[int, ...]] | None = None
 ) -> Scores:
-    """Sum the entries of all tensors that belong to each unit, or only those along given dimensions."""
+    """For each unit, sum the entries of all tensors that belong to it, along all dimensions or only the given ones."""
     scores: Scores = {}
     for name, tensor in values.items():
         spec = graph.weights[name]
@@ -178,7 +178,7 @@ def _summed(
 
 
 def _checked(supernet: Supernet, images: Tensor) -> Tensor:
-    """Check that the network accepts the images, and move them to its device; a `ModelError` if it does not."""
+    """Move images to the network's device. Raises ModelError if the network does not accept them."""
     sizes = supernet.space.resolutions
     if (
         not isinstance(images, Tensor)
@@ -217,7 +217,7 @@ def _activations(
 
 
 def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, int]]:
-    """Run the largest network without dropout; yield weights, the tensors they are applied to, and these tensors' channel dim."""
+    """Run the largest network without dropout; yield each weight, the tensor it is applied to, and that tensor's channel dim."""
     tensors = supernet._own
     mode = Mode(training=False, batch_statistics=supernet.forgotten)
     x: Any = images
@@ -229,9 +229,9 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
             if kind in ("conv1d", "conv2d", "conv3d", "linear") and isinstance(weight := op.args[1], Weight):
                 source = values[op.args[0].name] if isinstance(op.args[0], Input) else torch.zeros(())
                 dim = source.ndim - 1 if kind == "linear" else 1
-                if source.ndim > 1 and source.shape[dim] == weight.shape[1]:  # else in groups
+                if source.ndim > 1 and source.shape[dim] == weight.shape[1]:  # not in groups
                     yield weight, source, dim
-            x = values[op.name] = run_call(op, values, tensors, mode)
+            x = values[op.name] = prepared(op)(values, tensors, mode)
 
 
 def _taylor(
@@ -256,7 +256,7 @@ def _taylor(
 
 
 def _own_prediction(output: Any) -> Tensor:
-    """The loss of predicting the network's own prediction; for outputs that are not class scores, half their mean square."""
+    """The loss with the network's own prediction as label; for outputs other than logits, half their mean square."""
     total = torch.zeros(())
     for value in leaves(output):
         if isinstance(value, Tensor) and value.is_floating_point():

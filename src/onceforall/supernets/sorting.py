@@ -1,6 +1,6 @@
 """Channel sorting by importance: before narrower widths are trained, the most important channels move to the front.
 
-The largest network computes the same as before; narrower networks, which use the first channels, get better ones. Source:
+The largest network computes the same as before; narrower networks, which use the first channels, get better channels. Source:
 Once-for-All, section 3.3 (elastic width).
 """
 
@@ -21,11 +21,11 @@ from .supernet import Supernet
 
 @dataclass
 class _Group:
-    """Operations of one segment with tied channels, since these pass from one operation to the next unmixed."""
+    """Operations of one segment with the same channels, which pass from one operation to the next unmixed."""
 
-    rows: list[Op] = field(default_factory=list)  # have weights whose output channels belong to the group
-    columns: list[str] = field(default_factory=list)  # read the group and mix its channels
-    fixed: bool = False  # part of the segment's input or output
+    rows: list[Op] = field(default_factory=list)  # operations with weights whose output channels belong to the group
+    columns: list[str] = field(default_factory=list)  # operations that read the group and mix its channels
+    fixed: bool = False  # whether the segment's input or output belongs to it
 
 
 def sort_channels(
@@ -38,18 +38,17 @@ def sort_channels(
 ) -> None:
     """Sort every middle width of every segment by the L1 norm of the weights that read each channel, descending.
 
-    Only channels within a segment are sorted, as permuting them does not change what the largest network computes. In a network
-    that was read as a graph, these are the units of all elastic groups, including heads; with images, they are sorted by their
-    contribution to the layers that read them, which is better (docs/results/importance.md).
+    Only channels within a segment are sorted, since permuting them does not change what the largest network computes. In a network
+    that was read as a graph, the units of all elastic groups are sorted, including heads; with images, by their contribution to the
+    layers that read them, which is better (docs/results/importance.md).
 
     Args:
         supernet: changed in place.
         trained: how many of the largest expand ratios (and shares of heads) are already trained. Channels do not cross the
-            widths of these ratios, so that sub-networks trained before keep their channels.
-        along: tensors by parameter name, such as a moving average of the weights, whose channels are permuted with those of the
-            parameter.
+            widths of these ratios, so that trained sub-networks keep their channels.
+        along: tensors by parameter name, such as a moving average of the weights, which are permuted like the parameter.
         images: returns a batch (n, c, r, r), for networks that were read as graphs.
-        mean: averages the scores over processes, which must sort alike.
+        mean: averages the scores over processes, which must all sort in the same way.
     """
     space = supernet.space
     if space.family == "graph":
@@ -59,7 +58,7 @@ def sort_channels(
             reorder_units(supernet, dict(zip(scores, means, strict=True)), kept_units(space, trained), along)
         return
     plans = []
-    for number in range(1, trained + 1):  # at full depth, each stage with the smallest of the ratios that it keeps
+    for number in range(1, trained + 1):  # at full depth, with the smallest of the trained ratios
         kept = space.keep_largest(expand_ratios=number)
         narrow = [replace(c, expand_ratios=c.expand_ratios[:1]) for c in kept.stages]
         plans.append(space.lower(replace(kept, stages=tuple(narrow)).largest(), supernet.num_classes))
@@ -94,7 +93,7 @@ def _groups(segment: Segment) -> list[_Group]:
 
 def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int], along: Mapping[str, Tensor]) -> None:
     readers = [supernet.get_submodule(f"{segment}.{name}").get_parameter("weight") for name in group.columns]
-    projecting = readers[-1].double()  # the others gate; float64: near-equal float32 sums would depend on the processor
+    projecting = readers[-1].double()  # the others are gates; float64, as nearly equal float32 sums would depend on the processor
     importance = projecting.abs().transpose(0, 1).flatten(1).sum(1)
     edges = sorted({0, *boundaries, len(importance)})
     parts = [start + importance[start:end].argsort(descending=True, stable=True) for start, end in itertools.pairwise(edges)]

@@ -65,19 +65,18 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, drop_path: float = 0.0, sync_norm: bool = False) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, channels, height, width).
 
-        In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not match
-        `arch.resolution`, which is only the size that the network is meant for.
+        Batch norm uses the statistics of the batch in train mode, and the running statistics in eval mode. Height and width need
+        not match `arch.resolution`, which is only the size that the network is meant for.
 
         Args:
-            dropout: rate before the classifier, in train mode. In a network read from a model, it replaces the model's own rate
-                there if that is 0.
-            drop_path: rate at which the last residual branch is dropped for an image, in train mode; it rises to this value from
-                the first branch on. In a network read from a model, branches with their own rates keep them.
+            dropout: rate before the classifier, in train mode. In a network read from a model, it only replaces a rate of 0.
+            drop_path: rate at which the last residual branch is dropped for an image, in train mode; rates rise linearly to this
+                value from the first branch on. In a network read from a model, branches with rates of their own keep them.
             sync_norm: in train mode, compute batch statistics over all processes of torch.distributed's default group.
 
         Raises:
             ArchError: the architecture lies outside the space.
-            StatisticsError: eval mode, but the running statistics were dropped by `forget_statistics`.
+            StatisticsError: in eval mode, if the running statistics were dropped by `forget_statistics`.
         """
         if not self.training:
             self._require_statistics()
@@ -118,7 +117,7 @@ class Supernet(nn.Module):
         return Subnet(self, arch)
 
     def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
-        """Like `extract`, for a lowered plan or a piece of one, so that segments can be run and shared on their own."""
+        """Like `extract`, for a plan or a piece of one, so that segments can be run and shared separately."""
         like = next((t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point()), torch.zeros(()))
         if dropout and any(isinstance(op, Call) for op in plan.segments[-1].ops):
             plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
@@ -139,7 +138,7 @@ class Supernet(nn.Module):
         return network.train(self.training)
 
     def forget_statistics(self) -> None:
-        """Drop the running statistics of every batch norm, since the weights will change. Call it before your own training.
+        """Drop the running statistics of every batch norm, since the weights will change. Call it before your training loop.
 
         From then on, eval mode raises an error, and extracted networks return NaN in eval mode until recalibrated.
         """
@@ -147,11 +146,11 @@ class Supernet(nn.Module):
             self._own[name].fill_(torch.nan)
 
     def norms(self) -> list[ElasticNorm]:
-        """All elastic batch norms in network order; a network that was read from a model has none."""
+        """All elastic batch norms in network order; none in a network that was read from a model."""
         return [layer for layer in self._layers.values() if isinstance(layer, ElasticNorm)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_steps": {}}  # functions cannot be copied or pickled, and are quickly recreated
+        return {**self.__dict__, "_steps": {}}  # local functions cannot be pickled, and are quickly recreated
 
     def _prepared(self, segment: Segment, dropout: float, *, drops: bool) -> list[tuple[str, Step]]:
         """The steps that compute a segment's calls, by name. `drops`: drop residual branches at the mode's rate."""
@@ -170,7 +169,7 @@ class Supernet(nn.Module):
     def _require_statistics(self) -> None:
         if self.forgotten:
             raise StatisticsError(
-                "this supernet was trained and has no BatchNorm statistics, so eval mode is meaningless: "
+                "this supernet was trained and has no BatchNorm statistics, so it cannot run in eval mode: "
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"
             )
 
@@ -188,7 +187,7 @@ class Supernet(nn.Module):
                 assert run is not None
                 x = run(op, inputs, mode, op.inputs[0] in segment.read_once)
             elif mode.sync_norm and mode.training and isinstance(op, Norm):
-                x = layer.synchronised(inputs[0], op)
+                x = layer.synchronized(inputs[0], op)
             else:
                 x = layer(*inputs, op)
             values[op.name] = x
@@ -196,7 +195,7 @@ class Supernet(nn.Module):
 
 
 def _allocate(network: nn.Module, like: Tensor) -> None:
-    """Allocate memory for meta tensors, with the device and dtype of `like`; shared tensors stay shared.
+    """Allocate memory for meta tensors on the device of `like`, with its dtype; shared tensors stay shared.
 
     Like `Module.to_empty`, which would import sympy for half a second.
     """
@@ -224,7 +223,7 @@ def _names_of_statistics(plan: Plan) -> list[str]:
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """A supernet's current parameters and buffers by name, even while they are replaced for a call."""
+    """A supernet's current parameters and buffers by name, even if `torch.func.functional_call` replaces them."""
 
     def __init__(self, root: nn.Module) -> None:
         names = [name for name, _ in (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False))]

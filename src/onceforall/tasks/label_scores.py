@@ -68,8 +68,8 @@ def average_precision(labels: Numbers, scores: Numbers) -> Floats:
 
 def mean_average_precision(labels: Numbers, scores: Numbers) -> float:
     """Mean average precision over the labels that occur; 0 if none does."""
-    found = average_precision(labels, scores)
-    return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+    precisions = average_precision(labels, scores)
+    return float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 0.0
 
 
 def best_thresholds(labels: Numbers, probabilities: Numbers) -> Floats:
@@ -94,7 +94,7 @@ def bootstrap(
     Args:
         labels: labels of the images.
         scores: scores of a network.
-        less: scores of another network on the same images; the interval is then that of the difference.
+        less: scores of another network on the same images, to return the interval of the difference.
 
     Returns:
         None if it would take minutes, or no label occurs.
@@ -113,11 +113,11 @@ def bootstrap(
 
 def _weighted(ranked: _Ranked, weights: Floats) -> float:
     """Mean average precision with each image weighted by how often it occurs."""
-    own = weights[ranked.order]
-    hits = own * ranked.labels
-    right, said = (np.take_along_axis(each.cumsum(0), ranked.ends, 0) for each in (hits, own))
+    counts = weights[ranked.order]
+    hits = counts * ranked.labels
+    right, predicted = (np.take_along_axis(each.cumsum(0), ranked.ends, 0) for each in (hits, counts))
     images = hits.sum(0)
-    sums = (hits * right / np.maximum(said, 1)).sum(0)
+    sums = (hits * right / np.maximum(predicted, 1)).sum(0)
     return float((sums[images > 0] / images[images > 0]).mean()) if (images > 0).any() else 0.0
 
 
@@ -177,34 +177,26 @@ class LabelScores:
     @property
     def macro_f1(self) -> float:
         """Mean F1 at the thresholds, over labels with images or predictions."""
-        images, said, right = self.counts
-        total = images + said
+        images, predicted, right = self.counts
+        total = images + predicted
         return float((2 * right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
     def by_label(self, names: Sequence[str]) -> list[_OneLabel]:
         """Scores of each label, in order."""
         found = []
         for i, name in enumerate(names):
-            images, said, right = (int(x) for x in self.counts[:, i])
-            f1 = 2 * right / (images + said) if images + said else 0.0
-            own = float(self.precisions[i]) if images else None
-            shares = right / images if images else None, right / said if said else None
-            found.append(_OneLabel(name, images, own, images / self.images, float(self.thresholds[i]), *shares, f1))
+            images, predicted, right = (int(x) for x in self.counts[:, i])
+            f1 = 2 * right / (images + predicted) if images + predicted else 0.0
+            average = float(self.precisions[i]) if images else None
+            shares = right / images if images else None, right / predicted if predicted else None
+            found.append(_OneLabel(name, images, average, images / self.images, float(self.thresholds[i]), *shares, f1))
         return found
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:
         """`by_label` as cells below `LABEL_HEADER`."""
-        return [
-            [
-                row.name,
-                f"{row.images:,}",
-                percent(row.average_precision),
-                percent(row.prevalence),
-                percent(row.threshold),
-                *map(percent, (row.recall, row.precision, row.f1)),
-            ]
-            for row in self.by_label(names)
-        ]
+        shares = ("average_precision", "prevalence", "threshold", "recall", "precision", "f1")
+        rows = self.by_label(names)
+        return [[row.name, f"{row.images:,}", *(percent(getattr(row, share)) for share in shares)] for row in rows]
 
     def to_json(self) -> dict[str, Any]:
         """The scores as JSON values."""
@@ -229,7 +221,7 @@ class LabelScores:
             interval = None if data["interval"] is None else (float(data["interval"][0]), float(data["interval"][1]))
             images = int(data["images"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"not scores of labels ({error})") from None
+            raise DataError(f"not scores of labels ({error}): evaluate again") from None
         if counts.shape != (3, len(precisions)) or thresholds.shape != precisions.shape or images < 1:
             raise DataError(f"not scores of labels: shapes {counts.shape}, {precisions.shape} and {thresholds.shape}")
         return cls(images, counts, precisions, thresholds, interval)
@@ -246,15 +238,15 @@ class LabelDifference:
     @classmethod
     def of(cls, first: "LabelAnswers", second: "LabelAnswers") -> "LabelDifference":
         """Compare both networks' predictions on the same images, in the same order."""
-        labels, own, other = first.wanted, first.said, second.said
-        difference = mean_average_precision(labels, own) - mean_average_precision(labels, other)
-        return cls(difference, bootstrap(labels, own, other), len(labels))
+        labels, ours, theirs = first.all_labels, first.all_probabilities, second.all_probabilities
+        difference = mean_average_precision(labels, ours) - mean_average_precision(labels, theirs)
+        return cls(difference, bootstrap(labels, ours, theirs), len(labels))
 
     def told(self, first: str, second: str) -> str:
         """A sentence on whether one of the two named networks is better, or the difference may be chance."""
         points = f"{100 * self.map:+.2f} points of mAP"
         if self.interval is None:
-            return f"{first} and {second}: {points}; no interval is given for so many images and labels"
+            return f"{first} and {second}: {points}; no interval, since it would take minutes for so many images and labels"
         low, high = self.interval
         verdict = "this may be chance" if low <= 0 <= high else "more than chance"
         return f"{first} and {second}: {points} [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap): {verdict}"
@@ -271,23 +263,23 @@ class LabelAnswers:
         return LabelAnswers(self.labels + other.labels, self.probabilities + other.probabilities)
 
     @property
-    def wanted(self) -> Numbers:
+    def all_labels(self) -> Numbers:
         """The labels of all images."""
         return np.concatenate(self.labels)
 
     @property
-    def said(self) -> Numbers:
+    def all_probabilities(self) -> Numbers:
         """The probabilities of all images."""
         return np.concatenate(self.probabilities)
 
     def thresholds(self) -> Floats:
         """The best thresholds for these images, see `best_thresholds`."""
-        return best_thresholds(self.wanted, self.said)
+        return best_thresholds(self.all_labels, self.all_probabilities)
 
     def scores(self, thresholds: Numbers, *, interval: bool = True) -> LabelScores:
         """Scores at thresholds chosen on other images; `interval` adds the one of `bootstrap`, which takes seconds."""
-        labels, said = self.wanted, self.said
-        above, own = said >= np.asarray(thresholds), labels > 0
-        counts = np.stack([own.sum(0), above.sum(0), (above & own).sum(0)]).astype(np.int64)
-        between = bootstrap(labels, said) if interval else None
-        return LabelScores(len(labels), counts, average_precision(labels, said), np.asarray(thresholds, np.float64), between)
+        labels, probabilities = self.all_labels, self.all_probabilities
+        predicted, present = probabilities >= np.asarray(thresholds), labels > 0
+        counts = np.stack([present.sum(0), predicted.sum(0), (predicted & present).sum(0)]).astype(np.int64)
+        precisions, between = average_precision(labels, probabilities), bootstrap(labels, probabilities) if interval else None
+        return LabelScores(len(labels), counts, precisions, np.asarray(thresholds, np.float64), between)

@@ -70,7 +70,7 @@ class Task:
 
 
 def task_of(name: str | None) -> Task:
-    """The task with this name; None is one class per image.
+    """The task of this name; None for one class per image.
 
     Raises:
         DataError: an unknown name.
@@ -100,7 +100,7 @@ def require_multiclass(task: Task, what: str, instead: str) -> None:
         DataError: they may have several labels, which `what` does not support yet.
     """
     if task.several:
-        raise DataError(f"{what} does not take runs of --task {task.name} yet: {instead}")
+        raise DataError(f"{what} does not support runs of --task {task.name} yet: {instead}")
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
@@ -111,8 +111,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weigh
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
     each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
     factors = logits.new_tensor(weights)
-    own = factors[labels] if labels.ndim == 1 else labels @ factors
-    return (own * each).sum() / own.sum()
+    image_weights = factors[labels] if labels.ndim == 1 else labels @ factors
+    return (image_weights * each).sum() / image_weights.sum()
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
@@ -155,8 +155,8 @@ def class_log_odds(labels: Labels, classes: int, weights: Weights = ()) -> NDArr
 
 def label_log_odds(labels: Labels, classes: int, weights: Weights = ()) -> NDArray[np.float64]:
     """Logarithms of (images with the label, counted by its weight, / images without it), from labels (n, classes)."""
-    having = labels.sum(0)
-    return np.asarray(np.log(np.maximum(1, having) * np.array(weights or 1.0) / np.maximum(1, len(labels) - having)))
+    positives = labels.sum(0)
+    return np.asarray(np.log(np.maximum(1, positives) * np.array(weights or 1.0) / np.maximum(1, len(labels) - positives)))
 
 
 def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
@@ -166,17 +166,24 @@ def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
     """
     if not balance:
         return ()
-    having = labels.sum(0)
-    return tuple(((np.maximum(1, len(labels) - having) / np.maximum(1, having)) ** float(balance)).tolist())
+    positives = labels.sum(0)
+    return tuple(((np.maximum(1, len(labels) - positives) / np.maximum(1, positives)) ** float(balance)).tolist())
 
 
-def _multiclass() -> Task:
-    def tally() -> Tally:
-        from ..calibrate import Tally
+def _tally() -> Tally:
+    from ..calibrate import Tally
 
-        return Tally()
+    return Tally()
 
-    return Task(
+
+def _label_tally() -> LabelTally:
+    from ..calibrate import LabelTally
+
+    return LabelTally()
+
+
+TASKS = {
+    "multiclass": Task(
         name="multiclass",
         metrics=("top1", "balanced", "macro_f1"),
         activation="softmax",
@@ -189,18 +196,10 @@ def _multiclass() -> Task:
         default_metric=default_metric,
         weights=class_weights,
         log_odds=class_log_odds,
-        tally=tally,
+        tally=_tally,
         answers=lambda labels, probabilities: Confusion.of_probabilities(labels, probabilities)[0],
-    )
-
-
-def _multilabel() -> Task:
-    def tally() -> LabelTally:
-        from ..calibrate import LabelTally
-
-        return LabelTally()
-
-    return Task(
+    ),
+    "multilabel": Task(
         name="multilabel",
         metrics=("map",),
         activation="sigmoid",
@@ -213,10 +212,8 @@ def _multilabel() -> Task:
         default_metric=lambda labels: "map",
         weights=label_weights,
         log_odds=label_log_odds,
-        tally=tally,
+        tally=_label_tally,
         answers=lambda labels, probabilities: LabelAnswers((labels,), (probabilities.astype(np.float32),)),
-    )
-
-
-TASKS = {task.name: task for task in (_multiclass(), _multilabel())}
+    ),
+}
 MULTICLASS = TASKS["multiclass"]

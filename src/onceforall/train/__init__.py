@@ -1,4 +1,4 @@
-"""Training: schedules, strategies, the loop and its checkpoints."""
+"""Training: schedules, strategies, the training loop, and checkpoints."""
 
 from typing import TYPE_CHECKING
 

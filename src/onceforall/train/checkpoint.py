@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, verified by checksum; the last two are kept."""
+"""Checkpoints, written atomically and verified by checksum; the last two are kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BEST = "best.safetensors"  # hard link to the best one
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` optimizer steps: tensors by name, and facts in JSON types."""
+    """State after `step` optimizer steps: tensors by name, and other facts as JSON types."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -36,21 +36,21 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False, best: bool = False) -> None:
-    """Write a checkpoint, then delete checkpoints of later steps, all but the last two, and files left incomplete by a kill.
+    """Write a checkpoint, then delete those of later steps, all but the last two, and incomplete files of a killed process.
 
     Args:
         folder: folder of the checkpoints.
-        checkpoint: the current state; later checkpoints were abandoned.
-        good: keep it as the one to roll back to, until another one is good.
-        best: also keep it as the final result, until another one is best; only for good ones.
+        checkpoint: the current state; checkpoints of later steps were abandoned.
+        good: keep it as the checkpoint to roll back to, until another one is good.
+        best: also keep it as the final result, until another one is best; only for a good checkpoint.
 
     Raises:
-        FileError: it cannot be written (for example because the disk is full); earlier ones are intact.
+        FileError: it cannot be written, for example because the disk is full; earlier checkpoints are intact.
     """
     make_folder(folder)
     path = folder / f"step-{checkpoint.step:09d}.safetensors"
     facts = {**checkpoint.facts, "step": checkpoint.step}
-    if good:  # first, so that whoever resumes from this checkpoint finds its good one, or a later one
+    if good:  # first, so that a run resumed from this checkpoint finds its good checkpoint, or a later one
         save_tensors(folder / GOOD, checkpoint.tensors, facts)
         if best:
             replace_file(folder / BEST, lambda temporary: _link(folder / GOOD, temporary))
@@ -82,7 +82,7 @@ def latest(folder: Path) -> Checkpoint | None:
 
 
 def has_good(folder: Path) -> bool:
-    """Whether a checkpoint was saved as good."""
+    """Whether any checkpoint was saved as good."""
     return (folder / GOOD).exists()
 
 
@@ -97,7 +97,7 @@ def last_good(folder: Path) -> Checkpoint:
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The checkpoint that was saved as the best; None if there is none.
+    """The checkpoint that was saved as the best one; None if there is none.
 
     Raises:
         CheckpointError: it is damaged.
@@ -132,12 +132,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
         facts = metadata["facts"]
         if metadata["sha256"] != _digest(tensors) or metadata.get("facts_sha256") not in (None, text_sha256(facts)):
-            raise CheckpointError(f"{path}: the checksum does not match, the file is damaged")
+            raise CheckpointError(f"{path}: the checksum does not match, so the file is damaged")
         return tensors, json.loads(facts)
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same file with sorted metadata: the library's order is random, and equal contents must give equal files."""
+    """Sort the metadata of a safetensors file, as the library's order is random and equal contents must give equal files."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

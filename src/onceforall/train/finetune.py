@@ -38,19 +38,19 @@ def finetune(
 ) -> None:
     """Train a network in place to the end of the schedule, from the newest checkpoint in `folder` or from its current weights.
 
-    A step costs one forward and backward pass plus the teacher's forward pass. The network is left in train mode with BatchNorm
-    statistics of augmented images: recalibrate it.
+    A step costs one forward and backward pass, plus the teacher's forward pass. Afterwards the network is in train mode and its
+    BatchNorm statistics are those of augmented images: recalibrate it.
 
     Args:
-        network: a network such as `Supernet.extract` returns, on any device; it keeps its own dropout layers.
+        network: a network such as `Supernet.extract` returns, on any device, with its own dropout layers.
         schedule: a schedule of one phase, such as `finetuning` returns.
         batches: pure function from a step to its training images (n, c, r, r) and labels (n,).
         folder: receives checkpoints, after every epoch and every two minutes.
         settings: `validate_every` is the number of steps per epoch.
-        teacher: returns logits (n, num_classes) for the step's images, in eval mode; required if the phase distills.
+        teacher: returns logits (n, num_classes) for the step's images, in eval mode; required for a phase with distillation.
         plan: the network's plan, for a recipe whose learning rates differ between segments.
-        progress: its `event` receives "phase" at the start, "train" records with the loss, the completed share and the remaining
-            seconds, and "epoch" records after each epoch.
+        progress: its `event` receives a "phase" record at the start, "train" records with the loss, the completed share and the
+            remaining seconds, and an "epoch" record after each epoch.
 
     Raises:
         StoppedError: stopped on request.

@@ -1,7 +1,7 @@
-"""The training loop: follows a schedule step by step, and can be stopped and resumed at any step.
+"""The training loop, which follows a schedule and can be stopped and resumed at any step.
 
-All randomness in step s derives from (seed, s): the images, the resolution, the sub-networks, dropout. So a resumed run ends with
-the same weights as an uninterrupted one.
+All randomness of step s (images, resolution, sub-networks, dropout) derives from (seed, s), so a resumed run ends with the same
+weights as an uninterrupted one.
 """
 
 import math
@@ -36,15 +36,15 @@ from .world import World
 Event = dict[str, Any]
 Batches = Callable[[int, Resolution], Batch]  # (step, resolution) -> batch
 LOG_EVERY = 20
-ROLLBACKS = 3  # per training, before it gives up
+ROLLBACKS = 3  # maximum number per training
 ROLLBACK_RATE = 0.5  # factor of the learning rate at each rollback
-COLLAPSE = 0.2  # below this share of its best score beyond chance, the largest network has collapsed
-HIGH_LOSS = 20.0  # above this multiple of the loss at chance, training has diverged
+COLLAPSE = 0.2  # the largest network has collapsed below this share of its best score above chance
+HIGH_LOSS = 20.0  # training has diverged above this multiple of the loss at chance
 
 
 @dataclass(eq=False)
 class Trainer:
-    """Trains a supernet, or a single network, in place and follows a schedule to its end.
+    """Trains a supernet, or a single network, in place to the end of a schedule.
 
     If the loss is far above chance, if the loss, a weight or a statistic is no longer finite, or if the largest network collapses,
     the training of a supernet returns to the last good checkpoint with half the learning rate, up to three times.
@@ -54,18 +54,19 @@ class Trainer:
             is trained at one resolution, without validations and without rollbacks.
         schedule: must equal the checkpoint's.
         batches: pure function from (step, resolution) to training images on any device; with several processes, the images of this
-            one.
-        folder: receives checkpoints/, and teacher.safetensors once there is a frozen teacher; for a single network, checkpoints.
-        validate: measures a few sub-networks. It is called with the phase's space in every process; each may measure some, and all
-            records are interleaved. The first record whose "subnet" is "largest" shows, by its "top1" or the task's other reported
-            score, whether training has collapsed.
+            process.
+        folder: receives checkpoints/ and, once there is a frozen teacher, teacher.safetensors; for a single network, it receives
+            the checkpoints themselves.
+        validate: measures a few sub-networks. It is called in every process with the phase's space; each process may measure some,
+            and all records are interleaved. Training has collapsed if the main metric of the task drops in the first record whose
+            "subnet" is "largest".
         progress: its `event` receives records of every phase start ("phase"), of the loss every 20 steps and before a validation
             ("train"), of every validated sub-network ("validation"), of every return to a checkpoint ("rollback") and of an early
             end ("note").
         teacher: for phases with an external teacher: returns logits for the step's images at the step's resolution.
-        world: the processes that train together; only the first writes files.
-        num_classes: for a single network.
-        plan: for a single network with learning rates that differ between segments.
+        world: the processes that train together; only the first one writes files.
+        num_classes: only for a single network.
+        plan: only for a single network with learning rates that differ between segments.
     """
 
     network: nn.Module
@@ -84,7 +85,7 @@ class Trainer:
     _recent: list[Tensor] = field(default_factory=list, init=False)  # losses, still on the device
     _began: float = field(default=0.0, init=False)
     _saved: float = field(default=0.0, init=False)
-    _better: bool = field(default=False, init=False)  # the last validation was the best one
+    _better: bool = field(default=False, init=False)  # whether the last validation was the best one
 
     def run(self, start: checkpoint.Checkpoint | None) -> None:
         """Train from a checkpoint, or from the beginning, to the end of the schedule.
@@ -94,7 +95,7 @@ class Trainer:
 
         Raises:
             StoppedError: stopped on request.
-            TrainingError: training keeps diverging; checkpoints only hold finite weights.
+            TrainingError: training diverges again and again; checkpoints only hold finite weights.
             CheckpointError: the checkpoint belongs to another space or schedule, or the teacher's file is damaged.
             FileError: a checkpoint cannot be written.
         """
@@ -135,7 +136,7 @@ class Trainer:
         supernet = self.supernet
         if any(phase.distil and phase.teacher == "external" for phase in self.schedule.phases) and self.teacher is None:
             kind = "a" if supernet is None else "an external"
-            raise TrainingError(f"the schedule learns from {kind} teacher, and none was given")
+            raise TrainingError(f"the schedule needs {kind} teacher, and there is none: give one, or set distil to false")
         if supernet is not None:
             supernet.forget_statistics()
             self.num_classes, self.plan = supernet.num_classes, supernet.space.lower(supernet.space.largest(), supernet.num_classes)
@@ -154,7 +155,7 @@ class Trainer:
         (missing,) = self.world.agree([not checkpoint.has_good(self.checkpoints)])
         if state.step == 0 or missing:
             if not state.finite():
-                raise TrainingError("the weights to start from are not finite: start from others")
+                raise TrainingError("the initial weights are not finite: start from other weights")
             self._save(good=True)
 
     def _begin_phase(self, phase: Phase) -> None:
@@ -162,15 +163,15 @@ class Trainer:
         if phase.sort is not None and (supernet := self.supernet) is not None:
             device = next(supernet.parameters()).device
 
-            def seen() -> Tensor:
+            def images() -> Tensor:
                 return onto(self.batches(self.state.step, supernet.space.resolutions[-1])[0], device)
 
-            sort_channels(supernet, phase.sort, along=self.state.ema, images=seen, mean=self.world.mean)
+            sort_channels(supernet, phase.sort, along=self.state.ema, images=images, mean=self.world.mean)
         if phase.cosine[0] == 0:
             self.state.renew_optimizer()
 
     def rehearse(self, frozen: nn.Module) -> None:
-        """Prepare for timing steps that change no weights, with a stand-in for the frozen teacher."""
+        """Prepare for timing steps, which then change no weights, with a stand-in for the frozen teacher."""
         self.network.train()
         self.state, self._frozen = State(self.network, self.schedule), frozen
         self.state.rate_factor = 0.0
@@ -178,19 +179,19 @@ class Trainer:
     def step(self, phase: Phase, within: int, groups: Groups | None) -> float:
         """Take one step on some of these sub-networks and return its learning rate. The loss stays on the device."""
         state, settings, world, supernet = self.state, self.settings, self.world, self.supernet
-        guide = self._guide(phase)
+        teacher = self._teacher_of(phase)
         device = next(self.network.parameters()).device
         images, labels = self.batches(state.step, groups[0][0].resolution if groups else 0)
         batch = onto(images, device), onto(labels, device)
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
         with torch_seed(settings.seed, state.step, world.rank, device):
-            archs, together = None, world.mean if settings.same_archs else World().mean
+            archs = None
             if supernet is not None and groups is not None:
-                archs = choose_subnets(supernet, groups, batch, settings, together)
+                archs = choose_subnets(supernet, groups, batch, settings, (world if settings.same_archs else World()).mean)
             reduce = partial(world.mean_gradients, self.network.parameters(), same=settings.same_archs)
             loss = train_step(
-                self.network, archs, batch, state.optimizer, self.schedule.recipe, phase, guide,
+                self.network, archs, batch, state.optimizer, self.schedule.recipe, phase, teacher,
                 settings=settings, within=within, reduce=reduce,
             )  # fmt: skip
         self._recent.append(loss)
@@ -209,8 +210,8 @@ class Trainer:
             groups = at_resolution(own, groups[0][0].resolution)
         return groups
 
-    def _guide(self, phase: Phase) -> nn.Module | None:
-        """The teacher of a phase; None if there is none or it is one of the sub-networks."""
+    def _teacher_of(self, phase: Phase) -> nn.Module | None:
+        """The teacher of a phase; None if there is none or if it is one of the sub-networks."""
         if not phase.distil or phase.teacher == "largest":
             return None
         if phase.teacher == "external":
@@ -222,30 +223,30 @@ class Trainer:
         return self._frozen
 
     def loss(self) -> float:
-        """Mean loss since the last call. This is the only place that reads it from the device."""
+        """The mean loss since the last call. Only this method reads losses from the device."""
         loss = float(self.world.mean(torch.stack(self._recent).mean()))
         self._recent.clear()
         return loss
 
     def _logged(self, phase: Phase, rate: float) -> str:
-        """Report the loss. Return why the state should not be kept, or ""."""
+        """Report the loss. Return the reason to go back to a checkpoint, or ""."""
         loss = self.loss()
         chance = self.settings.task.loss_at_first(self.num_classes) * (1 + self.schedule.recipe.distil_weight)
         if not math.isfinite(loss):
-            return "the loss stopped being finite"
+            return "the loss is no longer finite"
         if not self.state.finite():
-            return "the weights stopped being finite"
+            return "the weights are no longer finite"
         if loss > HIGH_LOSS * chance:
-            return f"the loss rose to {loss:.3g}, far above the {chance:.3g} of a network that has learnt nothing"
+            return f"the loss rose to {loss:.3g}, far above the {chance:.3g} of an untrained network"
         self._report("train", phase, loss=loss, rate=rate)
         return ""
 
     def _validated(self, phase: Phase) -> str:
-        """Measure some sub-networks. Return why the state should not be kept, or ""."""
+        """Measure some sub-networks. Return the reason to go back to a checkpoint, or ""."""
         state, supernet = self.state, self.supernet
         if supernet is None:
             return ""
-        own, failure = list[Event](), ""  # of this process
+        own, failure = list[Event](), ""  # in this process
         with state.averaged():
             try:
                 own = self.validate(supernet, supernet.space.keep_largest(**phase.keep), phase)
@@ -259,26 +260,26 @@ class Trainer:
         records = [record for turn in turns for record in turn if record is not None]
         for record in records:
             self._report("validation", phase, **record)
-        told = self.settings.task.metrics[0]
-        top1 = next((float(record[told]) for record in records if record["subnet"] == "largest"), None)
+        metric = self.settings.task.metrics[0]
+        top1 = next((float(record[metric]) for record in records if record["subnet"] == "largest"), None)
         if top1 is not None:
             chance = 1 / supernet.num_classes if self.settings.chance is None else self.settings.chance
-            learnt = state.best_top1 - chance
-            if learnt > min(2 * chance, (1 - chance) / 2) and top1 < chance + COLLAPSE * learnt:
-                return f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} {METRICS[told]}"
+            gain = state.best_top1 - chance
+            if gain > min(2 * chance, (1 - chance) / 2) and top1 < chance + COLLAPSE * gain:
+                return f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} {METRICS[metric]}"
             state.best_top1 = max(state.best_top1, top1)
         scores = [float(record["score" if "score" in record else "top1"]) for record in records]
         self._better = phase is self.schedule.phases[-1] and state.judge(scores)
         return ""
 
     def _go_back(self, phase: Phase, reason: str) -> None:
-        """Return to the last validated state, with a lower learning rate."""
+        """Return to the last good checkpoint, with a lower learning rate."""
         state = self.state
         if self.supernet is None:
             raise TrainingError(f"fine-tuning diverged near step {state.step}: {reason}")
         if state.rollbacks == ROLLBACKS:
             raise TrainingError(
-                f"{reason} near step {state.step} in phase {phase.name}, again after {ROLLBACKS} returns to a checkpoint with ever "
+                f"{reason} near step {state.step} in phase {phase.name}, after {ROLLBACKS} returns to a checkpoint with ever "
                 f"lower rates (now {state.rate_factor:g} of the schedule's): use a lower --rate or look at the images; "
                 f"the last good state is in {self.checkpoints}"
             )
@@ -287,20 +288,20 @@ class Trainer:
         self._frozen = self._frozen if state.step > self.schedule.teacher_step else None
         state.rollbacks, state.rate_factor = rollbacks, factor
         self._recent.clear()
-        self.world.wait()  # until all have read it
+        self.world.wait()  # until all processes have read it
         self._save(good=True)
         self._report("rollback", phase, reason=reason, lost_step=lost, rate_factor=factor)
 
     def _finish(self, begun: int) -> None:
-        """Load the final weights into the network; with patience, those of the best validation."""
+        """Load the final weights into the network; with patience, these are the weights of the best validation."""
         state = self.state
         if self.schedule.recipe.patience and (best := checkpoint.best(self.checkpoints)):
             if begun < state.step > best.step:
-                told = f"the weights of step {best.step:,} are kept, the best on held-out images (patience)"
+                text = f"the weights of step {best.step:,} are kept, the best on held-out images (patience)"
                 if state.step < self.schedule.steps:
                     why = f"the mean accuracy has not risen in {state.stale} validations"
-                    told = f"ended at step {state.step:,} of {self.schedule.steps:,}: {why}; {told}"
-                self._report("note", self.schedule.at(state.step - 1)[0], kept=best.step, text=told)
+                    text = f"ended at step {state.step:,} of {self.schedule.steps:,}: {why}; {text}"
+                self._report("note", self.schedule.at(state.step - 1)[0], kept=best.step, text=text)
             state.restore(best)
         state.finish()
 

@@ -1,6 +1,6 @@
-"""Distillation losses between a student's and a teacher's logits (batch, classes), averaged over the batch.
+"""Distillation losses between the logits of a student and a teacher (batch, classes), averaged over the batch.
 
-Each returns the loss to differentiate and the value to report; the two differ for the adaptive divergence.
+Each function returns the loss to differentiate and the value to report, which differ for the adaptive divergence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..tasks.task import Task
 if TYPE_CHECKING:  # schedules refer to these by name, without torch
     from torch import Tensor
 
-CLIP = 5.0  # of q / p in the adaptive divergence
+CLIP = 5.0  # maximum of q / p in the adaptive divergence
 
 Divergence = Callable[[Any, Any], tuple[Any, Any]]  # of tensors
 
@@ -28,7 +28,7 @@ def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """
     from torch.nn import functional as F
 
-    student = _precise(student)
+    student = precise(student)
     loss = F.cross_entropy(student, teacher.detach().to(student.dtype).softmax(1))
     return loss, loss.detach()
 
@@ -36,8 +36,8 @@ def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The adaptive α-divergence of AlphaNet (Wang et al., 2021): the larger of the two at α = -1 (clipped) and α = 1, per image.
 
-    With student q, teacher p and w = min(q / p, 5): D₋ = Σ q (w - 1) / 2 with surrogate Σ q (w - ½) log q, its weights held
-    fixed; D₊ = Σ p log(p / q) with surrogate -Σ p log q. Ratios are taken as differences of logarithms, which do not overflow.
+    With student q, teacher p and w = min(q / p, 5): D₋ = Σ q (w - 1) / 2 with surrogate Σ q (w - ½) log q, whose weights are
+    constants; D₊ = Σ p log(p / q) with surrogate -Σ p log q. Ratios are differences of logarithms, which do not overflow.
 
     Args:
         student: logits (batch, classes), of any precision.
@@ -45,7 +45,7 @@ def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    log_q = _precise(student).log_softmax(1)
+    log_q = precise(student).log_softmax(1)
     with torch.no_grad():
         log_p = teacher.to(log_q.dtype).log_softmax(1)
         p, q = log_p.exp(), log_q.exp()
@@ -68,6 +68,6 @@ def divergence_of(name: str, task: Task, student: Tensor, teacher: Tensor) -> tu
     return times * loss, times * reported
 
 
-def _precise(logits: Tensor) -> Tensor:
-    """Convert to at least float32, since differences of logits overflow in half precision."""
+def precise(logits: Tensor) -> Tensor:
+    """Convert half precision to float32, since differences of logits could overflow."""
     return logits.float() if logits.dtype.itemsize < 4 else logits

@@ -1,4 +1,4 @@
-"""`Schedule`: what is trained when. A schedule is plain data; the loop in `loop.py` follows it."""
+"""`Schedule`: what is trained when. It is plain data that the training loop in `loop.py` follows."""
 
 import json
 import math
@@ -17,7 +17,7 @@ FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")
 LABELS = ("all", "largest")
-# Fields of a recipe that the first version of the format did not have.
+# Fields of a recipe that were added after the first version of the format.
 LATER = ("layer_decay", "drop_path", "patience", "balance", "logit_adjustment")
 
 
@@ -32,15 +32,15 @@ class Phase:
         rate: peak learning rate.
         subnets: sub-networks per step; their gradients are summed for one optimizer step.
         strategy: name in `STRATEGIES`.
-        distil: whether to also learn from a teacher.
+        distil: whether sub-networks also learn from a teacher.
         teacher: "frozen" is the largest network as it was before the first phase with this teacher, "largest" is the largest
             network of the same step (in-place distillation), "external" is another model passed to `Trainer`.
-        labels: "all" sub-networks learn from the labels, or only the "largest", which is the first of the step.
+        labels: "all" sub-networks learn from the labels, or only the "largest", the first one of the step.
         divergence: loss between teacher and sub-network, a name in `DIVERGENCES`.
         ramp: factor of the loss of all sub-networks but the largest at the start of the phase; it rises linearly to 1 at the end.
         cosine: the part of a cosine from the peak rate to zero that the phase follows after warm-up, so that two phases can share
-            one cosine. A phase that does not start at 0 keeps the optimizer state of the previous phase.
-        sort: before the phase, sort channels by importance within the widths of this many of the largest expand ratios (those
+            one cosine. A phase that does not start at 0 continues with the optimizer state of the previous phase.
+        sort: before the phase, sort channels by importance, within the widths of this many of the largest expand ratios (those
             trained so far). None: no sorting.
     """
 
@@ -64,9 +64,7 @@ class Phase:
         for name, value, least in (("steps", self.steps, 0), ("warmup_steps", self.warmup_steps, 0), ("subnets", self.subnets, 1)):
             whole(where + name, value, least)
         if self.warmup_steps > self.steps:
-            raise TrainingError(
-                f"{where}{self.warmup_steps} of its {self.steps} steps are warm-up: it can have at most all of them"
-            )
+            raise TrainingError(f"{where}warmup_steps is {self.warmup_steps} and steps is {self.steps}: give at most as many")
         _within(where + "rate", self.rate, 0.0, 1e6, "above 0 and at most 1000000", not_low=True)
         _yes_or_no(where + "distil", self.distil)
         if self.sort is not None:
@@ -81,12 +79,14 @@ class Phase:
                 f"{where}strategy {self.strategy!r} has no largest network to treat differently: use {' or '.join(LARGEST_FIRST)}"
             )
         if self.labels == "largest" and not self.distil:
-            raise TrainingError(f"{where}without labels and teacher the smaller networks learn nothing: set distil")
+            raise TrainingError(f"{where}without labels or a teacher, smaller networks learn nothing: set distil")
         begin, end = self.cosine if isinstance(self.cosine, tuple) and len(self.cosine) == 2 else (0.0, math.nan)
         _within(where + "cosine", begin, 0.0, 1.0, "from 0 to 1")
         _within(where + "cosine", end, begin, 1.0, "after its beginning and at most 1", not_low=True)
         if self.sort is not None and begin > 0:
-            raise TrainingError(f"{where}sorting needs a fresh optimiser, which a phase with cosine {self.cosine} does not have")
+            raise TrainingError(
+                f"{where}sort needs a new optimizer, and a phase with cosine {self.cosine} continues one: omit sort"
+            )
         for name, number in self.keep.items():
             _one_of(where + "keep", name, Choices.__dataclass_fields__)
             whole(where + name, number, 1)
@@ -106,18 +106,18 @@ class Recipe:
         zero_residual: initialize the last batch norm of every block with a shortcut to zero, so that blocks start as identities.
         clip: maximum norm of the step's gradient; 0: no clipping.
         clip_value: maximum absolute value of the gradient's entries; 0: no clipping.
-        ema: decay per step of a moving average of the weights, which is validated and kept as the result; 0: none. After t steps
+        ema: decay per step of a moving average of the weights, which is validated and becomes the result; 0: none. After t steps
             the decay is at most (1 + t) / (10 + t).
         layer_decay: factor of the learning rate from each segment to the one before it: the classifier trains at the schedule's
             rate, the stem at the lowest; 1: the same rate everywhere.
-        drop_path: rate at which the last residual branch is dropped for an image (stochastic depth); the rate rises to this value
-            from the first branch on. A user's own network that has such rates keeps them.
+        drop_path: rate at which the last residual branch is dropped for an image (stochastic depth); rates rise linearly to this
+            value from the first branch on. A user's own network that has such rates keeps them.
         patience: stop when the mean accuracy has not risen in this many validations of the last phase, and keep the best weights;
-            0: train to the end of the schedule and keep the last weights. Not for fine-tuning a single network.
-        balance: how strongly the loss on labels compensates for uneven classes: an image's weight is proportional to its class's
-            number of images to the power of -balance. 0: all images count equally; 1: all classes do.
-        logit_adjustment: factor of the logarithms of the classes' shares that the loss on labels adds to the logits (Menon et al.,
-            ICLR 2021). 0: networks learn that some classes are rarer; 1: they predict as if all were equally frequent.
+            0: train to the end of the schedule and keep the last weights. Ignored when fine-tuning a single network.
+        balance: how strongly the loss on labels compensates for class imbalance: an image's weight is proportional to the number of
+            images of its class, to the power of -balance. 0: all images count equally; 1: all classes count equally.
+        logit_adjustment: the loss on labels adds this factor times the logarithms of the class frequencies to the logits (Menon et
+            al., ICLR 2021). 0: networks learn that some classes are rare; 1: they predict as if all were equally frequent.
     """
 
     batch_size: int = 64
@@ -167,7 +167,7 @@ class Schedule:
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
         if not names or len(set(names)) < len(names):
-            raise TrainingError(f"a schedule needs phases, each with a name of its own; these are {names}")
+            raise TrainingError(f"the phases of a schedule are named {names}: give at least one phase, and each a unique name")
 
     @property
     def steps(self) -> int:
@@ -175,7 +175,7 @@ class Schedule:
 
     @property
     def teacher_step(self) -> int:
-        """The global step before which the largest network becomes the frozen teacher; `steps` if it never does."""
+        """The global step at which the largest network becomes the frozen teacher; `steps` if it never does."""
         start = 0
         for phase in self.phases:
             if phase.distil and phase.teacher == "frozen":
@@ -184,12 +184,12 @@ class Schedule:
         return start
 
     def at(self, step: int) -> tuple[Phase, int]:
-        """The phase of a global step (from 0) and the step within it."""
+        """The phase of a global step (from 0), and the step within that phase."""
         for phase in self.phases:
             if step < phase.steps:
                 return phase, step
             step -= phase.steps
-        raise IndexError("step lies beyond the schedule")
+        raise IndexError("the step is beyond the end of the schedule")
 
     def steps_done(self, steps: int) -> list[int]:
         """Steps completed in each phase after `steps` total steps."""
@@ -200,7 +200,7 @@ class Schedule:
         return done
 
     def to_json(self) -> str:
-        """The schedule as JSON text. Later fields are omitted at their defaults, so that older versions can read it."""
+        """The schedule as JSON text, without newer fields that have default values, so that older versions can read it."""
         data = {"format": FORMAT, **asdict(self)}
         data["recipe"] = {k: v for k, v in data["recipe"].items() if k not in LATER or v != getattr(Recipe, k)}
         return json.dumps(data, indent=1)

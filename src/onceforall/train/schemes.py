@@ -1,4 +1,4 @@
-"""Schemes for training all sub-networks, as schedules: how the budget is divided, what is sampled, and what teaches.
+"""Training schemes for all sub-networks: how the steps are divided, which networks are sampled, and which one is the teacher.
 
 Each scheme is a function that returns a `Schedule`; `SCHEMES` lists them by name. All take the full space, the total number of
 optimizer steps, the peak learning rate of the first phase, and the recipe shared by all phases. Most also take `warmup`, the share
@@ -22,7 +22,7 @@ PAPER_EPOCHS = {"largest": 180.0, "kernel": 125.0, "depth": 150.0, "expand": 150
 PAPER_RATES = {"largest": 1.0, "kernel": 0.96 / 2.6, "first": 0.08 / 2.6, "depth": 0.24 / 2.6, "expand": 0.24 / 2.6}
 PAPER_WARMUPS = {"largest": 0.0, "kernel": 5 / 125, "first": 0.0, "depth": 5 / 125, "expand": 5 / 125}
 PAPER_SUBNETS = {"kernel": 1, "depth": 2, "expand": 4}
-FIRST_SHARE = 25 / 150  # of a dimension's epochs, spent on its first narrowing where there are two
+FIRST_SHARE = 25 / 150  # share of a dimension's epochs for the first of its two phases
 
 
 def progressive_shrinking(
@@ -37,18 +37,18 @@ def progressive_shrinking(
     subnets: Mapping[str, int] = PAPER_SUBNETS,
     strategy: str = "uniform",
 ) -> Schedule:
-    """The paper's schedule scaled to a number of steps: the largest network first, then each dimension is narrowed step by step.
+    """The paper's schedule scaled to a number of steps: first the largest network, then smaller choices of one dimension at a time.
 
-    Resolution is elastic throughout. A dimension with one choice has no phase; one with three choices is opened in two. Stage
-    widths, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand". Attention heads
-    are opened together with the expand ratios.
+    Resolution is elastic throughout. A dimension with one choice has no phase, one with three choices has two phases. Stage widths,
+    which the paper does not vary, come last, with the lengths, rates and sub-networks of "expand". Attention heads become elastic
+    together with the expand ratios.
 
     Args:
         epochs: relative lengths of "largest", "kernel", "depth" and "expand".
         rates: peak learning rates relative to `rate`; "first" is for the first of a dimension's two phases.
         warmups: warm-up share of each phase, with the same names as `rates`.
         subnets: sub-networks per step, by dimension.
-        strategy: how they are sampled in phases with several; a phase with one samples it uniformly.
+        strategy: how sub-networks are sampled in phases with several per step; otherwise, sampling is uniform.
 
     Raises:
         TrainingError: fewer steps than phases.
@@ -76,8 +76,7 @@ def progressive_shrinking(
             keep |= dict.fromkeys(opened, stop)
             label, sort = dimension if len(stops) == 1 else f"{dimension}-{stop}", trained if dimension == "expand" else None
             add(label, epochs[short] * share, short if last else "first", subnets[short], sort)
-    if steps < len(phases):
-        raise TrainingError(f"{steps} steps for {len(phases)} phases: train for more epochs, or use more images or a smaller batch")
+    _require_steps(steps, len(phases))
     ends = np.round(np.cumsum(lengths) / sum(lengths) * (steps - len(phases))).astype(int)
     counts = (np.diff([0, *ends]) + 1).tolist()
     scaled = zip(phases, counts, shares, strict=True)
@@ -90,7 +89,7 @@ def single_path(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup
 
 
 def all_sizes(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
-    """One sub-network of any size per step, trained on the labels alone: best where the weights are already trained."""
+    """One sub-network of any size per step, trained on the labels alone: best for weights that are already trained."""
     phase = _whole("all-sizes", steps, rate, warmup, subnets=1, strategy="all_sizes", distil=False)
     return Schedule((phase,), recipe)
 
@@ -122,12 +121,11 @@ def sandwich(
 def coupled(
     space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05, subnets: int = 4, alone: float = 180 / 330
 ) -> Schedule:
-    """The largest network alone for a share of the steps, then networks with coupled depths and ratios, distilled from it.
+    """The largest network alone for a share of the steps, then networks with coupled depths and ratios that learn from it.
 
-    The learning rates of the phases have the paper's proportions (CompOFA, 2021).
+    The learning rates of the phases have the same proportions as in the paper (CompOFA, 2021).
     """
-    if steps < 3:
-        raise TrainingError(f"{steps} steps for 3 phases: train for more epochs, or use more images or a smaller batch")
+    _require_steps(steps, 3)
     first = min(max(1, round(alone * steps)), steps - 2)
     second = min(max(1, round((steps - first) * 25 / 150)), steps - first - 1)
     rates = {"low": rate * PAPER_RATES["first"], "high": rate * PAPER_RATES["expand"]}
@@ -153,14 +151,13 @@ def delayed_shrinking(
     delay: float = 0.5,
     ramp: float = 0.25,
 ) -> Schedule:
-    """The largest network alone for half of the steps, then the sandwich; one cosine over both (DεpS, 2024).
+    """The largest network alone for half of the steps, then the sandwich, with a single cosine over both (DεpS, 2024).
 
     Args:
         delay: share of the steps before shrinking starts.
         ramp: factor of the smaller networks' loss when shrinking starts; it rises to 1.
     """
-    if steps < 2:
-        raise TrainingError(f"{steps} steps for 2 phases: train for more epochs, or use more images or a smaller batch")
+    _require_steps(steps, 2)
     first = min(max(1, round(delay * steps)), steps - 1)
     alone = replace(_whole("largest", first, rate, warmup * steps / first, distil=False), keep=_only_largest(space))
     middle = (first - alone.warmup_steps) / (steps - alone.warmup_steps)
@@ -180,6 +177,11 @@ SCHEMES: dict[str, Callable[..., Schedule]] = {
     "coupled": coupled,
     "delayed_shrinking": delayed_shrinking,
 }
+
+
+def _require_steps(steps: int, phases: int) -> None:
+    if steps < phases:
+        raise TrainingError(f"{steps} steps for {phases} phases: train for more epochs, or use more images or a smaller batch")
 
 
 def _whole(name: str, steps: int, rate: float, warmup: float, **options: Any) -> Phase:

@@ -1,4 +1,4 @@
-"""The full state of a training, which is saved as a checkpoint and restored bit for bit."""
+"""The full training state, which is saved in checkpoints and restored bit for bit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..calibrate import norms_of
 from ..common.memory import loading
 from ..errors import CheckpointError
-from ..nn.layers import SynchronisedNorm
+from ..nn.layers import SynchronizedNorm
 from ..nn.static import put, without_dropout
 from ..ops import Call
 from ..plan import Plan
@@ -28,16 +28,16 @@ class State:
 
     Attributes:
         step: optimizer steps completed.
-        seconds: time spent on them.
+        seconds: time they took.
         rate_factor: factor of the schedule's learning rate; below 1 after a rollback.
-        rollbacks: how often training returned to a checkpoint because it diverged.
-        best_top1: best top-1 of the largest network in any validation.
-        best_mean: best mean top-1 of a validation's networks.
-        stale: validations since the best one.
+        rollbacks: how often training diverged and returned to a checkpoint.
+        best_top1: best top-1 of the largest network in all validations.
+        best_mean: best mean top-1 of the validated networks in all validations.
+        stale: number of validations since the best one.
     """
 
     def __init__(self, network: nn.Module, schedule: Schedule, plan: Plan | None = None) -> None:
-        """The state before the first step; `plan` is the network's, for learning rates that differ between segments."""
+        """The state before the first step; `plan` is the network's plan, for learning rates that differ between segments."""
         self.network, self.schedule = network, schedule
         self.step, self.seconds, self.rate_factor, self.rollbacks, self.best_top1 = 0, 0.0, 1.0, 0, 0.0
         self.best_mean, self.stale = 0.0, 0
@@ -64,7 +64,7 @@ class State:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Context in which the network has the moving average of the weights, if there is one."""
+        """Context in which the network has the moving average of its weights, if there is one."""
         weights = {name: p.detach().clone() for name, p in self.network.named_parameters()} if self.ema else {}
         copy_into(self.network, self.ema)
         try:
@@ -89,7 +89,7 @@ class State:
         copy_into(self.network, self.ema)
 
     def finite(self) -> bool:
-        """Whether all weights are finite; reads from the device once."""
+        """Whether all weights are finite; synchronizes with the device once."""
         return bool(torch.stack([p.isfinite().all() for p in self.network.parameters()]).all())
 
     def save(self, folder: Path, *, good: bool, best: bool = False) -> None:
@@ -101,7 +101,7 @@ class State:
         tensors = {f"model.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
         for name, parameter in self.network.named_parameters():
-            if parameter in self.optimizer.state:  # parameters not trained yet have no state
+            if parameter in self.optimizer.state:  # untrained parameters have no state
                 state = self.optimizer.state[parameter]
                 tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         facts: dict[str, Any] = {name: getattr(self, name) for name in FACTS}
@@ -127,7 +127,7 @@ class State:
         for name, value in part_of(saved.tensors, "optimizer.").items():
             owner, _, key = name.rpartition("/")
             parameter = parameters[owner]
-            # momentum gets its parameter's memory format, so that a resumed run adds in the same order
+            # with the memory format of its parameter, so that a resumed run sums in the same order
             self.optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value) if value.ndim else value
 
 
@@ -135,7 +135,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Copy weights by name.
 
     Raises:
-        CheckpointError: a name is missing or left over, or a shape differs.
+        CheckpointError: a name is missing or unexpected, or a shape differs.
     """
     own = network.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) or [n for n, value in own.items() if value.shape != tensors[n].shape]
@@ -145,7 +145,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = True, sync_norm: bool = False) -> nn.Module:
-    """The frozen largest network, created and written, or read back. It runs in train mode (batch statistics), without dropout.
+    """The frozen largest network, created and written, or read from its file. It uses batch statistics and no dropout.
 
     Args:
         supernet: the supernet whose largest network it is.
@@ -169,7 +169,7 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
         copy_into(teacher, tensors)
     if sync_norm:
         for name, layer in norms_of(teacher).items():
-            put(teacher, name, SynchronisedNorm(layer))
+            put(teacher, name, SynchronizedNorm(layer))
     without_dropout(teacher)
     return teacher.requires_grad_(False).train()
 
@@ -191,7 +191,7 @@ def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float
         {"params": own, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0}
         for (share, decays), own in sorted(groups.items(), key=lambda group: group[0], reverse=True)
     ]
-    with loading():  # the first optimizer of a process loads torch._dynamo
+    with loading():  # the first optimizer in a process loads torch._dynamo
         if recipe.optimizer == "sgd":
             return torch.optim.SGD(made, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
         return torch.optim.AdamW(made, lr=0.0)
@@ -200,7 +200,7 @@ def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float
 def rate_shares(plan: Plan, decay: float) -> dict[str, float]:
     """Factors of the learning rate by layer or tensor name: 1 in the last segment, multiplied by `decay` in each one before it.
 
-    A tensor shared by several segments has the first one's rate.
+    A tensor shared by several segments has the rate of the first one.
     """
     found: dict[str, float] = {}
     for place, segment in enumerate(reversed(plan.segments) if decay < 1 else ()):

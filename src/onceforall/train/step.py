@@ -13,7 +13,7 @@ from ..arch import Arch
 from ..errors import TrainingError
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
-from .losses import divergence_of
+from .losses import divergence_of, precise
 from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
@@ -32,7 +32,7 @@ class Settings:
         same_archs: all processes train the same sub-networks in a step; otherwise each draws its own, at the same resolution.
         precision: "float32", or "bfloat16" for the networks' passes; see `in_precision`.
         class_weights: factors of the loss on labels, one per class, see `Task.weights`; () for none.
-        adjustment: what the loss on labels adds to the logits, one number per class, see `Recipe.logit_adjustment`; () for none.
+        adjustment: numbers that the loss on labels adds to the logits, one per class, see `Recipe.logit_adjustment`; () for none.
         task: whether an image has one class or any number of labels.
         chance: score of an untrained network, see `Task.chance`; None for 1 / classes.
     """
@@ -54,10 +54,10 @@ class Settings:
         if self.precision not in PRECISIONS:
             raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if self.sync_norm and not self.same_archs:
-            raise TrainingError("sync_norm normalizes the same layers in all processes, so it needs same_archs: set one of them")
+            raise TrainingError("sync_norm needs the same layers in all processes: set same_archs, or turn sync_norm off")
 
     def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """The task's loss with these weights and adjustment."""
+        """The task's loss with the class weights and the adjustment."""
         adjusted = logits + logits.new_tensor(self.adjustment) if self.adjustment else logits
         return self.task.loss(adjusted, labels, smoothing, self.class_weights)
 
@@ -77,16 +77,16 @@ def train_step(
 ) -> Tensor:
     """Sum the gradients of all sub-networks, then take one optimizer step.
 
-    Each sub-network's loss is the task's loss on the labels plus `recipe.distil_weight` times the divergence from the teacher. The
-    cost is that of all sub-networks plus the teacher's forward pass; nothing is read from the device.
+    Each sub-network's loss is the task's loss on the labels plus `recipe.distil_weight` times the divergence from the teacher. A
+    step costs the passes of all sub-networks and the teacher's forward pass; it does not synchronize with the device.
 
     Args:
         network: a supernet or a single network, in train mode.
         archs: the sub-networks, the largest one first if the phase treats it differently; None for a single network, which keeps
             its own dropout layers.
         optimizer: the optimizer of the network's parameters.
-        recipe: see `Recipe`; if the first sub-network teaches the others, only it has dropout and drop path.
-        phase: the teacher, who learns from the labels, and the weight of the smaller networks.
+        recipe: see `Recipe`; if the first sub-network teaches the others, only the first has dropout and drop path.
+        phase: selects the teacher, the networks that learn from labels, and the loss factor of the smaller networks.
         teacher: a network that returns logits, or None.
         settings: precision of the networks' passes (losses, gradients and weights are float32), and `sync_norm`.
         within: index of the step in its phase, for `Phase.ramp`.
@@ -100,14 +100,14 @@ def train_step(
     target = None
     if teacher is not None:
         with torch.no_grad(), in_precision(settings.precision, images.device):
-            target = wide(teacher(images))
+            target = precise(teacher(images))
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
     for i, arch in enumerate(archs or [None]):
         dropout, drop_path = (0.0, 0.0) if in_place and i > 0 else (recipe.dropout, recipe.drop_path)
         options = {"dropout": dropout, "drop_path": drop_path, "sync_norm": settings.sync_norm}
         with in_precision(settings.precision, images.device):
-            logits = wide(network(images) if arch is None else network(images, arch, **options))
+            logits = precise(network(images) if arch is None else network(images, arch, **options))
         loss = reported = torch.zeros((), device=logits.device)
         if i == 0 or phase.labels == "all":
             loss = settings.loss(logits, labels, recipe.label_smoothing)
@@ -138,19 +138,19 @@ def choose_subnets(
 ) -> list[Arch]:
     """Pick one architecture from each group: the one with the lowest loss on the images.
 
-    Reads from the device once, and only if a group has several.
+    Synchronizes with the device once, and only if a group has several architectures.
 
     Args:
         supernet: in train mode; it is not changed.
         groups: drawn by a strategy.
         settings: task, precision and `sync_norm`.
-        mean: averages the losses over processes that must make the same choice.
+        mean: averages the losses over processes, for the same choice in all of them.
     """
     (images, labels), tried = batch, [group for group in groups if len(group) > 1]
     if not tried:
         return [group[0] for group in groups]
     with torch.no_grad(), in_precision(settings.precision, images.device):
-        logits = (wide(supernet(images, arch, sync_norm=settings.sync_norm)) for group in tried for arch in group)
+        logits = (precise(supernet(images, arch, sync_norm=settings.sync_norm)) for group in tried for arch in group)
         found = [settings.task.loss(each, labels, 0.0, ()) for each in logits]
     rows = torch.split(mean(torch.stack(found)), [len(group) for group in tried])
     best = iter(pad_sequence(list(rows), batch_first=True, padding_value=torch.inf).argmin(1).tolist())
@@ -158,13 +158,8 @@ def choose_subnets(
 
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Context in which convolutions and linear layers compute in this type ("bfloat16": torch.autocast); weights stay float32."""
+    """Context in which convolutions and linear layers compute in this precision, by torch.autocast; weights stay float32."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
-
-
-def wide(logits: Tensor) -> Tensor:
-    """Convert to at least float32."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:
@@ -176,7 +171,7 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def torch_seed(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
-    """Context in which torch's own generators, used by dropout, are seeded by (seed, step, rank); restored afterwards."""
+    """Context in which torch's global generators, which dropout uses, are seeded by (seed, step, rank); restored afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
         words = [seed, step, 1] if rank == 0 else [seed, step, 1, rank]

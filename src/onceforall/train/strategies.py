@@ -1,8 +1,7 @@
 """Strategies sample the sub-networks of one step: pure functions (space of the phase, number, generator) -> groups.
 
-Each group yields one sub-network of the step. From a group of several architectures, the one with the lowest loss on the step's
-images is trained. All architectures of a step have the same resolution. A new strategy is one function here and one line
-in `STRATEGIES`.
+Each group yields one sub-network of the step: of several architectures, the one with the lowest loss on the step's images is
+trained. All architectures of a step have the same resolution. A new strategy takes one function here and one line in `STRATEGIES`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +17,8 @@ from ..space import Space
 
 Groups = list[tuple[Arch, ...]]
 Strategy = Callable[[Space, int, np.random.Generator], Groups]
-CANDIDATES = 3  # per sub-network in best-up
-POOL = 128  # networks from which the candidates near a target are taken
+CANDIDATES = 3  # candidates per sub-network in best-up
+POOL = 128  # networks among which the candidates nearest to a target are selected
 
 
 def uniform(space: Space, number: int, rng: np.random.Generator) -> Groups:
@@ -37,7 +36,7 @@ def draw_sandwich(space: Space, number: int, rng: np.random.Generator) -> Groups
 def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
     """The largest or the smallest sub-network, with equal probability, and random ones.
 
-    For short schedules, in which uniform sampling trains the two ends too rarely.
+    For short schedules, in which uniform sampling trains the largest and the smallest network too rarely.
     """
     drawn = _uniform(space, max(1, number - 1), rng)
     end = space.largest if rng.random() < 0.5 else space.smallest
@@ -45,11 +44,11 @@ def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
 
 def draw_all_sizes(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """Sub-networks of all sizes equally: each first draws a size level, then its choices at random around that level.
+    """Sub-networks of all sizes: each first draws a size level, then its choices at random around that level.
 
     Nearly all uniform samples are of medium size, since they combine many choices, so networks near the smallest and the largest
-    are hardly trained. Here each network draws a level in [0, 1], and a choice of n values takes a binomial index with n - 1 trials
-    and this probability.
+    are hardly trained. Here each network draws a level in [0, 1]; the index of each of its choices is binomial, with this
+    probability and n - 1 trials for n values.
     """
     sizes = np.array([len(column.choices) for column in space.columns])
     rows = rng.binomial(sizes - 1, rng.random((number, 1))).astype(np.int16)
@@ -70,7 +69,7 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
     table = _macs(space)
     low, high = table.estimate([space.smallest(resolution), space.largest(resolution)])
     pool = space.sample_genes(rng, POOL)
-    # uniform samples have similar MACs, so half of the pool leans to one end or the other
+    # uniform samples have similar MACs, so half of the pool is drawn at random size levels
     sizes = np.array([len(column.choices) for column in space.columns])
     leaning = rng.binomial(sizes - 1, rng.random((POOL, 1))).astype(np.int16)
     pool = canonical(space.columns, np.concatenate([pool, leaning]))
@@ -85,9 +84,9 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
 
 def draw_coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """Couple the depth, expand ratio and heads of each stage, small with small and large with large (CompOFA, 2021).
+    """Couple the depth, expand ratio and heads of each stage: small with small, large with large (CompOFA, 2021).
 
-    Three depths and three ratios in five stages give 243 networks, times the kernels, which are drawn per block.
+    Three depths and three ratios in five stages give 243 networks, times the choices of kernels, which are drawn per block.
     """
     resolution = space.resolutions[int(rng.integers(len(space.resolutions)))]  # as rng.choice draws numbers
     archs = []
@@ -131,5 +130,5 @@ def _uniform(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
 
 @lru_cache(maxsize=8)
 def _macs(space: Space) -> CostTable:
-    """MACs of the space's networks; the size of the classifier does not matter here, as it is the same for all."""
+    """MACs of the space's networks; the size of the classifier is irrelevant, as it is the same for all."""
     return macs_table(segment_table(space, 1))

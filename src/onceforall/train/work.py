@@ -1,4 +1,4 @@
-"""The amount of computation in a schedule, for time estimates and budgets."""
+"""The computation that a schedule takes, for time estimates and budgets."""
 
 from collections import deque
 from statistics import median
@@ -29,7 +29,7 @@ def work_per_step(schedule: Schedule, space: Space, num_classes: int) -> list[fl
 
 
 def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
-    """Multiply-accumulates per image of steps that train these groups; `table` holds the MACs of the whole space's networks."""
+    """Multiply-accumulates per image of steps that train these groups, from the MACs of all networks in the space."""
     groups = [group for draw in draws for group in draw]
     macs = 3 * table.estimate([group[0] for group in groups]).sum()
     if tried := [arch for group in groups if len(group) > 1 for arch in group]:
@@ -40,8 +40,8 @@ def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
     return float(macs)
 
 
-RECENT = 51  # intervals between reports, and pauses, in a median: disturbances of fewer than half have no effect
-FOLLOW = 0.1  # exponential smoothing of the estimate, per report
+RECENT = 51  # intervals and pauses in a median, which outliers in fewer than half of them do not affect
+SMOOTHING = 0.1  # exponential smoothing of the estimate, per report
 
 
 class Remaining:
@@ -60,21 +60,21 @@ class Remaining:
         self.reports, self.paused, self.rate, self.new_pause = 0, 0, 0.0, True
 
     def __call__(self, done: float, seconds: float) -> float | None:
-        """Remaining seconds, None while unknown.
+        """The remaining seconds, None while unknown.
 
         Args:
             done: work completed so far.
-            seconds: time it took.
+            seconds: time it took so far.
         """
         if self.last is None:
             self.start = done
         elif done > self.last[0]:
             self.rates.append((seconds - self.last[1]) / (done - self.last[0]))
             self.reports += 1
-            self.rate += max(FOLLOW, 1 / self.reports) * (median(self.rates) - self.rate)
+            self.rate += max(SMOOTHING, 1 / self.reports) * (median(self.rates) - self.rate)
         elif done == self.last[0] and seconds > self.last[1]:
             self._pause(done, seconds - self.last[1])
-        else:  # back to an earlier state
+        else:  # returned to an earlier state
             self.start = min(self.start, done)
         self.new_pause = self.last is None or done != self.last[0]
         self.last = done, seconds

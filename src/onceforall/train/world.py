@@ -18,13 +18,13 @@ from torch.distributed.rendezvous import rendezvous
 from ..errors import TrainingError
 from ..nn.layers import add_up, exchanging
 
-PATIENCE_S = 600.0  # to wait for the other processes to start
-LONGEST = timedelta(days=1)  # to wait in an exchange, e.g. while the first process decodes; a dead one closes its connections
+START_TIMEOUT_S = 600.0  # for the other processes to start
+EXCHANGE_TIMEOUT = timedelta(days=1)  # e.g. while the first process decodes; a dead process closes its connections at once
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among the processes that train together. An exchange raises `TrainingError` if another process has ended.
+    """This process among those that train together. Every exchange raises `TrainingError` if another process has ended.
 
     Args:
         rank: index of this process, from 0.
@@ -38,7 +38,7 @@ class World:
         """Join the processes that torchrun started; without torchrun, the world is this process alone.
 
         Raises:
-            TrainingError: torchrun's variables are there but the processes do not find each other.
+            TrainingError: torchrun's variables are set, but the processes do not find each other.
         """
         given = os.environ.get("WORLD_SIZE", "1")
         if not given.isdecimal():
@@ -47,15 +47,15 @@ class World:
         if size < 2:
             return cls()
         if not dist.is_initialized():
-            # Optimizers import this. Imported later, its functions hold the group as a default argument, so `leave` does not end
-            # gloo's threads, and one of them may abort the process at exit (torch 2.15).
+            # Optimizers import this module. If it were imported after the group is created, its functions would hold the group as
+            # a default argument, so `leave` would not end gloo's threads, which may abort the process at exit (torch 2.15).
             import torch.distributed.nn  # noqa: F401
 
             try:
                 store, rank, size = next(rendezvous("env://"))
                 store = PrefixStore(_meeting(store, rank, size), store)
-                backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"  # flags and objects never touch the GPU
-                dist.init_process_group(backend, timeout=LONGEST, store=store, rank=rank, world_size=size)
+                backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"  # flags and objects stay on the CPU
+                dist.init_process_group(backend, timeout=EXCHANGE_TIMEOUT, store=store, rank=rank, world_size=size)
             except (RuntimeError, ValueError) as error:
                 raise TrainingError(f"{size} processes did not find each other: {error}".splitlines()[0]) from None
         return cls(dist.get_rank(), dist.get_world_size())
@@ -63,7 +63,7 @@ class World:
     @classmethod
     @contextmanager
     def joined(cls, device: str = "cpu") -> Iterator["World"]:
-        """Context manager that calls `join` at the start and `leave` at the end."""
+        """Context that calls `join` at the start and `leave` at the end."""
         world = cls.join(device)
         try:
             yield world
@@ -87,7 +87,7 @@ class World:
 
         Args:
             parameters: in the same order in all processes.
-            same: all processes have gradients for the same parameters, so that they need not compare.
+            same: all processes have gradients for the same parameters, so that they need not compare them first.
         """
         if self.size == 1:
             return
@@ -129,18 +129,18 @@ class World:
 def _meeting(store: Store, rank: int, size: int) -> str:
     """A store prefix that only the currently running processes know.
 
-    When torchrun restarts all processes after one was killed, its store still holds the addresses of the previous ones (torch
+    When torchrun restarts all processes after one was killed, its store still holds the addresses of the old processes (torch
     2.15), and a process that reads too early would connect to a dead one. Nothing is stored under the new prefix yet.
 
     Raises:
-        RuntimeError: some processes did not appear.
+        RuntimeError: some processes did not start.
     """
     store.set(f"here/{rank}", uuid.uuid4().hex)
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
         meeting = "/".join(store.get(f"here/{other}").decode() for other in range(size))
-        store.set(f"{meeting}/{rank}", "")  # a dead process cannot know a meeting that includes this one
+        store.set(f"{meeting}/{rank}", "")  # a dead process cannot know a prefix that includes this process
         if store.check([f"{meeting}/{other}" for other in range(size)]):
             return meeting
         time.sleep(0.05)
-    raise RuntimeError(f"not all of them came within {PATIENCE_S:g} s")
+    raise RuntimeError(f"not all of them started within {START_TIMEOUT_S:g} s")

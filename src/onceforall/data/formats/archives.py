@@ -1,6 +1,5 @@
 """Images in zip and tar archives, read in place: class folders as on the disk, and shards in WebDataset's format."""
 
-import itertools
 import os
 import stat
 import struct
@@ -10,6 +9,7 @@ import zlib
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from ...common.files import reading_or_writing, why_not_the_file
 from ...errors import DataError
-from ..originals import Indices, Load, Part, Source, digest
+from ..originals import Indices, Load, Original, Part, Source, digest, file_mark
 from ..reading import Reading
 from .folders import open_folder
 from .label_lists import label_text, order_of
@@ -30,13 +30,10 @@ ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
 LABEL = ".cls"  # WebDataset's suffix for a class
 MOST_LINKS = 40  # in a chain, as in operating systems
-MOST_NAME = 4096  # letters of a link's target
+MOST_NAME = 4096  # bytes of a link's target
 MOST_BYTES = 1 << 28  # per image file
-LINK, AGAIN = "link in an archive (not followed)", "file stored twice in an archive (what was stored last is used)"
-NO_TABLES = "what is in an archive's tables ({}) is not read: unpack it for them; in shards, KEY.cls beside KEY.jpg is its class"
-ONE_BY_ONE = "of its archives ({}) give one, or shards (.tar) with KEY.cls beside KEY.jpg"
-SECOND = "file of a second image or class of a sample of a shard"
-NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
+NO_TABLES = "tables in an archive ({}) are not read: unpack it to use them; in shards, KEY.cls beside KEY.jpg is its class"
+ONE_BY_ONE = "it holds archives ({}): give one of them, or shards (.tar) with KEY.cls beside KEY.jpg"
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,9 @@ class Member:
         path: the archive's path followed by the member's.
         folder: whether it is a folder.
         size: in bytes.
-        changed: seconds since 1970, or another number that differs when the member changes.
+        changed: modification time in a tar archive, CRC-32 in a zip archive.
         offset: of its bytes in a tar archive, of its header in a zip archive.
-        packed: its size in a zip archive; None in a tar archive.
+        packed: compressed size in a zip archive; None in a tar archive.
     """
 
     path: str
@@ -65,11 +62,9 @@ class Member:
         return self.path.rpartition("/")[2]
 
     def is_dir(self) -> bool:
-        """Whether it is a folder."""
         return self.folder
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
         return not self.folder
 
     def is_symlink(self) -> bool:
@@ -82,23 +77,10 @@ class Member:
         return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0), {"st_mtime_ns": self.changed})
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """A file of an archive, which any thread or process reads by calling it."""
-
-    archive: Path
-    member: Member
-
-    def __call__(self) -> bytes:
-        """The file's content; a `DataError` if damaged."""
-        with open(self.archive, "rb", buffering=0) as file:
-            return _whole(file, self.member)
-
-
 class _Archive:
     """The members of a zip or tar archive: a `folders.Tree` whose root is the archive's path.
 
-    With `follow`, links to other members are followed; else they are left out, as in earlier versions.
+    With `follow`, links to other members are followed; else they are left out.
 
     Raises:
         DataError: there is no such archive, it is damaged, or its members cannot be read in place.
@@ -114,12 +96,12 @@ class _Archive:
             for member in _zipped(path, links) if _is_zip(path) else _tarred(path, links):
                 if member.path != str(path):
                     self._enter(member)
-        found = {place: self._target(links[place], links) if follow else None for place in links}
-        for place, target in found.items():
+        targets = {place: self._target(links[place], links) if follow else None for place in links}
+        for place, target in targets.items():
             if target is not None:
                 self._enter(replace(target, path=place))
-        for place in (place for place, target in found.items() if target is None):
-            self.left_out.setdefault(LINK, []).append(printable(place.removeprefix(f"{path}/")))
+            else:
+                self.left_out.setdefault("link in an archive (not followed)", []).append(printable(place.removeprefix(f"{path}/")))
 
     def _target(self, place: str, links: Mapping[str, str]) -> Member | None:
         """The file that a link leads to, perhaps through other links; None if there is none."""
@@ -140,17 +122,17 @@ class _Archive:
         if member.path not in self.members:
             self.inside[above].append(member)
         elif not member.folder:  # the last one counts, as in unpacking
-            self.left_out.setdefault(AGAIN, []).append(printable(member.path.removeprefix(f"{self.path}/")))
-            self.inside[above] = [member if one.path == member.path else one for one in self.inside[above]]
+            self.left_out.setdefault("file stored twice in an archive (the last one is used)", []).append(
+                printable(member.path.removeprefix(f"{self.path}/"))
+            )
+            self.inside[above] = [member if other.path == member.path else other for other in self.inside[above]]
         self.members[member.path] = member
 
     def look(self, folder: str) -> Iterator[Found]:
-        """The entries of one folder."""
         for member in self.inside[folder]:
             yield judge(member, self._head)
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """Everything below a folder, except folders."""
         for found in self.look(folder):
             if found.kind == "folder":
                 yield from self.walk(found.entry.path)
@@ -158,7 +140,6 @@ class _Archive:
                 yield found
 
     def is_divided(self, folder: str) -> bool:
-        """Whether the folder has subfolders."""
         return any(member.folder for member in self.inside[folder])
 
     def leads_back(self, folder: str) -> bool:
@@ -166,14 +147,14 @@ class _Archive:
         return False
 
     def head(self, path: str) -> Hashable:
-        """The checksum in a zip archive; a hash of the file's beginning in a tar archive."""
+        """The CRC-32 in a zip archive; a hash of the file's beginning in a tar archive."""
         member = self.members[path]
         return hash_of_head(self._head(path, min(member.size, HEAD))) if member.packed is None else member.changed
 
-    def read(self, paths: Iterable[str]) -> Iterator[_Packed]:
-        """Files, which are read when they are decoded; damage is reported then."""
+    def read(self, paths: Iterable[str]) -> Iterator[Original]:
+        """Functions that read the files, and report damage, when they are decoded."""
         for path in paths:
-            yield _Packed(self.path, self.members[path])
+            yield partial(_packed, self.path, self.members[path])
 
     def contents(self, members: Iterable[Member]) -> Iterator[bytes | None]:
         """The contents of many small files; None if damaged."""
@@ -194,13 +175,13 @@ class _Archive:
 
 
 def open_archive(path: Path, reading: Reading, known: Collection[str] = ()) -> Source:
-    """Class folders in an archive, with or without splits above them, or samples in WebDataset's format.
+    """Class folders in an archive, perhaps divided into splits, or samples in WebDataset's format.
 
     Raises:
         DataError: see `folders.open_folder` and `open_shards`; or the archive cannot be read in place.
     """
     if path.name.lower().endswith(COMPRESSED):
-        raise DataError(f"{path}: cannot be read in place: unpack it (tar -xf), or pack it as zip or plain tar")
+        raise DataError(f"{path}: cannot be read in place: unpack it (tar -xf), or make it a zip or uncompressed tar archive")
     archive = _Archive(path, follow=reading.several)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
@@ -219,8 +200,8 @@ def shard_files(root: Path) -> list[Path]:
         return found if any(member.name.endswith(LABEL) for member in _tarred(found[0], {})) else []
 
 
-def archives_told(root: Path) -> AbstractContextManager[None]:
-    """Errors about a folder tell of archives in it, which are read one by one."""
+def hint_at_archives(root: Path) -> AbstractContextManager[None]:
+    """Append to errors about a folder that it holds archives, which are read one at a time."""
     return _hint((path.name for path in root.iterdir()), (*ARCHIVES, *COMPRESSED), ONE_BY_ONE)
 
 
@@ -251,8 +232,8 @@ def _shards_by_split(root: Path, files: Sequence[Path], left_out: LeftOut) -> li
     return choose_splits(root, places, left_out) if root.is_dir() else [places]
 
 
-def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:
-    """Images with their labels, in the archive's order; an error if a sample has several classes."""
+def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, Path]]:
+    """Images with their labels and the archive's path, in the archive's order; an error if a sample has several classes."""
     images, labels = dict[str, Member](), dict[str, Member]()
     for reason, names in archive.left_out.items():
         left_out.setdefault(reason, []).extend(names)
@@ -260,39 +241,35 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
         if not member.folder and (member.name.endswith(LABEL) or judge(member, None).kind == "image"):
             key = member.path[: len(member.path) - len(member.name)] + member.name.partition(".")[0]
             found = labels if member.name.endswith(LABEL) else images
-            first, more = sorted((found.get(key, member), member), key=lambda one: one.name.count("."))
+            first, more = sorted((found.get(key, member), member), key=lambda member: member.name.count("."))
             found[key] = first
             if first is not more:
-                left_out.setdefault(SECOND, []).append(printable(more.path))
+                left_out.setdefault("file of a second image or class of a sample of a shard", []).append(printable(more.path))
             if first is not more and found is labels and first.name.count(".") == more.name.count("."):
-                what = f"{first.name} and {more.name} are of one sample, because a sample's name ends at the first dot"
-                raise DataError(f"{archive.path}: {what}: write them without more dots")
+                what = f"{first.name} and {more.name} belong to one sample, because a sample's key ends at the first dot"
+                raise DataError(f"{archive.path}: {what}: rename one")
     for key in labels:
         if key not in images:
-            left_out.setdefault(NO_IMAGE, []).append(printable(key))
+            left_out.setdefault("sample of a shard without an image", []).append(printable(key))
     texts = dict(zip(labels, archive.contents(labels.values()), strict=True))
     for key, member in images.items():
         text = texts.get(key)
         label = None if text is None else label_text(text.decode("utf-8", "replace"), member.path)
         if label is None:
-            left_out.setdefault(NO_LABEL, []).append(printable(member.path))
+            left_out.setdefault("sample of a shard without a class (.cls)", []).append(printable(member.path))
         else:
-            yield member, label, archive
+            yield member, label, archive.path
 
 
-def _shards_part(root: Path, samples: Sequence[tuple[Member, str, _Archive]], numbers: Mapping[str, int]) -> Part:
+def _shards_part(root: Path, samples: Sequence[tuple[Member, str, Path]], numbers: Mapping[str, int]) -> Part:
     base = str(root if root.is_dir() else root.parent)
     names = [printable(member.path.removeprefix(base).lstrip(os.sep)) for member, _, _ in samples]
-    marks = []
-    for archive in {id(archive): archive for _, _, archive in samples}.values():
-        facts = archive.path.stat()
-        marks.append(f"{archive.path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}")
+    marks = [file_mark(path.resolve()) for path in dict.fromkeys(path for _, _, path in samples)]
 
     def read(positions: Indices) -> Iterator[Load]:
-        for _, group in itertools.groupby(positions.tolist(), key=lambda i: id(samples[i][2])):
-            chosen = list(group)
-            for i, original in zip(chosen, samples[chosen[0]][2].read(samples[i][0].path for i in chosen), strict=True):
-                yield Load(original, names[i])
+        for i in positions.tolist():
+            member, _, path = samples[i]
+            yield Load(partial(_packed, path, member), names[i])
 
     return Part(names, np.array([numbers[label] for _, label, _ in samples], np.int64), digest([*marks, *names]), read)
 
@@ -313,7 +290,7 @@ def _zipped(path: Path, links: dict[str, str]) -> Iterator[Member]:
             if info.flag_bits & 1:
                 raise DataError(f"{path}: {printable(info.filename)} is encrypted: give an archive without a password")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DataError(f"{path}: {printable(info.filename)} is packed by a method other than deflate: pack it again")
+                raise DataError(f"{path}: {printable(info.filename)} is compressed by another method than deflate: use deflate")
             name = _place(path, same_name(info.filename))
             if stat.S_ISLNK(info.external_attr >> 16):
                 links[name] = _linked(name, archive.read(info).decode("utf-8", "replace") if info.file_size < MOST_NAME else "")
@@ -343,7 +320,7 @@ def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
     else:
         mark, _, method, _, name, extra = struct.unpack("<4sIH16sHH", file.read(30)[:30])
         if mark != b"PK\x03\x04":
-            raise ValueError("no header of a member where one should be")
+            raise ValueError("a header is missing")
         file.seek(name + extra, os.SEEK_CUR)
         data = file.read(member.packed if whole else min(member.packed, 512))
         if method != zipfile.ZIP_STORED:
@@ -353,6 +330,12 @@ def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
     if whole and len(data) != member.size:
         raise ValueError("it ends too early")
     return data[: member.size]
+
+
+def _packed(archive: Path, member: Member) -> bytes:
+    """A file of an archive, for any thread or process; a `DataError` if damaged."""
+    with open(archive, "rb", buffering=0) as file:
+        return _whole(file, member)
 
 
 def _whole(file: BinaryIO, member: Member) -> bytes:
@@ -369,7 +352,7 @@ def _is_zip(path: Path) -> bool:
 
 @contextmanager
 def _hint(names: Iterable[str], suffixes: tuple[str, ...], text: str) -> Iterator[None]:
-    """Errors within tell what may be meant by files that are there, if any are."""
+    """Append the text to errors raised inside, if there are files with these suffixes."""
     try:
         yield
     except DataError as error:
@@ -387,5 +370,5 @@ def _opening(path: Path) -> Iterator[None]:
         with reading_or_writing(path):
             yield
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        why = why_not_the_file(path) or f"not a zip or tar archive, or damaged ({error}): fetch it again"
+        why = why_not_the_file(path) or f"not a zip or tar archive, or damaged ({error}): download it again"
         raise DataError(f"{path}: {why}") from error

@@ -4,7 +4,6 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +14,10 @@ from PIL import Image
 
 from ...common.advice import did_you_mean
 from ...common.files import reading_or_writing
+from ...common.packages import one_line
 from ...common.places import expanded
 from ...errors import DataError
-from ..originals import Indices, Load, Part, Source, digest
+from ..originals import Indices, Load, Part, Source, digest, file_mark
 
 
 def open_digits() -> Source:
@@ -37,13 +37,12 @@ def open_digits() -> Source:
 
 def _digits() -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]:
     """Values from 0 to 16 (n, 64) and labels (n,), if possible from scikit-learn's file: importing the library takes a second."""
-    found = find_spec("sklearn")
-    file = (
-        Path("") if found is None or found.origin is None else Path(found.origin).with_name("datasets") / "data" / "digits.csv.gz"
-    )
-    if file.is_file():
-        rows = np.loadtxt(file, delimiter=",")
-        return rows[:, :-1], rows[:, -1].astype(np.int64)
+    spec = find_spec("sklearn")
+    if spec is not None and spec.origin is not None:
+        file = Path(spec.origin).with_name("datasets") / "data" / "digits.csv.gz"
+        if file.is_file():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, :-1], rows[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits
 
     values, labels = load_digits(return_X_y=True)
@@ -88,7 +87,7 @@ def open_torchvision(source: str) -> Source:
 
 
 def files_of_torchvision(source: str) -> list[str]:
-    """The files of `torchvision:NAME:ROOT`: those in ROOT with that name (cifar-10-batches-py), or if none has, all."""
+    """The files of `torchvision:NAME:ROOT`: those in ROOT with that name (cifar-10-batches-py), or all if there are none."""
     _, name, root = [*source.split(":", 2), "", ""][:3]
     own = re.compile(re.escape(_plain(name)) + (r"(?!\d)" if name[-1:].isdigit() else ""))  # CIFAR100 is not CIFAR10
     with reading_or_writing(Path(root)):
@@ -107,49 +106,33 @@ def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
         with suppress(Exception):  # data sets raise all kinds of errors for unknown splits and missing files
             size = len(maker(str(expanded(root)), split=split))
             maker(str(expanded(root)), split="test")
-            return (f"not used: {name}'s {size:,} images of '{split}', as it has 'test' too: a share of 'train' is held out",)
+            return (f"not used: {name}'s {size:,} images of '{split}', because it also has 'test': part of 'train' is held out",)
     return ()
 
 
-@dataclass(frozen=True)
-class _Dataset:
-    """How to open a data set, in this process or another."""
-
-    maker: Any
-    root: str
-    words: tuple[tuple[str, object], ...]
-
-    def opened(self) -> Any:
-        return self.maker(self.root, **dict(self.words))
+def _open(maker: Any, root: str, argument: str, value: object) -> Any:
+    return maker(root, **({argument: value} if argument else {}))
 
 
-_once = lru_cache(maxsize=2)(_Dataset.opened)  # train and test, in a process that decodes
+_open_once = lru_cache(maxsize=2)(_open)  # train and test, in a process that decodes
 
 
-@dataclass(frozen=True)
-class _Sample:
+def _sample(how: tuple[Any, str, str, object], i: int, name: str) -> Image.Image:
     """An image of a data set, for another process, which opens the data set once."""
-
-    dataset: _Dataset
-    i: int
-    name: str
-
-    def __call__(self) -> Image.Image:
-        return _from_dataset(_once(self.dataset), self.i, self.name)
+    return _from_dataset(_open_once(*how), i, name)
 
 
-def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> tuple[Any, _Dataset]:
-    """The data set with the first of the values that it accepts; torchvision raises a ValueError for others."""
+def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> tuple[Any, tuple[Any, str, str, object]]:
+    """The data set with the first value that it accepts (torchvision raises a ValueError for others), and how to open it."""
     for value in values:
-        how = _Dataset(maker, str(expanded(root)), ((argument, value),) if argument else ())
+        how = maker, str(expanded(root)), argument, value
         try:
-            return how.opened(), how
+            return _open(*how), how
         except ValueError:
             continue
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"torchvision cannot open {name} in {root} ({reason}): download it there first with "
+                f"torchvision cannot open {name} in {root} ({one_line(error)}): download it there first with "
                 f"torchvision.datasets.{name}({root!r}, download=True)"
             ) from error
     raise DataError(
@@ -157,10 +140,10 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> t
     )
 
 
-def _part(made: tuple[Any, _Dataset], name: str, files: Sequence[str], root: str) -> Part:
+def _part(made: tuple[Any, tuple[Any, str, str, object]], name: str, files: Sequence[str], root: str) -> Part:
     dataset, how = made
     with reading_or_writing(Path(root)):
-        marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in map(Path, files)]
+        marks = [file_mark(Path(file).resolve()) for file in files]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
@@ -168,7 +151,7 @@ def _part(made: tuple[Any, _Dataset], name: str, files: Sequence[str], root: str
 
     def single(positions: Indices) -> Iterator[Load]:
         for i in positions:
-            yield Load(_Sample(how, int(i), f"{name}[{i}]"), f"{name}[{i}]")
+            yield Load(partial(_sample, how, int(i), f"{name}[{i}]"), f"{name}[{i}]")
 
     labels = _labels(dataset, name)
     return Part([f"{name}[{i}]" for i in range(len(labels))], labels, digest([name, *marks]), read, single=single)
@@ -200,7 +183,7 @@ def _from_dataset(dataset: Any, i: int, name: str) -> Image.Image:
     try:
         image = dataset[i][0]
     except Exception as error:  # data sets raise all kinds of errors for a broken file
-        raise DataError(f"{name}: cannot be decoded ({' '.join(str(error).split())})") from error
+        raise DataError(f"{name}: cannot be decoded ({one_line(error)})") from error
     if not isinstance(image, Image.Image):
-        raise DataError(f"{name}: gives a {type(image).__name__}, a Pillow image is needed")
+        raise DataError(f"{name}: a {type(image).__name__}, not a Pillow image: use a folder instead")
     return image

@@ -35,8 +35,6 @@ from .split_names import Role, arrange, is_plain, mentions_role, role_of, withou
 
 EXPECTED = "expected one folder per class with images in it, or train/ and val/ with such folders"
 OUTSIDE = "image outside the class folders"
-NO_IMAGES = "folder without images"
-NOT_USED = "folder without a split's name, or without class folders"
 
 
 class Tree(Protocol):
@@ -69,12 +67,10 @@ class _Disk:
             self.above = frozenset(marks_above(str(root)))  # a link to one of them is a loop
 
     def look(self, folder: str) -> Iterator[Found]:
-        """The entries of one folder."""
         with reading_or_writing(Path(folder)):
             yield from look(folder)
 
     def walk(self, folder: str) -> Iterator[Found]:
-        """Everything below a folder, except folders; see `scan.walk`."""
         if not self.leads_back(folder):
             with reading_or_writing(Path(folder)):
                 yield from walk(folder, {*self.above, mark_of(folder)})
@@ -87,7 +83,6 @@ class _Disk:
             )
 
     def leads_back(self, folder: str) -> bool:
-        """Whether the folder is a link to one of its parents."""
         with reading_or_writing(Path(folder)):
             return mark_of(folder) in self.above
 
@@ -100,7 +95,6 @@ class _Disk:
             return path
 
     def read(self, paths: Iterable[str]) -> Iterator[Original]:
-        """The files themselves."""
         return map(Path, paths)
 
 
@@ -151,7 +145,7 @@ def open_folder(
     """A folder of class folders, or of train/ and test/ or val/ with class folders (see `split_names`).
 
     If train, val and test all exist, val becomes the held-out part. Without a `tree` the folders are on the disk.
-    With `few`, splits other than train may lack classes. A single folder with only folders of images is not a class but
+    With `few`, splits other than train may lack classes. A single folder that holds only folders of images is not a class but
     wraps the classes, unless its name is `known` as a class. With `several`, an image that is linked or copied into several class
     folders has all of their labels.
 
@@ -200,16 +194,15 @@ def _have_one_class(splits: Sequence[_Folder], alone: Set[str]) -> bool:
 
 
 def _hint(top: _Folder, flat: bool) -> str:
-    """Advice on how else a single class may be meant."""
+    """Advice for a single class whose subfolders may be the classes."""
     inner = top.folders[0].folders
     if len(inner) < 2:
         return ""
+    classes = f"if the folders in it are the classes ({listed(folder.name for folder in inner)})"
     if not flat:
-        return (
-            f"if the folders in it are the classes ({listed(folder.name for folder in inner)}), move them out of it in each split"
-        )
+        return f"{classes}, move them up one level in each split"
     where = top.folders[0].path if isinstance(top.tree, _Disk) else f"an archive without {top.folders[0].name} above them"
-    return f"if the folders in it are the classes ({listed(folder.name for folder in inner)}), give {where}"
+    return f"{classes}, give {where}"
 
 
 def holds_image_folders(root: Path) -> bool:
@@ -268,11 +261,7 @@ def _divide(root: Path, top: _Folder) -> list[_Folder]:
             )
         return [by_name[name] for name in arrange(holders, top.path)]
     if len(plain) == len(top.folders):
-        what = (
-            f"there are no training images beside {listed(holders)}"
-            if holders
-            else f"{listed(plain)}: images without class folders"
-        )
+        what = f"there are no training images beside {listed(holders)}" if holders else f"no class folders in {listed(plain)}"
         raise DataError(f"{root}: {what}: {EXPECTED}")
     doubtful = [name for name, role in plain.items() if role != "train"]
     if doubtful and (len(top.folders) - len(doubtful) > 1 or any(name in holders for name in doubtful)):
@@ -300,12 +289,12 @@ def _require_classes(root: Path, top: _Folder, named: Mapping[str, Role]) -> Non
         alike = [deeper.name for deeper in folders if key(deeper.name) in siblings]
         if len(alike) > 1:
             raise DataError(
-                f"{root}: is {name} a class, or does it hold more images of {listed(alike)}? Move it away, or rename the folders "
-                "in it if it is a class"
+                f"{root}: is {name} a class, or does it hold more images of {listed(alike)}? If a class, rename the folders in it; "
+                "if not, move it away"
             )
-    told: dict[tuple[str, ...], str] = {}
+    first_of: dict[tuple[str, ...], str] = {}
     for name, role in named.items():
-        other = told.setdefault(without_role(name), name)
+        other = first_of.setdefault(without_role(name), name)
         if named[other] != role:
             raise DataError(
                 f"{root}: are {other} and {name} classes, or splits? If splits, put class folders into train/ and "
@@ -344,9 +333,9 @@ def _on_several(parts: Iterable[Part], files: Sized) -> Iterator[str]:
     """A line on multi-label class folders: how many images are in several."""
     images = sum(map(len, parts))
     if images == len(files):
-        yield "no image is in several class folders: each has one label (--task multiclass learns one class an image)"
+        yield "no image is in several class folders: each has one label (--task multiclass learns one class per image)"
     else:
-        yield f"{len(files):,} files in class folders are {images:,} images: one that is in several folders has all of their labels"
+        yield f"{len(files):,} files in class folders are {images:,} images: an image in several folders has all of their labels"
 
 
 def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut, files: list[str], several: bool) -> Part:
@@ -394,7 +383,7 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
             _add(left_out, root, path, OUTSIDE)
         elif found.kind == "other":
             if found.reason == DANGLING and (of_classes or role_of(found.entry.name)):
-                raise DataError(f"{path}: a link to nothing: bring back what it points to, or remove it")
+                raise DataError(f"{path}: a broken link: restore its target, or remove it")
             _add(left_out, root, path, found.reason)
         elif path not in used:
             inner = _Folder(path, folder.tree)
@@ -406,11 +395,15 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
                 raise DataError(
                     f"{path}: no image that can be read, but {left_out_line(unread)}: save them as JPEG or PNG, or move it away"
                 )
-            _add(left_out, root, path, NOT_USED if inner.holds_images else LOOP if inner.leads_back else NO_IMAGES)
+            if inner.holds_images:
+                reason = "folder without a split's name, or without class folders"
+            else:
+                reason = LOOP if inner.leads_back else "folder without images"
+            _add(left_out, root, path, reason)
 
 
 def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) -> tuple[str, ...]:
-    """Lines on what is probable; `chains` lead to the folders with data, `flat` is that of the classes if there are no splits."""
+    """Lines on guesses; `chains` lead to the folders with data, `flat` is the folder of the classes if there are no splits."""
     remarks = []
     wrapped = [folder for chain in chains for folder in chain[1:]]
     if wrapped:
@@ -422,15 +415,15 @@ def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) 
     if flat is not None:
         doubtful = [folder.name for folder in flat.folders if role_of(folder.name)]
         if doubtful:
-            remarks.append(f"taken as a class: {listed(doubtful)}, because there are no class folders in it")
+            remarks.append(f"used as a class: {listed(doubtful)}, because there are no class folders in it")
         inner = _inner_names(flat.folders[0])
         if len(inner) > 1 and len(flat.folders) > 1 and all(_inner_names(folder) == inner for folder in flat.folders[1:]):
             names = listed(folder.name for folder in flat.folders)
-            remarks.append(f"taken as classes: {names}, though each holds the same folders ({listed(sorted(inner))})")
+            remarks.append(f"used as classes: {names}, though each holds the same folders ({listed(sorted(inner))})")
             several = None
     if several:
         where = f"{listed(sorted(folder.name for folder in several.folders))} in {several.name}"
-        remarks.append(f"folders in a class's folder are all of that class, as {where}: move them up if they are classes")
+        remarks.append(f"all folders in a class folder belong to that class, such as {where}: if they are classes, move them up")
     return tuple(remarks)
 
 

@@ -92,7 +92,7 @@ def open_hub_data(text: str, reading: Reading, *, on_note: Callable[[str], None]
     known = json.dumps({"info": {"features": files.features}}).encode()
     found = open_splits(files.text, splits, reading, left_out, known, by_path=False)
     partial = dict.fromkeys(place.word for split in splits for place in split if place.word.startswith("partial"))
-    remark = f"{listed(partial)}: the Hub has converted only the first 5 GB of the images, the others are not there"
+    remark = f"{listed(partial)}: the Hub has converted only the first 5 GB of the images, the others are missing"
     return replace(found, files=(), remarks=(*found.remarks, *([remark] if partial else [])))
 
 
@@ -100,21 +100,20 @@ def _in_cache(text: str, files: _Files, left_out: LeftOut, on_note: Callable[[st
     """The files of the used splits, with their places in the cache."""
     places = [Place(Path(name), name, "", word, mentions_role(word)) for word, names in files.splits.items() for name in names]
     splits = choose_splits(Path(files.text), places, left_out)
-    count, told = sum(map(len, splits)), list[str]()
+    notes = iter([f"{files.text}: downloading its {plural(sum(map(len, splits)), 'file')} into the cache of the Hub's library"])
 
-    def fetching(event: dict[str, Any]) -> None:
-        if not told:
-            told.append(f"{files.text}: fetching its {plural(count, 'file')} into the cache of the Hub's library")
-            on_note(told[0])
+    def downloading(event: dict[str, Any]) -> None:
+        for note in notes:  # before the first event
+            on_note(note)
         tell(event)
 
     otherwise = f"get them with hf download {files.repository} --repo-type dataset --local-dir FOLDER and give FOLDER"
 
     def placed(place: Place) -> Place:
         whole = f"{files.repository}@{files.commit}"
-        found = from_hub(text, whole, (place.name,), fetching, otherwise=otherwise, extra=EXTRA, data=True)
+        found = from_hub(text, whole, (place.name,), downloading, otherwise=otherwise, extra=EXTRA, data=True)
         if found is None:
-            raise DataError(f"{text}: {printable(place.name)} is no longer there: name another revision")
+            raise DataError(f"{text}: {printable(place.name)} no longer exists: give another revision")
         return replace(place, path=found.path)
 
     return [[placed(place) for place in split] for split in splits]
@@ -129,7 +128,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 
 def _files(text: str, on_note: Callable[[str], None]) -> _Files:
-    """The files by the Hub's answer, or by its stored answer for a commit, or for any revision if the Hub cannot be reached."""
+    """The files by the Hub's answer, or by its stored answer if the revision is a commit or the Hub cannot be reached."""
     name, revision, configuration = _parts(text)
 
     def kept(text: str) -> Path:
@@ -141,18 +140,18 @@ def _files(text: str, on_note: Callable[[str], None]) -> _Files:
         if COMMIT.fullmatch(revision):
             return known
     try:
-        found = _asked(text, name, revision, configuration)
+        found = _ask_hub(text, name, revision, configuration)
     except FileError as error:
         if known is None:
             raise
-        on_note(f"{error}; used as it was when it was fetched, in commit {known.commit}")
+        on_note(f"{error}; using commit {known.commit}, which was downloaded earlier")
         return known
     for key in {text, found.text}:
         write_record(kept(key), found, FORMAT)
     return found
 
 
-def _asked(text: str, name: str, revision: str, configuration: str) -> _Files:
+def _ask_hub(text: str, name: str, revision: str, configuration: str) -> _Files:
     """Ask the Hub and the library: the data set's own Parquet files, else those that the Hub has converted."""
     library, hub = import_package("datasets", EXTRA), import_package("huggingface_hub", EXTRA)
     try:
@@ -196,18 +195,18 @@ def _by_names(text: str, name: str, revision: str, configuration: str, kind: str
     for place in (revision or "main", *([CONVERTED] if revision in ("", "main") else [])):
         try:
             with quiet_packages():
-                told = hub.HfApi().dataset_info(name, revision=place)
+                info = hub.HfApi().dataset_info(name, revision=place)
         except Exception as error:
             if place == CONVERTED and "RevisionNotFound" in type(error).__name__:
                 continue
             raise _refused(text, name, error) from None
-        if found := _by_layout(text, [one.rfilename for one in told.siblings or []], configuration):
-            words = dict.fromkeys(one.word for one in found)
-            splits = {word: tuple(one.name for one in found if one.word == word) for word in words}
-            return _Files(name, str(told.sha), found[0].configuration, splits)
+        if found := _by_layout(text, [file.rfilename for file in info.siblings or []], configuration):
+            words = dict.fromkeys(file.word for file in found)
+            splits = {word: tuple(file.name for file in found if file.word == word) for word in words}
+            return _Files(name, str(info.sha), found[0].configuration, splits)
     raise DataError(
-        f"{text}: no Parquet files ({kind}), and the Hub has not converted it: hf download {name} --repo-type dataset --local-dir "
-        "FOLDER, and give FOLDER"
+        f"{text}: no Parquet files ({kind}), and the Hub has not converted it: run hf download {name} --repo-type dataset "
+        "--local-dir FOLDER and give FOLDER"
     )
 
 
@@ -225,7 +224,7 @@ def _which(text: str, configuration: str, there: Sequence[str]) -> DataError:
     """The error that asks for a configuration."""
     names = listed(filter(None, there), 6)
     if configuration:
-        return DataError(f"{text}: no such configuration; there are {names}")
+        return DataError(f"{text}: no such configuration: choose from {names}")
     return DataError(f"{text}: which configuration, {names}? Write {text}:{next(filter(None, there))}")
 
 
@@ -234,15 +233,15 @@ def _refused(text: str, name: str, error: Exception) -> DataError | FileError:
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
-    kinds, told = {kind.__name__ for one in chain for kind in type(one).__mro__}, one_line(error)
-    if "GatedRepoError" in kinds or "is a gated dataset" in told:
-        return DataError(f"{text}: for those who accepted its terms on the Hub's page of {name}: do so, then hf auth login")
-    if kinds & {"RevisionNotFoundError"} or told.startswith("Revision"):
+    kinds, message = {kind.__name__ for cause in chain for kind in type(cause).__mro__}, one_line(error)
+    if "GatedRepoError" in kinds or "is a gated dataset" in message:
+        return DataError(f"{text}: requires accepting its terms on the Hub's page of {name}: do so, then hf auth login")
+    if "RevisionNotFoundError" in kinds or message.startswith("Revision"):
         return DataError(f"{text}: the Hub has no such revision of {name}: check it")
     if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
         return DataError(f"{text}: the Hub has no data set {name}, or hides it: check the name, or give a token (hf auth login)")
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError"}:
-        return DataError(f"{text}: no files of data in it ({told}): give another one")
+        return DataError(f"{text}: it has no data files ({message}): give another data set")
     if not out_of_reach(error):
         otherwise = f"fix this, or give a folder (hf download {name} --repo-type dataset --local-dir FOLDER)"
         return DataError(f"{text}: the Hub's library cannot open it ({one_line(chain[-1])}): {otherwise}")

@@ -24,7 +24,7 @@ YES = ("1", "true", "yes", "1.0")
 NO = ("", "0", "false", "no", "0.0")
 MOSTLY = 0.5  # share of a column's values with a separator from which they count as lists
 MULTILABEL = "--task multilabel"
-LEAST_EACH = 4  # images of a value, below which numbers are measures: classes need as many
+LEAST_EACH = 4  # images per value; with fewer on average, numbers that are not whole are measurements
 
 Row = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def label_text(value: Any, where: str) -> str | None:
         return same_name(value.strip()) or None
     if isinstance(value, list):
         raise TaskError(f"{where} has several labels: expected one name or whole number; {MULTILABEL} takes lists")
-    raise DataError(f"{where} has the label {value!r}: expected one name or whole number; --label NAME takes another column")
+    raise DataError(f"{where} has the label {value!r}: expected one name or whole number; --label NAME selects another column")
 
 
 def order_of(name: str) -> tuple[bool, int, str]:
@@ -78,13 +78,13 @@ def require_one_label(values: Sequence[Any], where: str) -> None:
         mostly = len(several) > MOSTLY * len(texts) and (separator != "," or len(parts | alone) < len(distinct))
         if mostly or (parts and parts <= alone):
             raise TaskError(
-                f"{where} holds lists of labels, such as {several[0]!r}: {MULTILABEL} takes several labels an image, --task "
+                f"{where} holds lists of labels, such as {several[0]!r}: {MULTILABEL} takes several labels per image, --task "
                 "multiclass each such text as a class"
             )
 
 
 def require_classes(values: Sequence[Any], where: str) -> None:
-    """Do nothing unless a column's values plainly are measures: numbers, not all of them whole, and few images for each.
+    """Check that a column's values are not clearly measurements: numbers, not all of them whole, with few images for each.
 
     Raises:
         DataError: they are.
@@ -99,15 +99,15 @@ def require_classes(values: Sequence[Any], where: str) -> None:
 
 
 def no_group(rows: int, column: str) -> str:
-    """What to say of rows that do not tell what they belong to."""
+    """A line on rows without a group."""
     return f"{plural(rows, 'row')} without a value in the column {column}: each is a group of its own"
 
 
 def measures_error(where: str, example: float) -> DataError:
-    """That a number is not learnt, and what to do."""
+    """The error for a column of measurements."""
     return DataError(
-        f"{where} holds numbers such as {example:g}, and a number is not learnt (no regression): divide them into ranges, and name "
-        "these in a column, such as low, middle, high"
+        f"{where} holds measurements such as {example:g}, and there is no regression: divide them into ranges, and name these in a "
+        "column, such as low, middle, high"
     )
 
 
@@ -125,7 +125,9 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
     found = [separator for separator in SEPARATORS if any(separator in text for text in texts)]
     if len(found) > 1:
         examples = " and ".join(repr(next(text for text in texts if separator in text)) for separator in found[:2])
-        raise DataError(f"{where}: what separates its labels, {' or '.join(NAMES[one] for one in found)} ({examples})? Write one")
+        raise DataError(
+            f"{where}: what separates its labels, {' or '.join(NAMES[char] for char in found)} ({examples})? Use only one"
+        )
     example = next((text for text in texts if SPACE in text.strip()), None)
     separator = found[0] if found else SPACE if example else ""
 
@@ -135,7 +137,7 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
         return value if isinstance(value, list) else [value]
 
     def read(value: Any, row: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(filter(None, (label_text(one, row) for one in parts(value, row)))))
+        return tuple(dict.fromkeys(filter(None, (label_text(part, row) for part in parts(value, row)))))
 
     if most := _truths(values, parts):
         raise DataError(
@@ -149,7 +151,7 @@ def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], t
 
 
 def truth(value: Any, where: str) -> bool:
-    """Whether a cell of 0 or 1 says that an image has a label; an empty one says no.
+    """Whether a cell of 0 or 1 is 1; an empty cell counts as 0.
 
     Raises:
         DataError: it has another value.
@@ -162,8 +164,8 @@ def truth(value: Any, where: str) -> bool:
 
 def is_column_of_truths(values: Sequence[Any]) -> bool:
     """Whether all values are 0 or 1, and both occur."""
-    told = {*map(_plain, values)}
-    return bool(told & set(YES)) and told <= {*YES, *NO} and bool(told & set(NO))
+    texts = {*map(_plain, values)}
+    return bool(texts & set(YES)) and texts <= {*YES, *NO} and bool(texts & set(NO))
 
 
 def columns_of(asked: str, columns: Sequence[str], path: Path) -> list[str]:
@@ -177,15 +179,15 @@ def columns_of(asked: str, columns: Sequence[str], path: Path) -> list[str]:
     names = [name.strip() for name in asked.split(",")]
     for name in names:
         if name not in columns:
-            raise DataError(f"{path}: no column {name!r}; there are {listed(columns, 6)}")
+            raise DataError(f"{path}: no column {name!r}: choose from {listed(columns, 6)}")
     return names
 
 
 def matrix_of(labels: Sequence[tuple[str, ...]], numbers: Mapping[str, int]) -> NDArray[np.float32]:
     """(n, classes) float32, 1 where an image has a label."""
     found: NDArray[np.float32] = np.zeros((len(labels), len(numbers)), np.float32)
-    for row, own in enumerate(labels):
-        found[row, [numbers[name] for name in own]] = 1
+    for row, names in enumerate(labels):
+        found[row, [numbers[name] for name in names]] = 1
     return found
 
 
@@ -194,15 +196,15 @@ def _plain(value: Any) -> str:
 
 
 def _truths(values: Sequence[Any], parts: Callable[[Any, str], list[Any]]) -> int:
-    """How many labels all values have a 0 or 1 for, 0 if they are anything else."""
-    most = 0
+    """The number of labels if every value has a 0 or 1 for each label, else 0."""
+    count = 0
     for value in values:
-        with suppress(DataError):  # of no list: told with its row when that is read
-            own = parts(value, "")
-            if len(own) < 2 or most not in (0, len(own)) or not {*map(_plain, own)} <= {*YES, *NO}:
+        with suppress(DataError):  # not a list: reported with its row when that is read
+            cells = parts(value, "")
+            if len(cells) < 2 or count not in (0, len(cells)) or not {*map(_plain, cells)} <= {*YES, *NO}:
                 return 0
-            most = len(own)
-    return most
+            count = len(cells)
+    return count
 
 
 def _is_list(text: str) -> bool:
@@ -219,5 +221,5 @@ def _list_of(text: str, where: str) -> list[Any]:
         with suppress(ValueError, SyntaxError, TypeError):
             found = ast.literal_eval(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text.strip()))
     if not isinstance(found, list | tuple | set) and found != {}:
-        raise DataError(f"{where} has {text!r}, which is no list: write names with one separator between them")
+        raise DataError(f"{where} has {text!r}, which is not a list: write names with one separator between them")
     return list(found)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ...common.advice import PHOTOS
 from ...common.files import reading_or_writing, replace_file
+from ...common.packages import one_line
 from ...common.places import plain_path
 from ...errors import FileError
 from .scan import printable
 
 END = 4096  # bytes at a file's beginning and end, which no two photographs share
-WHOLE = 8_000_000  # bytes; smaller files that are no images, such as tables, are hashed completely
+WHOLE = 8_000_000  # bytes; smaller files that are not images, such as tables, are hashed completely
 SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}
 
 
@@ -69,7 +70,7 @@ class Listing:
                 table = pq.read_table(plain, columns=list(SCHEMA))
             names, sizes, changed, ends = (column.to_numpy() for column in table.columns)
         except (pa.ArrowException, FileError) as error:
-            raise FileError(f"{path}: damaged ({' '.join(str(error).split())[:200]}): remove it") from None
+            raise FileError(f"{path}: damaged ({one_line(error)}): remove it") from None
         return cls(tuple(names), sizes, changed, tuple(ends))
 
 
@@ -94,7 +95,7 @@ class FileChanges:
 def changes(before: Listing, files: Sequence[str], root: Path) -> FileChanges:
     """Compare files with an earlier listing. Only files with the same size and another time are opened.
 
-    A large file that is no image, such as an archive, counts as changed if its time differs, since its middle is not hashed.
+    A large file that is not an image, such as an archive, counts as changed if its time differs, since its middle is not hashed.
     """
     now, known, other = _by_name(files, root), {name: i for i, name in enumerate(before.names)}, list[bytes]()
     for name in sorted(known.keys() & now.keys()):

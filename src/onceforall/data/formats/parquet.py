@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...common.files import reading_or_writing, why_not_the_file
+from ...common.packages import one_line
 from ...common.places import plain_path
 from ...errors import DataError, FileError, TaskError
-from ..originals import Indices, Load, Part, Source, Taken, digest
+from ..originals import Indices, Load, Part, Source, Taken, digest, file_mark
 from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, measures_error, require_one_label
 from .parquet_names import Place, choose_splits, classes_of_all, groups_of, matched_labels, parquet_place
@@ -30,9 +31,7 @@ IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
 DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or the same in data/
 MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read completely for each image if training caches no pixels
-WITHOUT = "leave them out of the file, or name another column by --label"
-NO_COLUMN = "Parquet file without a column of images"
-UNLABELLED = "Parquet file without labels"
+WITHOUT = "remove these rows, or choose another column with --label"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Files:
 
 
 def parquet_files(root: Path) -> Files:
-    """The Parquet files in a folder and its subfolders."""
+    """The Parquet files in a folder and up to three levels of subfolders."""
     found: list[Path] = []
     with reading_or_writing(root):
         folders, seen = [str(root)], {mark_of(str(root))}
@@ -106,7 +105,7 @@ def _by_split(root: Path, files: Files, left_out: LeftOut) -> list[list[Place]]:
         place = parquet_place(path, root)
         if place.part in chosen:  # the neighbors have images: not a file about something else
             raise _no_column(path, "image", _columns(path).all)
-        left_out.setdefault(NO_COLUMN, []).append(place.name)
+        left_out.setdefault("Parquet file without a column of images", []).append(place.name)
     return splits
 
 
@@ -120,16 +119,18 @@ def open_splits(
         splits: the files of each.
         reading: which labels.
         left_out: unused files.
-        known: the Hugging Face Hub's metadata, for files without.
-        by_path: whether a column may name image files; not in data from elsewhere, which could name any file of this machine.
+        known: the Hugging Face Hub's metadata, for files that have none.
+        by_path: whether a column may hold paths of images; not in downloaded data, which could name any file of this machine.
 
     Raises:
         DataError: as for `open_parquet`.
     """
     columns = {place.path: _columns(place.path, known) for split in splits for place in split}
-    if odd := [] if by_path else [one for found in columns.values() for one in found.images if one in found.texts]:
-        what = f"the column {printable(odd[0])} names files of images, and a data set of the Hub could name any file here"
-        raise DataError(f"{name}: {what}: fetch it, look at the names, and give the folder")
+    if odd := [] if by_path else [image for found in columns.values() for image in found.images if image in found.texts]:
+        what = (
+            f"the column {printable(odd[0])} holds paths of images, and a data set of the Hub could name any file of this machine"
+        )
+        raise DataError(f"{name}: {what}: download it, check the paths, and give the folder")
     if reading.several:
         return _of_lists(name, splits, columns, reading, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
@@ -151,25 +152,24 @@ def open_splits(
     parts = _parts(paths, image, labels, named, groups)
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
     others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
-    remarks = (
-        [f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"] if others else []
-    )
-    remarks += [] if len(paths) > 1 else _not_read(used, set(label.values()))
+    chosen = sorted(set(label.values()))
+    remarks = [f"labels are those of the column {', '.join(chosen)}, not of {', '.join(others)}"] if others else []
+    remarks += [] if len(paths) > 1 else _not_read(used, set(chosen))
     return Source.of(name, classes, parts, left_out, [*remarks, *alone], files)
 
 
 def _not_read(columns: Mapping[Path, "_Columns"], labels: Set[str]) -> list[str]:
     """Lines on columns that seem to divide the images."""
-    texts = {one for found in columns.values() for one in found.texts}
-    others = sorted({one for found in columns.values() for one in found.all} - labels)
+    texts = {name for found in columns.values() for name in found.texts}
+    others = sorted({name for found in columns.values() for name in found.all} - labels)
 
     def values(name: str) -> Iterator[str]:
         for path in columns if name in texts else ():
             yield from _read(path, [name]).column(0).unique().to_pylist()
 
-    divides = [one for one in others if tells_split(one, values(one))]
-    by_names = "is not read: Parquet files are divided by their names, such as train-0.parquet and test-0.parquet"
-    return [f"the column {printable(one)} seems to divide the images and {by_names}" for one in divides]
+    divides = [name for name in others if tells_split(name, values(name))]
+    how = "splits of Parquet files are known from the files' names, such as train-0.parquet and test-0.parquet"
+    return [f"the column {printable(name)} seems to name splits, but is not used: {how}" for name in divides]
 
 
 def _of_lists(
@@ -200,12 +200,12 @@ def _parts(
     groups: Mapping[Path, list[str]] | None,
 ) -> list[Part]:
     base = os.path.commonpath([path.parent for split in splits for path in split])
-    tables = []
+    parts = []
     for split in splits:
         once = list(dict.fromkeys(image for path in split for image in named[path]))
-        table = _Table(base, list(split), [image[p] for p in split], [labels[p] for p in split], once)
-        tables.append(replace(table.part(), groups=None if groups is None else tuple(chain(*(groups[path] for path in split)))))
-    return tables
+        part = _part(split, image, labels, once, base)
+        parts.append(replace(part, groups=None if groups is None else tuple(chain(*(groups[path] for path in split)))))
+    return parts
 
 
 def _files(splits: Sequence[Sequence[Place]], named: Mapping[Path, list[Path]]) -> list[str]:
@@ -223,93 +223,74 @@ def _named(image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> dic
     return found
 
 
-@dataclass(frozen=True)
-class _Table:
+def _part(
+    paths: Sequence[Path], image: Mapping[Path, str], labels: Mapping[Path, NDArray[Any]], named: Sequence[Path], base: str
+) -> Part:
     """The rows of one split's files, and the image files that these name; names are relative to `base`."""
+    marks = [f"{file_mark(path.resolve())}|{image[path]}" for path in paths]
+    for path in named:
+        with suppress(OSError):  # a missing file is reported when it is read
+            marks.append(file_mark(path))
+    name_of = {path: printable(os.path.relpath(path, base)) for path in paths}
+    names = [f"{name_of[path]}[{row}]" for path in paths for row in range(len(labels[path]))]
 
-    base: str
-    paths: list[Path]
-    images: list[str]
-    labels: Sequence[NDArray[Any]]
-    named: Sequence[Path]
-
-    def name(self, path: Path) -> str:
-        return printable(os.path.relpath(path, self.base))
-
-    def part(self) -> Part:
-        marks = []
-        for path, image in zip(self.paths, self.images, strict=True):
-            stat = path.stat()
-            marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image}")
-        for path in self.named:
-            with suppress(OSError):  # a missing file is reported when it is read
-                stat = path.stat()
-                marks.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
-        files = zip(self.paths, self.labels, strict=True)
-        names = [f"{name}[{row}]" for path, labels in files for name in [self.name(path)] for row in range(len(labels))]
-        return Part(
-            names, np.concatenate(self.labels), digest(marks), self.read, single=self.single, only_in_order=self._only_in_order()
-        )
-
-    def _only_in_order(self) -> str:
-        for path, image in zip(self.paths, self.images, strict=True):
-            with _opening(path) as file:
-                for number in range(file.num_row_groups):
-                    group = file.metadata.row_group(number)
-                    columns = [group.column(i) for i in range(group.num_columns)]
-                    size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema.split(".")[0] == image)
-                    if size > MOST_AT_ONCE:
-                        what = f"{path} has {group.num_rows:,} images ({size / 1e6:.0f} MB) in a row group"
-                        return f"{what}, which is read whole for each of them: write it with row groups of 100 images"
-        return ""
-
-    def single(self, positions: Indices) -> Iterator[Load]:
-        """Images that are read separately, each from its row group."""
+    def groups(positions: Indices) -> Iterator[tuple[Any, Path, int, int, Indices]]:
+        """Row groups with wanted rows: the open file, its path, the group's number, its first row, and the wanted rows in it."""
         start = 0
-        for path, image in zip(self.paths, self.images, strict=True):
-            with _opening(path) as file:
-                first, name = start, self.name(path)
-                for group in range(file.num_row_groups):
-                    stop = start + file.metadata.row_group(group).num_rows
-                    for row in positions[(positions >= start) & (positions < stop)].tolist():
-                        text = f"{name}[{row - first}]"
-                        yield Load(_Cell(path, image, group, row - start, text), text)
-                    start = stop
-
-    def read(self, positions: Indices) -> Iterator[Load]:
-        """Read only row groups with wanted rows, a few rows at a time."""
-        start = 0
-        for path, image in zip(self.paths, self.images, strict=True):
+        for path in paths:
             with _opening(path) as file:
                 first = start
                 for group in range(file.num_row_groups):
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = positions[(positions >= start) & (positions < stop)] - start
                     if len(wanted):
-                        yield from self._read_group(file, group, image, wanted, self.name(path), start - first, path.parent)
+                        yield file, path, group, start - first, wanted
                     start = stop
 
-    def _read_group(
-        self, file: Any, group: int, image: str, wanted: Indices, name: str, offset: int, folder: Path
-    ) -> Iterator[Load]:
-        seen = 0
-        for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[image]):
-            column = _encoded(batch.column(0))
-            here = wanted[(wanted >= seen) & (wanted < seen + len(column))]
-            for row in here:
-                text = f"{name}[{offset + row}]"
-                yield Load(_original(column[int(row) - seen].as_py(), text, folder), text)
-            seen += len(column)
+    def read(positions: Indices) -> Iterator[Load]:
+        """Read only row groups with wanted rows, a few rows at a time."""
+        for file, path, group, first, wanted in groups(positions):
+            seen = 0
+            for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[image[path]]):
+                column = _encoded(batch.column(0))
+                for row in wanted[(wanted >= seen) & (wanted < seen + len(column))].tolist():
+                    name = f"{name_of[path]}[{first + row}]"
+                    yield Load(_original(column[row - seen].as_py(), name, path.parent), name)
+                seen += len(column)
+
+    def single(positions: Indices) -> Iterator[Load]:
+        """Images that are read separately, each from its row group."""
+        for _, path, group, first, wanted in groups(positions):
+            for row in wanted.tolist():
+                name = f"{name_of[path]}[{first + row}]"
+                yield Load(partial(_cell, path, image[path], group, row, name), name)
+
+    every = np.concatenate([labels[path] for path in paths])
+    return Part(names, every, digest(marks), read, single=single, only_in_order=_only_in_order(paths, image))
+
+
+def _only_in_order(paths: Sequence[Path], image: Mapping[Path, str]) -> str:
+    """Why reading single images would take far too long; "" if it would not."""
+    for path in paths:
+        with _opening(path) as file:
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                columns = [group.column(i) for i in range(group.num_columns)]
+                size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == image[path])
+                if size > MOST_AT_ONCE:
+                    what = f"{path} has {group.num_rows:,} images ({size / 1e6:.0f} MB) in a row group"
+                    return f"{what}, which is read whole for each of them: write it with row groups of 100 images"
+    return ""
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Columns in a file's schema: all, and those that may have the images or the labels, likeliest first.
+    """Columns in a file's schema: all, and those that may hold the images or the labels, likeliest first.
 
     Attributes:
-        any_label: all columns of any name that could be labels, including floating-point ones with whole numbers.
-        texts: those of text.
-        odd: for messages, the contents of columns named like labels that cannot be labels.
+        any_label: all columns that could be labels, of any name, including floating-point ones.
+        texts: columns of strings.
+        odd: for messages, the types of columns that are named like labels but cannot be labels.
     """
 
     all: list[str]
@@ -338,8 +319,7 @@ def _opening(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
-        reason = " ".join(str(error).split())[:200]
-        why = why_not_the_file(path) or f"not a Parquet file, or damaged ({reason}): fetch it again"
+        why = why_not_the_file(path) or f"not a Parquet file, or damaged ({one_line(error)}): download it again"
         raise DataError(f"{path}: {why}") from error
 
 
@@ -367,7 +347,7 @@ def _columns(path: Path, known: bytes = b"{}") -> _Columns:
             texts.add(field.name)
     named = [name for name in LABEL_COLUMNS if name in labels]
     lists = any(pa.types.is_list(field.type) or pa.types.is_large_list(field.type) for field in schema)
-    named.sort(key=lambda name: name in texts)  # numbers before names, as they were read before names were
+    named.sort(key=lambda name: name in texts)  # numbers before names, which the first versions did not read
     paths = [name for name in IMAGE_COLUMNS if name in texts and (named or lists)]  # of image files, if no column has their content
     return _Columns(
         schema.names,
@@ -375,7 +355,7 @@ def _columns(path: Path, known: bytes = b"{}") -> _Columns:
         named or [name for name in LABEL_COLUMNS if name in floating],
         labels + floating,
         texts,
-        "".join(f"; {one.name} holds {one.type}" for one in schema if one.name in LABEL_COLUMNS and one.name not in labels),
+        "".join(f"; {f.name} holds {f.type}" for f in schema if f.name in LABEL_COLUMNS and f.name not in labels),
         {b"huggingface": known, **(schema.metadata or {})},
     )
 
@@ -389,7 +369,7 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     if asked is not None:
         for path, found in columns.items():
             if asked not in found.any_label:
-                what = f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}"
+                what = f"{path}: no column {asked!r} of numbers or names: choose from {', '.join(found.any_label)}"
                 raise TaskError(f"{what}; {MULTILABEL} takes lists") if asked in found.all else DataError(what)
         return dict.fromkeys(columns, asked)
     candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
@@ -402,7 +382,9 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
         return dict.fromkeys(candidates, everywhere[0])
     for path, names in candidates.items():
         if len(names) > 1:
-            raise DataError(f"{path}: which is the {what} column, {' or '.join(names)}? Its neighbors have other ones: rename one")
+            raise DataError(
+                f"{path}: which is the {what} column, {' or '.join(names)}? The other files have other ones: rename one"
+            )
     return {path: names[0] for path, names in candidates.items()}
 
 
@@ -411,7 +393,7 @@ def _no_column(path: Path, what: str, names: Sequence[str], odd: str = "") -> Da
         kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path) or with paths"
     else:
         kind = (
-            f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME; {MULTILABEL} takes lists"
+            f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another with --label NAME; {MULTILABEL} takes lists"
         )
     error = DataError if what == "image" else TaskError
     hint = odd if what == "label" else ""
@@ -425,14 +407,14 @@ def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left
         if any(labelled[place.path] for place in split):
             kept.append(split)
         else:
-            left_out.setdefault(UNLABELLED, []).extend(place.name for place in split)
+            left_out.setdefault("Parquet file without labels", []).extend(place.name for place in split)
     return kept
 
 
 def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indices, tuple[str, ...]]:
     """A file's labels, and their names if they are texts; all -1 if a file that may `lack` labels has only empty ones.
 
-    With `ask`, an error asks what is meant if the texts are clearly lists.
+    With `ask`, texts that are clearly lists are an error, which asks what is meant.
     """
     column = _read(path, [name]).column(0)
     if ask:
@@ -457,22 +439,12 @@ def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indic
     return np.asarray(column.to_numpy()).astype(np.int64), ()
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """An image by its place in a file, which any process reads by calling it."""
-
-    path: Path
-    column: str
-    group: int
-    row: int
-    name: str
-
-    def __call__(self) -> Taken:
-        """The image's content, or its path."""
-        column = _row_group(self.path, self.path.stat().st_mtime_ns, self.column, self.group)
-        original = _original(column[self.row].as_py(), self.name, self.path.parent)
-        taken: Taken = original() if callable(original) else original
-        return taken
+def _cell(path: Path, column: str, group: int, row: int, name: str) -> Taken:
+    """An image's content, or its path, by its place in a file, for any process."""
+    values = _row_group(path, path.stat().st_mtime_ns, column, group)
+    original = _original(values[row].as_py(), name, path.parent)
+    taken: Taken = original() if callable(original) else original
+    return taken
 
 
 @lru_cache(maxsize=1)  # images of a batch are read in order
@@ -491,4 +463,4 @@ def _original(data: bytes | str | None, name: str, folder: Path) -> Any:
 
 
 def _missing(name: str) -> Image.Image:
-    raise DataError(f"{name}: no image in this row (of images that a file holds, the bytes are read, not the paths beside them)")
+    raise DataError(f"{name}: no image in this row (of embedded images the bytes are read, not the paths beside them): remove it")

@@ -38,21 +38,20 @@ def label_matrices(
         if len(names) > 1:
             cells = [table.column(name).to_pylist() for name in names]
             rows[path] = [
-                tuple(name for name, value in zip(names, own, strict=True) if truth(value, f"{path}: row {row}, column {name},"))
-                for row, own in enumerate(zip(*cells, strict=True))
+                tuple(name for name, value in zip(names, values, strict=True) if truth(value, f"{path}: row {row}, column {name},"))
+                for row, values in enumerate(zip(*cells, strict=True))
             ]
         else:
-            rows[path], told = _lists(path, names[0], table.column(0).to_pylist(), _names(schemas[path], names[0]))
-            remarks |= dict.fromkeys([told] if told else [])
-    by_column = [names for names in columns.values() if len(names) > 1]
-    found = {name for own in rows.values() for labels in own for name in labels}
-    classes = (
-        tuple(dict.fromkeys(name for names in by_column for name in names)) if by_column else tuple(sorted(found, key=order_of))
-    )
+            rows[path], remark = _lists(path, names[0], table.column(0).to_pylist(), _names(schemas[path], names[0]))
+            remarks |= dict.fromkeys([remark] if remark else [])
+    if by_column := [names for names in columns.values() if len(names) > 1]:
+        classes = tuple(dict.fromkeys(name for names in by_column for name in names))
+    else:
+        classes = tuple(sorted({name for labels in rows.values() for names in labels for name in names}, key=order_of))
     numbers = {name: number for number, name in enumerate(classes)}
-    without = sum(not labels for own in rows.values() for labels in own)
-    said = [*remarks, *([f"{plural(without, 'image')} without any label"] if without else [])]
-    return {path: matrix_of(own, numbers) for path, own in rows.items()}, classes, said
+    without = sum(not names for labels in rows.values() for names in labels)
+    lines = [*remarks, *([f"{plural(without, 'image')} without any label"] if without else [])]
+    return {path: matrix_of(labels, numbers) for path, labels in rows.items()}, classes, lines
 
 
 def _columns(path: Path, schema: Any, asked: str | None) -> list[str]:
@@ -62,14 +61,13 @@ def _columns(path: Path, schema: Any, asked: str | None) -> list[str]:
     lists = [field.name for field in schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
     for name in (*(name for name in likely if name in lists), *lists, *likely):
         return [name]
-    raise DataError(
-        f"{path}: no column of labels: name one, or one for each label, by --label; the columns are {', '.join(schema.names)}"
-    )
+    columns = ", ".join(schema.names)
+    raise DataError(f"{path}: no column of labels: name one, or one for each label, with --label; the columns are {columns}")
 
 
 def _lists(path: Path, column: str, values: Sequence[Any], names: tuple[str, ...]) -> tuple[Rows, str]:
     """The labels of each row; if the file has class names, numbers are replaced by them."""
-    read, told = reader_of([value for value in values if value is not None], f"{path}: the column {column}")
+    read, remark = reader_of([value for value in values if value is not None], f"{path}: the column {column}")
     found = []
     for row, value in enumerate(values):
         where = f"{path}: row {row} of {column}"
@@ -79,7 +77,7 @@ def _lists(path: Path, column: str, values: Sequence[Any], names: tuple[str, ...
                 raise DataError(f"{where} has {odd[0]!r}, out of range: there are {len(names)} names, numbered from 0")
             value = [names[number] for number in value]
         found.append(() if value is None else read(value, where))
-    return found, told
+    return found, remark
 
 
 def _names(schema: Any, column: str) -> tuple[str, ...]:

@@ -16,8 +16,6 @@ from .scan import LeftOut, printable, same_name
 from .split_names import Role, arrange, mentions_role, role_of
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
-OTHER_SPLIT = "Parquet file without a split's name"
-MISSING = "shard missing, though its neighbors count it"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,9 @@ def parquet_place(path: Path, root: Path) -> Place:
         word = folders.pop()
     for folder in [folder for folder in folders if role_of(folder)]:
         if role not in (None, role_of(folder)):
-            raise DataError(f"{path}: are these the {role} or the {role_of(folder)} ones? Its name and its folder differ")
+            raise DataError(
+                f"{path}: are these the {role} or the {role_of(folder)} images? Its name and its folder differ: rename one"
+            )
         role, word = role_of(folder), word if role else folder
         folders.remove(folder)
     return Place(path, printable(str(inside)), "/".join(folders), word, role)
@@ -81,10 +81,10 @@ def choose_splits(root: Path, places: Sequence[Place], left_out: LeftOut) -> lis
         )
     if all(place.role != "train" for place in known):
         found = ", ".join(sorted({place.word or place.name for place in places}))
-        raise DataError(f"{root}: no train-*.parquet among its Parquet files (found: {found}): rename the training files to that")
+        raise DataError(f"{root}: no train-*.parquet among its Parquet files (found: {found}): give the training files such names")
     for place in places:
         if place.role is None:
-            left_out.setdefault(OTHER_SPLIT, []).append(place.name)
+            left_out.setdefault("Parquet file without a split's name", []).append(place.name)
     chosen = arrange({place.word: place.role for place in known if place.role}, str(root / configurations[0]))
     return [_shards([place for place in known if place.word == word], left_out) for word in chosen]
 
@@ -98,7 +98,7 @@ def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
         totals.setdefault((place.path.parent, found[2] if found else None), place)
     if len({total for _, total in totals}) > 1:
         names = " and ".join(place.name for place in list(totals.values())[:2])
-        raise DataError(f"{places[0].path.parent}: do {names} belong together? They are not shards of one set: move one set away")
+        raise DataError(f"{places[0].path.parent}: {names} are not shards of one set: move one set away")
     for folder, total in totals:
         there = {int(found[1]) for path, found in counted.items() if found and path.parent == folder}
         for index in range(int(total)) if total else ():
@@ -106,7 +106,9 @@ def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
                 found = SHARD.search(totals[folder, total].path.stem)
                 assert found is not None
                 start = totals[folder, total].name.removesuffix(totals[folder, total].path.suffix)[: found.start() - found.end()]
-                left_out.setdefault(MISSING, []).append(f"{start}-{index:0{len(found[1])}}-of-{found[2]}{os.extsep}parquet")
+                left_out.setdefault("shard missing from a numbered set", []).append(
+                    f"{start}-{index:0{len(found[1])}}-of-{found[2]}{os.extsep}parquet"
+                )
     return list(places)
 
 
@@ -124,10 +126,10 @@ def classes_of_all(
     """
     most = max((len(names[path]) for split in splits for path in split if path not in texts), default=0)
     for split in splits:
-        for path in split:  # numbers in text are none of names, beside files that number the classes which they name
+        for path in split:  # digits as text are numbers, not names, if other files have numbered class names
             if not names[path] or (path in texts and all(name.isdecimal() and int(name) < most for name in names[path])):
                 raise DataError(
-                    f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
+                    f"{path}: '{label[path]}' has numbers without names, but names in other files: write names everywhere"
                 )
     classes = tuple(sorted({same_name(name) for split in splits for path in split for name in names[path]}, key=order_of))
     numbers = {name: number for number, name in enumerate(classes)}
@@ -143,23 +145,23 @@ def groups_of(
     columns: Mapping[Path, Sequence[str]],
     read: Callable[[Path, list[str]], Any],
 ) -> tuple[dict[Path, list[str]] | None, list[str]]:
-    """What each row of a file belongs to, and what to say about it; None where `asked` is no column.
+    """The group of each row of each file, and remarks; None if `asked` is not a column.
 
     Raises:
-        DataError: some of the files have the column.
+        DataError: only some of the files have the column.
     """
     paths = [path for split in splits for path in split]
     lacking = [path for path in paths if asked not in columns[path]]
     if asked is None or len(lacking) == len(paths):
         return None, []
     if lacking:
-        raise DataError(f"{lacking[0]}: no column {asked!r}, which its neighbors have: all need it")
+        raise DataError(f"{lacking[0]}: no column {asked!r}, which other files have: all need it")
     found, alone = dict[Path, list[str]](), 0
     base = os.path.commonpath([path.parent for path in paths])  # groups are in order by name, and data may move
     for path in paths:
-        own, values = os.path.relpath(path, base), read(path, [asked]).column(0).to_pylist()
-        empty = [value is None or value == "" or value != value for value in values]
-        found[path] = [f"{own}[{row}]" if empty[row] else _group(value) for row, value in enumerate(values)]
+        name, values = os.path.relpath(path, base), read(path, [asked]).column(0).to_pylist()
+        empty = [value is None or value == "" or value != value for value in values]  # NaN is not equal to itself
+        found[path] = [f"{name}[{row}]" if empty[row] else _group(value) for row, value in enumerate(values)]
         alone += sum(empty)
     return found, [no_group(alone, asked)] if alone else []
 
@@ -181,13 +183,12 @@ def matched_labels(path: Path, labels: Indices, names: Mapping[Path, tuple[str, 
     if not own or not wanted:
         with_names, without = (path, first) if own else (first, path)
         raise DataError(
-            f"{with_names} names its classes and {without} does not, so that their labels cannot be matched: write "
-            "both with the names"
+            f"{with_names} names its classes and {without} does not, so their labels cannot be matched: write the names in both"
         )
     odd = sorted(set(own) ^ set(wanted))
     if odd or len(set(wanted)) < len(wanted) or len(own) != len(wanted):
         raise DataError(
-            f"{path} names {len(own)} classes, not the same {len(wanted)} as {first}"
+            f"{path} names {len(own)} classes, which differ from the {len(wanted)} of {first}"
             + (f"; only in one of them: {', '.join(map(printable, odd[:5]))}{', …' if len(odd) > 5 else ''}" if odd else "")
             + ": both need the same names"
         )

@@ -12,15 +12,15 @@ from typing import Literal, NamedTuple, Protocol
 from ...common.advice import PHOTOS as IMAGES
 from ...common.files import reading_or_writing
 
-LeftOut = dict[str, list[str]]  # reason, a phrase in the singular ("file that cannot be opened") -> names
+LeftOut = dict[str, list[str]]  # reason, a phrase in the singular ("file that cannot be opened") -> names of files
 
 # No codec here reads them, or only their small preview (camera files look like TIFF).
 CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
 PICTURES = (
     *CAMERA, ".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".tga", ".dds", ".exr", ".hdr", ".dcm", ".xcf",
 )  # fmt: skip
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of images that tables name, perhaps without
-# So common beside images that opening a million of them would take longer than reading the images.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of images, which tables may name without them
+# Not opened: they are so common beside images that opening a million of them would take longer than reading the images.
 NEVER_IMAGES = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".npy", ".parquet")
 SYSTEM_FOLDERS = frozenset(
     {
@@ -32,23 +32,16 @@ SYSTEM_FOLDERS = frozenset(
 )  # fmt: skip
 SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", "picasa.ini", ".picasa.ini"})
 
-UNNAMED = "image that no row names"
-SYSTEM_FOLDER = "folder of the system or a tool"
-HIDDEN_FOLDER = "folder hidden by a dot before the name (rename it if it is a class)"
-RUN_FOLDER = "folder of a run of ofa"
 EXPORT_FOLDER = "folder of an exported network of ofa"
-OWN = {  # file -> how what is in it begins, and what a folder is that holds it
-    "run.json": (b"onceforall.run/", RUN_FOLDER),
+OWN = {  # file -> how its content begins, and what kind of folder it is in
+    "run.json": (b"onceforall.run/", "folder of a run of ofa"),
     "config.json": (b"onceforall.export/", EXPORT_FOLDER),
     "bundle.json": (b"onceforall.bundle/", EXPORT_FOLDER),
 }
-SYSTEM_FILE = "file of the system"
-HIDDEN_FILE = "file hidden by a dot before the name"
-DANGLING = "link to nothing"
-LOOP = "link to a folder that is read already"
-SPECIAL = "pipe or device in place of a file"
-CLOSED = "file that cannot be opened"
-UNREAD = "file of a kind that is not read here"
+UNNAMED = "image that no row names"
+DANGLING = "broken link"
+LOOP = "link to a folder that was already read"
+UNREAD = "file of an unsupported kind"
 NO_IMAGE = "file without an image in it"
 PLAIN = "without suffix"
 
@@ -135,12 +128,12 @@ def marks_above(folder: str) -> set[tuple[int, int]]:
 
 
 def is_unread_picture(reason: str) -> bool:
-    """Whether people would take a file left out for this reason for a picture."""
+    """Whether a file left out for this reason is a picture to people."""
     return reason.startswith(UNREAD)
 
 
 def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
-    """What was left out, as text: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; "" if nothing was."""
+    """What was left out, as text: "10 files of an unsupported kind (.heic): a/h0.heic, …"; "" if nothing was."""
     parts = []
     for reason, names in sorted(left_out.items(), key=lambda item: (not is_unread_picture(item[0]), -len(item[1]), item[0])):
         things = r"\b(file|folder|image|link|pipe|row|sample|shard|table)\b"
@@ -151,9 +144,9 @@ def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
 
 def printable(name: str) -> str:
     """A file name as one line of valid Unicode."""
-    return (
-        name if name.isprintable() else "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    )
+    if name.isprintable():  # fast: there may be a million files
+        return name
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def shown(name: str) -> str:
@@ -168,15 +161,13 @@ def listed(names: Iterable[str], most: int = 4) -> str:
 
 
 def same_name(name: str) -> str:
-    """The normalized name: a Mac writes é as two Unicode characters, others as one."""
+    """The name in Unicode's normalization form C: a Mac writes é as two characters, others as one."""
     return unicodedata.normalize("NFC", name)
 
 
 def other_forms(path: str) -> list[str]:
-    """A path, and the same in the other forms of Unicode: as a Mac or a table may write what is here."""
-    return (
-        [path] if path.isascii() else list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
-    )
+    """A path, and the same in both normalization forms of Unicode, one of which a Mac or a table may have used."""
+    return list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
 
 
 def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
@@ -188,17 +179,17 @@ def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
         return Found(entry, "other", DANGLING)
     if is_folder:
         if name in SYSTEM_FOLDERS or name.startswith(".trash"):
-            return Found(entry, "other", SYSTEM_FOLDER)
+            return Found(entry, "other", "folder of the system or a tool")
         if name.startswith("."):
-            return Found(entry, "other", HIDDEN_FOLDER)
-        own = _made_here(entry.path) if isinstance(entry, os.DirEntry) else ""
-        return Found(entry, "other", own) if own else Found(entry, "folder")
-    if name in SYSTEM_FILES or name.startswith("._"):  # a Mac's ._x.jpg beside x.jpg holds no picture
-        return Found(entry, "other", SYSTEM_FILE)
+            return Found(entry, "other", "folder hidden by a dot before the name (rename it if it is a class)")
+        reason = _made_here(entry.path) if isinstance(entry, os.DirEntry) else ""
+        return Found(entry, "other" if reason else "folder", reason)
+    if name in SYSTEM_FILES or name.startswith("._"):  # a Mac writes ._x.jpg beside x.jpg, without a picture in it
+        return Found(entry, "other", "file of the system")
     if name.startswith("."):
-        return Found(entry, "other", HIDDEN_FILE)
+        return Found(entry, "other", "file hidden by a dot before the name")
     if not is_file and not (entry.is_symlink() and name.endswith(IMAGES)):  # such a link is reported when it is read
-        return Found(entry, "other", DANGLING if entry.is_symlink() else SPECIAL)
+        return Found(entry, "other", DANGLING if entry.is_symlink() else "pipe or device instead of a file")
     if name.endswith(IMAGES):
         return Found(entry, "image")
     suffix = os.path.splitext(printable(name))[1]
@@ -216,7 +207,7 @@ def _by_content(entry: Entry, suffix: str, head: Callable[[str], bytes]) -> Foun
     try:
         kind = _kind(head(entry.path))
     except OSError:
-        return Found(entry, "other", CLOSED)
+        return Found(entry, "other", "file that cannot be opened")
     if kind not in ("", "HEIF") and not (kind == "TIFF" and suffix in CAMERA):
         return Found(entry, "image")
     return Found(entry, "other", f"{UNREAD if kind or suffix in PICTURES else NO_IMAGE} ({suffix or PLAIN})")
@@ -250,7 +241,7 @@ def _kind(head: bytes) -> str:
 
 
 def _made_here(folder: str) -> str:
-    """What a folder that onceforall has made is, "" of any other: a run or an export beside the classes is none of them."""
+    """The reason to leave a folder out if onceforall made it, else "": a run or an export beside the classes is not a class."""
     for name, (start, what) in OWN.items():
         with suppress(OSError), open(os.path.join(folder, name), "rb") as file:
             if start in file.read(1 << 20):
@@ -259,7 +250,7 @@ def _made_here(folder: str) -> str:
 
 
 def note_unnamed(root: Path, used: Set[str], without: Set[str], left_out: LeftOut) -> None:
-    """Images that no row names, be it one `without` a label: in the folders of those that rows name, and in those beside these."""
+    """Note images that no row names, with or `without` a label, in the folders of the named images and in sibling folders."""
     base, named = root if root.is_dir() else root.parent, used | without
     folders = {os.path.dirname(path) for path in used}
     for above in {os.path.dirname(folder) for folder in folders if folder.startswith(f"{base}{os.sep}")}:

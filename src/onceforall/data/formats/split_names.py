@@ -23,19 +23,19 @@ NEUTRAL = frozenset(  # words without meaning for the split: x_train, training_s
         "pic", "pics", "set", "data", "dataset", "split", "folder", "partial", "parquet",
     }
 )  # fmt: skip
-COLUMNS = ("split", "set", "subset", "partition", "splitname")  # of tables, that divide the images
+COLUMNS = ("split", "set", "subset", "partition", "splitname")  # of tables: they divide the images
 FOLDS = ("fold", "folds", "kfold")  # of cross-validation
-MOST = 6  # words for splits in a column
+MOST = 6  # different values of a column that names splits
 ORDER: tuple[Role, ...] = ("test", "evaluation", "validation")
 
 
 def role_of(name: str) -> Role | None:
-    """The split of a name that says nothing else: train, Testing, x_train, test_images, val2017; not train_small or test_tube."""
+    """The split that a name means if it means nothing else: train, Testing, x_train, test_images, val2017; not test_tube."""
     return mentions_role(name) if is_plain(name) else None
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name says at most which split it is: images, data, train_images; not cat or seg_train."""
+    """Whether a name means at most a split: images, data, train_images; not cat or seg_train."""
     words = _words(name)
     return bool(words) and all(word in WORDS or word in NEUTRAL or word.isdigit() for word in words)
 
@@ -47,12 +47,12 @@ def mentions_role(name: str) -> Role | None:
 
 
 def without_role(name: str) -> tuple[str, ...]:
-    """The words of a name besides a split: ("cat",) for train_cat and testCat_2017."""
+    """The words of a name that do not mean a split: ("cat",) for train_cat and testCat_2017."""
     return tuple(word for word in _words(name) if not (word in WORDS or word in NEUTRAL or word.isdigit()))
 
 
 def tells_split(column: str, values: Iterable[object] = ()) -> bool:
-    """Whether a column of a table seems to divide the images: by its name (is_train), or by all that is in it (train, val)."""
+    """Whether a column of a table seems to name splits: by its name (is_train), or by all of its values (train, val)."""
     different = set[str]()
     for value in values:
         different.add(str(value))
@@ -83,8 +83,8 @@ def arrange(found: Mapping[str, Role], where: str) -> list[str]:
     others = [named[role][0] for role in ORDER if role in named]
     if len(others) > 2:
         raise DataError(
-            f"{where}: which two of {', '.join(others)} are the test and the held-out images? Move one away: of two, the former "
-            "in this order is the test part"
+            f"{where}: which two of {', '.join(others)} are the test and the held-out images? Move one away: of the other two, the "
+            "first in this order becomes the test part"
         )
     return [named["train"][0], *others]
 

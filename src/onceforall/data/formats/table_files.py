@@ -1,4 +1,4 @@
-"""Files of tables: their columns and rows, of CSV, JSON and JSON lines, and of annotations in COCO's format."""
+"""Read tables: the columns and rows of CSV, JSON and JSON lines files, and of annotations in COCO's format."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ class Table:
         """
         if asked is not None:
             if asked not in self.columns:
-                raise DataError(f"{self.path}: no column {asked!r}; there are {listed(self.columns, MOST_COLUMNS)}")
+                raise DataError(f"{self.path}: no column {asked!r}: choose from {listed(self.columns, MOST_COLUMNS)}")
             return asked
         plain = {without_separators(name): name for name in reversed(self.columns)}
         return next((plain[name] for name in names if name in plain), None)
@@ -77,7 +77,7 @@ def read_table(path: Path, *, several: bool = False) -> Table:
 
 def _require_end(path: Path, cells: Sequence[str], begins: int) -> None:
     if cells and cells[-1].endswith(END):
-        raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+        raise DataError(f"{path}: a quote that begins in line {begins} never ends: close it")
 
 
 def _cells(path: Path, text: str) -> list[dict[str, Any]]:
@@ -99,8 +99,8 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
             begins = reader.line_num + 1
             if len(cells) > len(head):
                 raise DataError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around "
-                    "commas, and nothing above the line of the columns' names"
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around cells "
+                    "with commas, and nothing above the line of column names"
                 )
             if any(cells):
                 rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
@@ -135,7 +135,7 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
     except DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        what = f"there is no {error} in it" if isinstance(error, KeyError) else str(error)
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}: not a list of objects and not annotations in COCO's format ({what})") from None
     if not (isinstance(data, list) and data and all(isinstance(row, dict) for row in data)):
         return Table(path, (), ())  # something else, such as a configuration
@@ -143,43 +143,34 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
 
 
 def _rows_of_coco(path: Path, data: dict[str, Any], *, several: bool) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
-    """A row for each image, with its file and its label or labels, and what is doubtful, a line each.
-
-    Args:
-        path: of the file, for messages.
-        data: its images, annotations and categories.
-        several: an image may have several labels.
-
-    Raises:
-        DataError: several categories for an image, one that is none, or an id that stands for two.
-        KeyError: what the format needs is not there.
-    """
+    """A row for each image, with its file and its label or labels; and lines on what is doubtful. A `KeyError` if an entry is missing."""
     names, files = _by_id(path, data["categories"], "name"), _by_id(path, data["images"], "file_name")
     twice = [name for name, n in Counter(names.values()).items() if n > 1]
     remarks = [f"several categories are called {shown(name)}: they are one class" for name in twice[:3]]
     categories: dict[Any, set[str]] = {number: set() for number in files}
     lost = []
-    for one in data["annotations"]:
-        if one["category_id"] not in names:
-            raise DataError(f"{path}: an annotation is of category {one['category_id']}, which is not among the categories")
-        lost += [] if one["image_id"] in categories else [one["image_id"]]
-        categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
+    for annotation in data["annotations"]:
+        image, category = annotation["image_id"], annotation["category_id"]
+        if category not in names:
+            raise DataError(f"{path}: an annotation has the category {category}, which is not among the categories: add it")
+        lost += [] if image in categories else [image]
+        categories.setdefault(image, set()).add(names[category])
     if lost:
         remarks.append(f"not used: {plural(len(lost), 'annotation')} of images that are not in the file, such as image {lost[0]!r}")
     if empty := sorted(set(names.values()).difference(*categories.values())):
-        remarks.append(f"categories without any image, which are no classes: {listed(empty)}")
+        remarks.append(f"not used as classes: categories without images: {listed(empty)}")
     many = [file for number, file in files.items() if len(categories[number]) > 1]
     if many and not several:
         what = f"{many[0]} has annotations of several categories ({plural(len(many), 'such image')})"
-        raise TaskError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
+        raise TaskError(f"{path}: {what}: an image may have one class; {MULTILABEL} takes several labels")
     labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items() if found}
     return tuple({"file_name": file, **labels.get(number, {})} for number, file in files.items()), tuple(remarks)
 
 
 def _by_id(path: Path, entries: list[dict[str, Any]], key: str) -> dict[Any, str]:
     found: dict[Any, str] = {}
-    for one in entries:
-        if found.setdefault(one["id"], str(one[key])) != str(one[key]):
-            what = f"{found[one['id']]} and {one[key]} have the id {one['id']}, so that nobody knows of which an annotation is"
-            raise DataError(f"{path}: {what}: number them anew, as files that are joined need it")
+    for entry in entries:
+        if found.setdefault(entry["id"], str(entry[key])) != str(entry[key]):
+            what = f"{found[entry['id']]} and {entry[key]} both have the id {entry['id']}, which annotations refer to"
+            raise DataError(f"{path}: {what}: give them different ids, also when joining files")
     return found

@@ -1,5 +1,5 @@
 """Tables of images and labels: CSV and JSON lines as people write them, metadata files of the Hugging Face Hub, and annotations
-in COCO's format, by the categories of an image."""
+in COCO's format, whose categories are the labels."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from ...common.files import reading_or_writing
 from ...common.readable import plural
 from ...errors import DataError, FileError, TaskError
-from ..originals import Indices, Load, Part, Source, digest
+from ..originals import Indices, Load, Part, Source, digest, file_mark
 from ..reading import Reading
 from .label_lists import (
     LIST_COLUMNS,
@@ -44,20 +44,16 @@ LABELS = (
     "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
     "labelname", "choice",
 )  # fmt: skip
-MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
+MOST_MISSING = 0.1  # share of a table's images; if more are missing, the folder is probably wrong
 MOST_BESIDE = 1 << 26  # bytes of a table that is only looked at
-
-NO_LABEL = "row without a label"
-NO_FILE = "image named by a row, but not there"
-TWICE = "row of an image that another row names"
-DAMAGED, OTHER_TABLE = "damaged table", "table without labels of images in columns of known names"
 
 
 def tables_in(root: Path, reading: Reading, left_out: LeftOut) -> list[Table]:
     """Tables of images and labels in a folder: metadata files in it or in its splits' folders, or else other tables there.
 
     Raises:
-        DataError: one that is alone, or named after a split, is damaged; `FileError`: or cannot be read.
+        DataError: a table that is the only one, or named after a split, is damaged.
+        FileError: it cannot be read.
     """
     with reading_or_writing(root):
         entries = sorted(root.iterdir())
@@ -73,15 +69,15 @@ def tables_in(root: Path, reading: Reading, left_out: LeftOut) -> list[Table]:
             except (DataError, FileError):
                 if len(files) == 1 or role_of(path.stem) or path.parent != root:
                     raise
-                left_out.setdefault(DAMAGED, []).append(path.name)
+                left_out.setdefault("damaged table", []).append(path.name)
         if named := [table for table in found if _names_images(table, reading)]:
             others = [os.path.relpath(table.path, root) for table in found if table.rows and table not in named]
-            left_out |= {OTHER_TABLE: others} if others else {}
+            left_out |= {"table without labels of images in columns of known names": others} if others else {}
             return named
         for table in found if reading.label is None else ():
             first = _text(table.rows[0].get(table.column(IMAGES) or "")) if table.rows else ""
             if first and (table.path.parent / first).is_file() and len(_truths(table)) > 1:
-                _require_columns(table, reading)  # tells how columns of 0 and 1 are read
+                _require_columns(table, reading)  # its error says how columns of 0 and 1 are read
     return []
 
 
@@ -109,7 +105,7 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading, left_out:
         root: given by the user: a table, or the folder of the tables.
         tables: the tables of images and labels.
         reading: `label` is the column of labels; None for the likeliest name.
-        left_out: gets what is not used.
+        left_out: unused files and rows are added to it.
 
     Raises:
         DataError: there is no column of images or labels, an image has different labels, too many images are missing, or there is
@@ -125,28 +121,28 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading, left_out:
     chosen = arrange(roles, str(root)) if roles else [str(tables[0].path)]
     by_path = {str(table.path): table for table in tables}
     rows = [_Rows(root, by_path[path], reading, left_out) for path in chosen]
-    splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [one.entries for one in rows])]
+    splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [each.entries for each in rows])]
     names = sorted({name for split in splits for entry in split for name in entry.labels}, key=order_of)
     if rows[0].by_column:  # labels in the order of the requested columns
-        names = list(dict.fromkeys(name for one in rows for name in one.labels))
-    note_unnamed(root, {entry.path for split in splits for entry in split}, set().union(*(one.without for one in rows)), left_out)
+        names = list(dict.fromkeys(name for each in rows for name in each.labels))
+    note_unnamed(root, {entry.path for split in splits for entry in split}, set().union(*(each.without for each in rows)), left_out)
     numbers = {name: number for number, name in enumerate(names)}
-    grouped = any(one.group is not None for one in rows)
-    lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
+    grouped = any(each.group is not None for each in rows)
+    lacking = [str(each.table.path) for each in rows if grouped and each.group is None]
     if lacking:
         raise DataError(f"{lacking[0]}: no column {reading.group!r}, which other tables of {root} have: all need it")
     parts = [_part(root, split, numbers, grouped=grouped, several=reading.several) for split in splits]
     without = sum(not entry.labels for split in splits for entry in split)
-    remarks = [remark for one in rows for remark in one.remarks]
+    remarks = [remark for each in rows for remark in each.remarks]
     if without:
         remarks.append(f"{plural(without, 'image')} without any label")
-    files = [*(str(one.table.path) for one in rows), *(entry.path for split in splits for entry in split)]
+    files = [*(str(each.table.path) for each in rows), *(entry.path for split in splits for entry in split)]
     return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks), files)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row's number, image, label or labels, and split."""
+    """A row: its number, image, labels, split and group."""
 
     row: int
     path: str
@@ -162,19 +158,19 @@ class _Rows:
         self.root, self.table, self.base, self.several = root, table, table.path.parent, reading.several
         self.images, self.labels = _require_columns(table, reading)
         self.by_column = len(self.labels) > 1
-        own = [row[self.labels[0]] for row in table.rows if self.labels[0] in row]
+        values = [row[self.labels[0]] for row in table.rows if self.labels[0] in row]
         where = f"{table.path}: the column {self.labels[0]}"
         self.read_list: Callable[[Any, str], tuple[str, ...]] | None = None
-        told = ""
+        remark = ""
         if self.several and not self.by_column:
-            self.read_list, told = reader_of(own, where)
+            self.read_list, remark = reader_of(values, where)
         if reading.task is None:
-            require_one_label(own, where)
+            require_one_label(values, where)
             if not reading.few:
-                require_classes(own, where)
+                require_classes(values, where)
         self.splits = table.column(COLUMNS)
         self.group = reading.group if reading.group in table.columns else None
-        self.remarks = [*table.remarks, *([told] if told else []), *self._not_read()]
+        self.remarks = [*table.remarks, *([remark] if remark else []), *self._not_read()]
         self.by_name = False
         self.without = set[str]()  # images without a label
         self.entries = self._read(left_out)
@@ -197,15 +193,14 @@ class _Rows:
         return found
 
     def _not_read(self) -> Iterator[str]:
-        """Of columns that seem to divide the images, and do not."""
+        """Lines on columns that seem to name splits but are not used."""
         for name in self.table.columns if self.splits is None else ():
-            own = (row[name] for row in self.table.rows if name in row)
-            if name not in (self.images, *self.labels, self.group) and tells_split(name, own):
-                how = "is not read: call it split, with train and test in it, if it does"
-                yield f"the column {printable(name)} seems to divide the images and {how}"
+            values = (row[name] for row in self.table.rows if name in row)
+            if name not in (self.images, *self.labels, self.group) and tells_split(name, values):
+                yield f"the column {printable(name)} seems to name splits, but is not used: if it does, call it split"
 
     def _find(self, name: str) -> str | None:
-        """The file that a row names: by path, by path plus an image's suffix, or the only file below with that name."""
+        """The file that a row names: by path, by path without suffix, or as the only file of that name below the table's folder."""
         path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
         named, found = False, list[str]()
         for suffixes in ("",), () if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES:
@@ -214,8 +209,8 @@ class _Rows:
         if not found and not os.path.dirname(name):
             named, found = True, self.there.get(same_name(name), [])
         if len(found) > 1:
-            one, other = (os.path.relpath(path, self.base) for path in found[:2])
-            raise DataError(f"{self.table.path}: is {name} {one} or {other}? Write paths{'' if named else ' with suffixes'}")
+            first, second = (os.path.relpath(path, self.base) for path in found[:2])
+            raise DataError(f"{self.table.path}: is {name} {first} or {second}? Write paths{'' if named else ' with suffixes'}")
         if named and found and not self.by_name:
             self.by_name = True
             example = f"{os.path.relpath(found[0], self.base)} for {printable(name)}"
@@ -237,12 +232,12 @@ class _Rows:
             labels = self._labels_of(row, number)
             path = self._find(name)
             if not labels and not self.several:
-                left_out.setdefault(NO_LABEL, []).append(f"{where} {printable(name)}")
+                left_out.setdefault("row without a label", []).append(f"{where} {printable(name)}")
                 self.without.add(path or "")
                 continue
             if path is None:
                 missing, first = missing + 1, first or name
-                left_out.setdefault(NO_FILE, []).append(printable(name))
+                left_out.setdefault("missing image that a row names", []).append(printable(name))
                 continue
             split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
             alone += self.group is not None and not group
@@ -255,21 +250,21 @@ class _Rows:
                         added += 1
                         continue
                 elif (set(before.labels), before.split) != (set(labels), split):
-                    two = " and ".join(f"{', '.join(one.labels)} {one.split}".strip() for one in (before, entry))
-                    what = f"{self.table.path}: {name} stands in rows {before.row} and {number} as {two}: keep one"
+                    two = " and ".join(f"{', '.join(each.labels)} {each.split}".strip() for each in (before, entry))
+                    what = f"{self.table.path}: {name} is in rows {before.row} and {number} as {two}: keep one"
                     if self.several or before.split != split:
                         raise DataError(what)
                     raise TaskError(f"{what}, or {MULTILABEL} takes both")
-                left_out.setdefault(TWICE, []).append(f"{where} {printable(name)}")
+                left_out.setdefault("row of an image that another row names", []).append(f"{where} {printable(name)}")
         if not seen or missing > MOST_MISSING * len(self.table.rows):
             if not missing:
                 raise DataError(
                     f"{self.table.path}: no row has an image and a label in the columns {self.images} and {self.labels[0]}"
                 )
-            what = f"{missing:,} of {len(self.table.rows):,} images of the column {self.images} are not there, such as "
+            what = f"{missing:,} of {len(self.table.rows):,} images of the column {self.images} do not exist, such as "
             others = [name for name in self.table.columns if name != self.images and self._holds_files(name)]
-            hint = f"; those of the column {others[0]} are: call it file_name" if others else ""
-            raise DataError(f"{self.table.path}: {what}{os.path.join(self.base, first)}: paths count from the table's folder{hint}")
+            hint = f"; those of the column {others[0]} do: call it file_name" if others else ""
+            raise DataError(f"{self.table.path}: {what}{os.path.join(self.base, first)}: paths start at the table's folder{hint}")
         if alone:
             self.remarks.append(no_group(alone, str(self.group)))
         if added:
@@ -277,7 +272,7 @@ class _Rows:
         return list(seen.values())
 
     def _holds_files(self, column: str) -> bool:
-        """Whether a column names files that are there, by its first cell."""
+        """Whether a column names existing files, by its first cell."""
         name = next((row[column] for row in self.table.rows if column in row), None)
         return isinstance(name, str) and os.path.isfile(os.path.join(self.base, name))
 
@@ -301,13 +296,13 @@ class _Rows:
             found.setdefault(entry.split, []).append(entry)
         if len(found) == 1:
             if role_of(split := next(iter(found))) not in (None, "train"):
-                self.remarks.append(f"all images are of the split {split!r} in the column {self.splits}: they are divided anew")
+                self.remarks.append(f"all images are of the split {split!r} in the column {self.splits}: they are split again")
             return [self.entries]
         roles = {name: role_of(name) for name in found}
         unknown = [repr(name) for name, role in roles.items() if role is None]
         if unknown:
             what = f"what is the split {listed(unknown, 6)} in the column {self.splits}?"
-            known = "Known are train, test, val and the like; call the column otherwise if it means something else"
+            known = "Use names such as train, test and val; if the column does not name splits, rename it"
             raise DataError(f"{self.table.path}: {what} {known}")
         meant = {name: role for name, role in roles.items() if role}
         return [found[name] for name in arrange(meant, f"{self.table.path}, column {self.splits}")]
@@ -321,11 +316,12 @@ def _stem(name: str) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 5.0 and 5 are the same image or group
-    return "" if value is None or value != value else str(value).strip()  # a number that is none is not equal to itself
+    return "" if value is None or value != value else str(value).strip()  # NaN is not equal to itself
 
 
 def _label_columns(table: Table, reading: Reading) -> list[str]:
-    """The columns of labels: one, or for multi-label images perhaps one for each label; [] if none is likely, an error if asked."""
+    """The columns of labels: one, or for multi-label images perhaps one per label; [] if none is likely; an error if one is asked
+    for that the table lacks."""
     if reading.several:
         if reading.label is not None:
             return columns_of(reading.label, table.columns, table.path)
@@ -358,9 +354,9 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     if image is None:
         if labels and labels[0] == table.column(IMAGES):
             others = listed((name for name in table.columns if name != labels[0]), MOST_COLUMNS)
-            raise DataError(f"{table.path}: {labels[0]} is the column of paths: --label names another column; there are {others}")
+            raise DataError(f"{table.path}: {labels[0]} is the column of paths: choose another one with --label, such as {others}")
         if any(name.lower().endswith(SUFFIXES) for name in table.columns):
-            have += ": the first line is to have their names"
+            have += ": the first line must have their names"
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
     if not labels:
         lists = next((name for name in LIST_COLUMNS if table.column([name])), None)
@@ -368,9 +364,9 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
         hint = f" or --label {','.join(truths)}, its columns of 0 and 1" if len(truths) > 1 else ""
         hint = hint if reading.several or not hint else f"; {MULTILABEL} --label {','.join(truths)} takes its columns of 0 and 1"
         if lists and not reading.several:
-            hint = f"; {MULTILABEL} --label {table.column([lists])} takes several labels an image"
+            hint = f"; {MULTILABEL} --label {table.column([lists])} takes several labels per image"
         kind = TaskError if hint and not reading.several else DataError
-        raise kind(f"{table.path}: no column of labels: name it by --label NAME, or call it label{hint}; {have}")
+        raise kind(f"{table.path}: no column of labels: name it with --label NAME, or call it label{hint}; {have}")
     return image, labels
 
 
@@ -379,8 +375,7 @@ def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, 
     ordered = sorted(entries, key=lambda entry: (sorted(numbers[name] for name in entry.labels), entry.path))
     paths = [entry.path for entry in ordered]
     names = [printable(os.path.relpath(path, base)) for path in paths]
-    stats = [os.stat(path) for path in paths]
-    marks = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in zip(paths, stats, strict=True)]
+    marks = [file_mark(path) for path in paths]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:

@@ -1,4 +1,4 @@
-"""Operations of users' own networks as ONNX: the table `OPERATIONS` says how each is written."""
+"""Write operations of users' own networks as ONNX; the table `OPERATIONS` has a function for each."""
 
 from .elementwise import ELEMENTWISE
 from .layers import LAYERS

@@ -1,4 +1,4 @@
-"""Element-wise functions, and sums and products of tensors."""
+"""Write element-wise functions, and sums and products of tensors."""
 
 from collections.abc import Sequence
 from math import pi, sqrt
@@ -28,7 +28,7 @@ def _clip(w: Writing, x: Array, low: Any, high: Any) -> str:
             last = w.node(kind, [last, w.operand(bound, x, f"{kind}.bound")], "" if i == len(given) - 1 else "inner")
         return last
     if not x.floating and w.opset < 12:
-        raise NotWrittenError("bounds of integers")
+        raise NotWrittenError("a clamp of integers needs opset 12")
     if w.opset < 11:
         bounds = {name: float(bound) for name, bound in (("min", low), ("max", high)) if bound is not None}
         return w.node("Clip", [x], **bounds)
@@ -41,10 +41,6 @@ def _hard_swish(w: Writing, x: Array) -> str:
     if w.opset >= 14:
         return w.node("HardSwish", [x])
     return w.node("Mul", [x, w.node("HardSigmoid", [x], "gate", alpha=1 / 6)])
-
-
-def _silu(w: Writing, x: Array) -> str:
-    return w.node("Mul", [x, w.node("Sigmoid", [x], "gate")])
 
 
 def _gelu(w: Writing, x: Array, approximate: str) -> str:
@@ -67,18 +63,10 @@ def _softplus(w: Writing, x: Array, beta: Number = 1, threshold: Number = 20) ->
     return w.node("Div", [soft, _number(beta)])
 
 
-def _mish(w: Writing, x: Array) -> str:
-    return w.node("Mul", [x, w.node("Tanh", [w.node("Softplus", [x], "soft")], "gate")])
-
-
 def _elu(w: Writing, x: Array, alpha: Number, scale: Number, input_scale: Number) -> str:
     if scale != 1 or input_scale != 1:
-        raise NotWrittenError("scales of its own")
+        raise NotWrittenError("custom scales")
     return w.node("Elu", [x], **({} if alpha == 1 else {"alpha": float(alpha)}))
-
-
-def _leaky(w: Writing, x: Array, negative_slope: Number) -> str:
-    return w.node("LeakyRelu", [x], alpha=float(negative_slope))
 
 
 def _prelu(w: Writing, x: Array, weight: Array) -> str:
@@ -119,22 +107,6 @@ def _added_product(w: Writing, x: Any, tensor1: Any, tensor2: Any, value: Number
     return w.node("Add", [x, scaled])
 
 
-def _rsqrt(w: Writing, x: Array) -> str:
-    return w.node("Reciprocal", [w.node("Sqrt", [x], "root")])
-
-
-def _where(w: Writing, condition: Array, x: Any, other: Any) -> str:
-    return w.node("Where", [condition, w.operand(x, w.out[0], "first"), w.operand(other, w.out[0], "other")])
-
-
-def _masked(w: Writing, x: Array, mask: Array, value: Any) -> str:
-    return w.node("Where", [mask, w.operand(value, w.out[0], "value"), x])
-
-
-def _same(w: Writing, x: Array, **ignored: Any) -> str:
-    return w.name(x)
-
-
 def _to(w: Writing, x: Array, **ignored: Any) -> str:
     if w.out[0].metas[0].dtype in (torch.float16, torch.bfloat16):
         raise NotWrittenError("half precision")
@@ -151,10 +123,6 @@ def _glu(w: Writing, x: Array, dim: int) -> str:
     return w.node("Mul", [parts[0], w.node("Sigmoid", [parts[1]], "open")])
 
 
-def _log_sigmoid(w: Writing, x: Array) -> str:
-    return w.node("Neg", [w.node("Softplus", [w.node("Neg", [x], "less")], "soft")])
-
-
 def _compare(kind: str, part: str = "") -> Write:
     def write(w: Writing, x: Array, other: Any) -> str:
         like = x if x.floating or not isinstance(other, Array) else other
@@ -164,17 +132,17 @@ def _compare(kind: str, part: str = "") -> Write:
 
 
 def _not_less(kind: str) -> Write:
-    """The negation of the opposite comparison, since direct ones need opset 12."""
+    """Negate the opposite comparison, since the direct operators need opset 12."""
     return lambda w, x, other: w.node("Not", [_compare(kind, "opposite")(w, x, other)])
 
 
 def _logical(kind: str) -> Write:
-    """For booleans; bitwise operations on integers need opset 18."""
+    """Logical operations on booleans; bitwise operations on integers need opset 18."""
 
     def write(w: Writing, x: Array, other: Any = None) -> str:
         given = [x] if other is None else [x, other]
         if any(not isinstance(item, Array) or item.metas[0].dtype != torch.bool for item in given):
-            raise NotWrittenError("other than truth values")
+            raise NotWrittenError("operands that are not boolean")
         return w.node(kind, given)
 
     return write
@@ -188,10 +156,7 @@ def _running_sum(w: Writing, x: Array, dim: int, **ignored: Any) -> str:
 
 
 def _several(kind: str) -> Write:
-    def write(w: Writing, x: Array, other: Array) -> str:
-        return w.node(kind, [w.operand(x, w.out[0], "first"), w.operand(other, w.out[0], "other")])
-
-    return write
+    return lambda w, x, other: w.node(kind, [w.operand(x, w.out[0], "first"), w.operand(other, w.out[0], "other")])
 
 
 IDENTITIES: Sequence[str] = ("dropout", "feature_dropout", "alpha_dropout", "detach", "clone", "contiguous", "alias", "lift_fresh")
@@ -208,13 +173,20 @@ ELEMENTWISE: dict[str, Write] = {
     "clamp_max": lambda w, x, max: _clip(w, x, None, max),
     "hardswish": _hard_swish,
     "hardsigmoid": lambda w, x: w.node("HardSigmoid", [x], alpha=1 / 6),
-    "silu": _silu, "gelu": _gelu, "softplus": _softplus, "mish": _mish, "elu": _elu, "leaky_relu": _leaky, "prelu": _prelu,
-    "log_sigmoid": _log_sigmoid, "glu": _glu,
-    "pow": _pow, "square": lambda w, x: w.node("Mul", [x, x]), "rsqrt": _rsqrt,
+    "silu": lambda w, x: w.node("Mul", [x, w.node("Sigmoid", [x], "gate")]),
+    "mish": lambda w, x: w.node("Mul", [x, w.node("Tanh", [w.node("Softplus", [x], "soft")], "gate")]),
+    "leaky_relu": lambda w, x, negative_slope: w.node("LeakyRelu", [x], alpha=float(negative_slope)),
+    "log_sigmoid": lambda w, x: w.node("Neg", [w.node("Softplus", [w.node("Neg", [x], "less")], "soft")]),
+    "rsqrt": lambda w, x: w.node("Reciprocal", [w.node("Sqrt", [x], "root")]),
+    "square": lambda w, x: w.node("Mul", [x, x]),
+    "gelu": _gelu, "softplus": _softplus, "elu": _elu, "prelu": _prelu, "glu": _glu, "pow": _pow,
     "add": _binary("Add"), "sub": _binary("Sub"), "rsub": _binary("Sub", swapped=True), "mul": _binary("Mul"),
     "div": _binary("Div"),
     "addcmul": _added_product, "maximum": _several("Max"), "minimum": _several("Min"),
-    "where": _where, "masked_fill": _masked,
+    "where": lambda w, condition, x, other: w.node(
+        "Where", [condition, w.operand(x, w.out[0], "first"), w.operand(other, w.out[0], "other")]
+    ),
+    "masked_fill": lambda w, x, mask, value: w.node("Where", [mask, w.operand(value, w.out[0], "value"), x]),
     **{name: _logical(kind) for word in ("bitwise", "logical") for name, kind in (
         (f"{word}_not", "Not"), (f"{word}_and", "And"), (f"{word}_or", "Or"), (f"{word}_xor", "Xor"),
     )},
@@ -222,6 +194,6 @@ ELEMENTWISE: dict[str, Write] = {
     "__and__": _logical("And"), "__or__": _logical("Or"), "__xor__": _logical("Xor"),
     "ge": _not_less("Less"), "le": _not_less("Greater"), "ne": _not_less("Equal"),
     "gt": _compare("Greater"), "lt": _compare("Less"), "eq": _compare("Equal"),
-    **dict.fromkeys(IDENTITIES, _same),
+    **dict.fromkeys(IDENTITIES, lambda w, x, **ignored: w.name(x)),
     "to": _to, "_to_copy": _to, "type_as": _to,
 }  # fmt: skip

@@ -1,7 +1,8 @@
-"""Convolutions, norms, pooling, matrix products and attention."""
+"""Write convolutions, norms, pooling, matrix products and attention."""
 
 from collections.abc import Sequence
-from math import sqrt
+from dataclasses import replace
+from math import prod, sqrt
 from operator import floordiv, mod
 from typing import Any
 
@@ -12,7 +13,7 @@ from .writer import Array, NotWrittenError, Write, Writing, affine
 
 
 def _each(value: Any, n: int) -> list[int]:
-    """One number per dimension, from one for all or one for each."""
+    """One number per dimension, given as a single number or one for each."""
     values = [value] if isinstance(value, int) else list(value)
     return values * n if len(values) == 1 else values
 
@@ -31,7 +32,7 @@ def _window(kernel: Sequence[int], stride: Sequence[int], pads: Sequence[int], d
 
 def _conv(w: Writing, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> str:
     if not isinstance(groups, int):
-        raise NotWrittenError("as many groups as images")
+        raise NotWrittenError("one group per image")
     kernel = [weight.size(i) for i in range(2, weight.rank)]
     n = len(kernel)
     stride, dilation = _each(stride, n), _each(dilation, n)
@@ -40,12 +41,10 @@ def _conv(w: Writing, x: Array, weight: Array, bias: Any, stride: Any, padding: 
         pads = [*(size // 2 for size in total), *(size - size // 2 for size in total)]
     else:
         pads = [0] * 2 * n if padding == "valid" else _each(padding, n) * 2
-    before = x.rank - n - 2  # an image without a batch
-    if before:
+    if x.rank != n + 2:
         raise NotWrittenError("images without a batch")
-    inputs = [x, weight, *([] if bias is None else [bias])]
     more = {"group": groups} if groups != 1 else {}
-    return w.node("Conv", inputs, **_window(kernel, stride, pads, dilation), **more)
+    return w.node("Conv", [x, weight, bias], **_window(kernel, stride, pads, dilation), **more)
 
 
 def _conv_transpose(
@@ -56,23 +55,22 @@ def _conv_transpose(
     more: dict[str, Any] = {"group": groups} if groups != 1 else {}
     if any(_each(output_padding, n)):
         more["output_padding"] = _each(output_padding, n)
-    inputs = [x, weight, *([] if bias is None else [bias])]
     window = _window(kernel, _each(stride, n), _each(padding, n) * 2, _each(dilation, n))
-    return w.node("ConvTranspose", inputs, **window, **more)
+    return w.node("ConvTranspose", [x, weight, bias], **window, **more)
 
 
 def _patches(w: Writing, x: Array, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> str:
-    """Each window's pixels as channels (F.unfold): a convolution that copies."""
+    """The pixels of each window as channels (F.unfold), by a convolution that copies."""
     kernel, pads = _each(kernel_size, 2), _each(padding, 2) * 2
     if x.rank != 4:
         raise NotWrittenError("images without a batch")
     window = _window(kernel, _each(stride, 2), pads, _each(dilation, 2))
     found = w.node("Conv", [x, _copying(x.size(1), kernel)], "windows", **window, group=x.size(1))
-    return w.reshaped(found, [*w.out[0].dims, 1], w.out[0].dims)  # whatever its height and width
+    return w.reshaped(found, [*w.out[0].dims, 1], w.out[0].dims)  # for any height and width
 
 
 def _from_patches(w: Writing, x: Array, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> str:
-    """The sum of overlapping windows (F.fold): a transposed convolution that copies."""
+    """The sum of overlapping windows (F.fold), by a transposed convolution that copies."""
     kernel, step, apart, pads = (_each(value, 2) for value in (kernel_size, stride, dilation, padding))
     if x.rank != 3:
         raise NotWrittenError("images without a batch")
@@ -85,14 +83,14 @@ def _from_patches(w: Writing, x: Array, output_size: Any, kernel_size: Any, dila
 
 
 def _copying(channels: int, kernel: Sequence[int]) -> torch.Tensor:
-    """Weights of a convolution in groups of one channel, with an output for each pixel of the window."""
+    """Weights of a depthwise convolution with one output for each pixel of the window."""
     pixels = kernel[0] * kernel[1]
     return torch.eye(pixels).reshape(pixels, 1, *kernel).repeat(channels, 1, 1, 1)
 
 
 def _linear(w: Writing, x: Array, weight: Array, bias: Any) -> str:
     if x.rank == 2:
-        return w.node("Gemm", [x, weight, *([] if bias is None else [bias])], transB=1)
+        return w.node("Gemm", [x, weight, bias], transB=1)
     if weight.value is None:
         turned: Array | torch.Tensor | str = w.node("Transpose", [weight], "turned", perm=[1, 0])
     else:
@@ -124,7 +122,7 @@ def _layer_norm(w: Writing, x: Array, normalized_shape: Any, weight: Any, bias: 
         scale = weight if weight is not None else w.name(torch.ones(tuple(normalized_shape)), "scale")
         more: dict[str, Any] = {} if n == 1 else {"axis": -n}
         more |= {} if eps == 1e-5 else {"epsilon": eps}
-        return w.node("LayerNormalization", [x, scale, *([] if bias is None else [bias])], **more)
+        return w.node("LayerNormalization", [x, scale, bias], **more)
     axes = [x.rank - n + i for i in range(n)]
     centred = w.node("Sub", [x, _reduced(w, "ReduceMean", x, axes, True, "mean")], "centred")
     variance = _reduced(w, "ReduceMean", w.node("Mul", [centred, centred], "square"), axes, True, "variance")
@@ -148,7 +146,7 @@ def _rms_norm(w: Writing, x: Array, normalized_shape: Any, weight: Any, eps: Any
 
 
 def _group_norm(w: Writing, x: Array, num_groups: int, weight: Any, bias: Any, eps: float, **ignored: Any) -> str:
-    grouped = [x.dims[0], num_groups, x.size(1) // num_groups * _pixels(x)]
+    grouped = [x.dims[0], num_groups, x.size(1) // num_groups * prod(x.size(i) for i in range(2, x.rank))]
     parts = w.reshaped(w.name(x), x.dims, grouped, "groups")
     ones, zeros = torch.ones(num_groups), torch.zeros(num_groups)
     more = {} if eps == 1e-5 else {"epsilon": eps}
@@ -160,15 +158,8 @@ def _group_norm(w: Writing, x: Array, num_groups: int, weight: Any, bias: Any, e
     return _scaled(w, back, *own)
 
 
-def _pixels(x: Array) -> int:
-    total = 1
-    for i in range(2, x.rank):
-        total *= x.size(i)
-    return total
-
-
 def _reduced(w: Writing, kind: str, x: Array | str, axes: Sequence[int], keep: bool, part: str = "") -> str:
-    """Mean, sum or maximum. In later opsets the axes are an input instead of an attribute, for sums earlier than for others."""
+    """Reduce along axes, which are an attribute in older opsets and an input in newer ones (since 13 for sums, 18 for others)."""
     more: dict[str, Any] = {} if keep else {"keepdims": 0}
     if w.opset >= (13 if kind == "ReduceSum" else 18):
         return w.node(kind, [x, w.name(torch.tensor(axes, dtype=torch.long), f"{part}.axes")], part, **more)
@@ -183,7 +174,7 @@ def _reduce(kind: str) -> Write:
             list(range(x.rank)) if dim is None or dim == () else sorted(x.dim(d) for d in ([dim] if isinstance(dim, int) else dim))
         )
         if any(not isinstance(x.dims[axis], int) for axis in axes):
-            raise NotWrittenError("it goes across images")
+            raise NotWrittenError("it combines images")
         if kind == "ReduceMean" and keepdim and x.rank == 4 and axes == [2, 3]:
             return w.node("GlobalAveragePool", [x])
         return _reduced(w, kind, x, axes, keepdim)
@@ -192,12 +183,12 @@ def _reduce(kind: str) -> Write:
 
 
 def _extreme(kind: str) -> Write:
-    """The largest or smallest entry along a dimension; its place, the second result, only if nothing uses it."""
+    """The largest or smallest entry along a dimension; its index, the second result, only if nothing uses it."""
 
     def write(w: Writing, x: Array, dim: Any = None, keepdim: bool = False, other: Any = None) -> list[str]:
         if len(w.out) < 2 or other is not None:
-            raise NotWrittenError("of two tensors, or of all entries")
-        return [_reduce(kind)(Writing(w.writer, w.at, w.target, w.out[:1]), x, dim, keepdim), ""]  # type: ignore[list-item]
+            raise NotWrittenError("the extreme of two tensors or of all entries")
+        return [_reduce(kind)(replace(w, out=w.out[:1]), x, dim, keepdim), ""]  # type: ignore[list-item]
 
     return write
 
@@ -208,9 +199,7 @@ def _variance(root: bool) -> Write:
     def write(w: Writing, x: Array, dim: Any = None, correction: Any = None, keepdim: bool = False, **ignored: Any) -> str:
         less = ignored.get("unbiased", 1 if correction is None else correction)
         axes = list(range(x.rank)) if dim is None or dim == () else sorted(x.dim(d) for d in dim)
-        count = 1
-        for axis in axes:
-            count *= x.size(axis)
+        count = prod(map(x.size, axes))
         centred = w.node("Sub", [x, _reduced(w, "ReduceMean", x, axes, True, "mean")], "centred")
         found = _reduced(w, "ReduceMean", w.node("Mul", [centred, centred], "square"), axes, keepdim, "of")
         share = torch.tensor(count / max(0, count - less), dtype=torch.float64)
@@ -229,7 +218,7 @@ def _vector_norm(w: Writing, x: Array, ord: Any = 2, dim: Any = None, keepdim: b
 
 
 def _adaptive(w: Writing, x: Array, output_size: Any) -> str:
-    """Average pooling if all windows are equal, else products with matrices of each window's share of rows and columns."""
+    """Average pooling if all windows are equal, else products with matrices that average rows and columns over each window."""
     sizes = [x.size(i) for i in (-2, -1)]
     out = [w.out[0].size(i) for i in (-2, -1)]
     if out == [1, 1] and x.rank == 4:
@@ -244,7 +233,7 @@ def _adaptive(w: Writing, x: Array, output_size: Any) -> str:
 
 
 def _windows(size: int, wanted: int) -> torch.Tensor:
-    """(wanted, size) matrix: the share of each entry in each window."""
+    """The weight of each entry in each window's mean (wanted, size)."""
     matrix = torch.zeros(wanted, size, dtype=torch.float64)
     for i in range(wanted):
         first, last = i * size // wanted, -(-(i + 1) * size // wanted)
@@ -252,19 +241,14 @@ def _windows(size: int, wanted: int) -> torch.Tensor:
     return matrix
 
 
-def _adaptive_1d(w: Writing, x: Array, output_size: Any) -> str:
-    return w.node("MatMul", [x, w.name(_windows(x.size(-1), w.out[0].size(-1)).T, "columns")])
-
-
 def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, **rest: Any) -> str:
-    n = len(_each(kernel_size, 1)) if not isinstance(kernel_size, int) else 1
-    n = max(n, x.rank - 2)
+    n = max(len(_each(kernel_size, 1)), x.rank - 2)
     kernel, pads = _each(kernel_size, n), _each(padding, n)
     stride = _each(stride, n) if stride not in (None, (), []) else kernel
     dilation = _each(rest.get("dilation", 1), n)
     mean = "count_include_pad" in rest
     if rest.get("divisor_override") is not None:
-        raise NotWrittenError("a divisor of its own")
+        raise NotWrittenError("a custom divisor")
     ends = list(pads)
     ceil: dict[str, int] = {}
     for i in range(n):
@@ -275,15 +259,11 @@ def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, cei
         if not any(pads):
             ceil = {"ceil_mode": 1}
         elif mean:
-            raise NotWrittenError("windows that reach over padded edges")
+            raise NotWrittenError("windows that extend beyond padded edges")
         else:
             ends[i] += missing  # pixels that are never the maximum
     more = {"count_include_pad": 1} if mean and rest["count_include_pad"] and any(pads) else {}
     return w.node("AveragePool" if mean else "MaxPool", [x], **_window(kernel, stride, [*pads, *ends], dilation), **ceil, **more)
-
-
-def _pool_with_positions(w: Writing, x: Array, **rest: Any) -> list[str]:
-    return [_pool(Writing(w.writer, w.at, w.target, w.out[:1]), x, **rest), ""]
 
 
 def _resize(mode: str) -> Write:
@@ -294,7 +274,7 @@ def _resize(mode: str) -> Write:
         scales = [wanted / size for wanted, size in zip(out, sizes, strict=True)]
         if w.opset < 11:
             if mode != "nearest" or any(scale != int(scale) for scale in scales):
-                raise NotWrittenError("other than whole factors needs opset 11")
+                raise NotWrittenError("scale factors that are not integers need opset 11")
             return w.node("Resize", [x, torch.tensor([1.0, 1.0, *scales])])
         where = "asymmetric" if mode == "nearest" else "align_corners" if align_corners else "half_pixel"
         more: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" else {"mode": mode}
@@ -309,13 +289,8 @@ def _resize(mode: str) -> Write:
     return write
 
 
-def _matmul(w: Writing, x: Array, **others: Array) -> str:
-    (other,) = others.values()
-    return w.node("MatMul", [x, other])
-
-
 def _added(w: Writing, x: Array, beta: Any = 1, alpha: Any = 1, **factors: Array) -> str:
-    """beta · x + alpha · a b"""
+    """beta · x + alpha · (a @ b)"""
     product = w.node("MatMul", list(factors.values()), "product")
     if alpha != 1:
         product = w.node("Mul", [product, torch.tensor(float(alpha))], "scaled")
@@ -337,7 +312,7 @@ def _attention(
 ) -> str:
     keys: Array | str = key
     values: Array | str = value
-    if enable_gqa:  # several queries for each key and value
+    if enable_gqa:  # several query heads share keys and values
         times, axis = query.size(-3) // key.size(-3), key.rank - 3
         keys, values = (
             interleaved(w, x, times, axis, [times * x.size(axis) if i == axis else size for i, size in enumerate(x.dims)], part)
@@ -357,7 +332,7 @@ def _attention(
 
 
 def _softmaxed(w: Writing, kind: str, x: Array | str, axis: int, rank: int, part: str = "") -> str:
-    """Softmax over one dimension; before opset 13 it must be the last, or the dimensions after it would be included."""
+    """Softmax over one dimension; before opset 13 it must be the last, as all later dimensions would be included."""
     if w.opset >= 13:
         return w.node(kind, [x], part, **({} if axis == rank - 1 else {"axis": axis}))
     if axis == rank - 1:
@@ -385,11 +360,14 @@ LAYERS: dict[str, Write] = {
     "max": _extreme("ReduceMax"), "min": _extreme("ReduceMin"),
     "var": _variance(False), "std": _variance(True),
     "linalg_vector_norm": _vector_norm, "norm": _vector_norm,
-    "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": _adaptive_1d,
+    "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": lambda w, x, output_size: w.node(
+        "MatMul", [x, w.name(_windows(x.size(-1), w.out[0].size(-1)).T, "columns")]
+    ),
     "avg_pool2d": _pool, "avg_pool1d": _pool, "max_pool2d": _pool, "max_pool1d": _pool,
-    "max_pool2d_with_indices": _pool_with_positions,
+    "max_pool2d_with_indices": lambda w, x, **rest: [_pool(replace(w, out=w.out[:1]), x, **rest), ""],
     "upsample_nearest2d": _resize("nearest"), "upsample_bilinear2d": _resize("linear"), "upsample_bicubic2d": _resize("cubic"),
-    "matmul": _matmul, "bmm": _matmul, "mm": _matmul, "addmm": _added, "baddbmm": _added,
+    **dict.fromkeys(("matmul", "bmm", "mm"), lambda w, x, **other: w.node("MatMul", [x, *other.values()])),
+    "addmm": _added, "baddbmm": _added,
     "scaled_dot_product_attention": _attention, "softmax": _softmax("Softmax"), "_softmax": _softmax("Softmax"),
     "log_softmax": _softmax("LogSoftmax"), "einsum": _einsum,
 }  # fmt: skip

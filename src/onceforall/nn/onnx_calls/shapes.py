@@ -1,4 +1,4 @@
-"""Views, slices, and concatenations of tensors."""
+"""Write views, slices and concatenations of tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,16 +10,12 @@ from ..calls import function_of
 from .writer import Array, NotWrittenError, Write, Writing
 
 
-def _view(w: Writing, x: Array, **ignored: Any) -> str:
-    return w.reshaped(w.name(x), x.dims, w.out[0].dims)
-
-
 def _ints(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.long)
 
 
 def _transpose(w: Writing, x: Array, **rest: Any) -> str:
-    counted = torch.empty(*range(1, x.rank + 1), device="meta")  # the sizes identify the dimensions
+    counted = torch.empty(*range(1, x.rank + 1), device="meta")  # distinct sizes identify the dimensions
     moved = [size - 1 for size in function_of(w.target)(counted, **rest).shape]
     return w.node("Transpose", [x], perm=moved) if moved != list(range(x.rank)) else w.name(x)
 
@@ -33,12 +29,8 @@ def _expand(w: Writing, x: Array, **ignored: Any) -> str:
     return w.node("Expand", [x, w.shape(sizes)])
 
 
-def _copied(w: Writing, x: Array, src: Array, non_blocking: bool = False) -> str:
-    return _expand(w, src)
-
-
 def _filled(w: Writing, x: Any = None, **rest: Any) -> str:
-    """A constant tensor whose size depends on the images."""
+    """A constant tensor whose size depends on the number of images."""
     value = {"zeros": 0, "new_zeros": 0, "zeros_like": 0, "ones": 1, "new_ones": 1, "ones_like": 1}.get(w.target.partition(".")[0])
     number = rest["fill_value"] if value is None else value
     like = w.out[0]
@@ -51,12 +43,12 @@ def _slice(w: Writing, x: Array, dim: int, start: Any, end: Any, step: int) -> s
     if isinstance(size, Batch):
         if start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end > 2**31)):
             return w.name(x)
-        raise NotWrittenError("it goes across images")
+        raise NotWrittenError("it combines images")
     first, last, _ = slice(start, end, None).indices(size)
-    return _cut(w, x, axis, first, last, step, "")
+    return _cut(w, x, axis, first, last, step)
 
 
-def _cut(w: Writing, x: Array | str, axis: int, first: int, last: int, step: int, part: str) -> str:
+def _cut(w: Writing, x: Array | str, axis: int, first: int, last: int, step: int = 1, part: str = "") -> str:
     steps = [_ints(step)] if step != 1 else []
     return w.node("Slice", [x, _ints(first), _ints(last), _ints(axis), *steps], part)
 
@@ -64,7 +56,7 @@ def _cut(w: Writing, x: Array | str, axis: int, first: int, last: int, step: int
 def _narrow(w: Writing, x: Array, dim: int, start: int, length: int) -> str:
     axis = x.dim(dim)
     first = start % x.size(axis) if start < 0 else start
-    return _cut(w, x, axis, first, first + length, 1, "")
+    return _cut(w, x, axis, first, first + length)
 
 
 def _slice_scatter(w: Writing, x: Array, src: Array, dim: int, start: Any, end: Any, step: int) -> str:
@@ -80,7 +72,7 @@ def _select_scatter(w: Writing, x: Array, src: Array, dim: int, index: int) -> s
 
 
 def _scattered(w: Writing, x: Array, source: str, axis: int, written: Sequence[int]) -> str:
-    """The entries of `source` in place of those at `written` along a dimension."""
+    """Replace the entries at indices `written` along a dimension by those of `source`."""
     at = list(range(x.size(axis)))
     for number, place in enumerate(written):
         at[place] = len(at) + number
@@ -88,21 +80,14 @@ def _scattered(w: Writing, x: Array, source: str, axis: int, written: Sequence[i
     return w.node("Gather", [both, _ints(*at)], **({"axis": axis} if axis else {}))
 
 
-def _select(w: Writing, x: Array, dim: int, index: int) -> str:
-    return _item(w, x, x.dim(dim), index, "")
-
-
-def _item(w: Writing, x: Array, axis: int, index: int, part: str) -> str:
+def _select(w: Writing, x: Array, dim: int, index: int, part: str = "") -> str:
     """One entry along a dimension, which is removed."""
+    axis = x.dim(dim)
     size = x.size(axis)
     if size == 1:
         return w.reshaped(w.name(x), x.dims, [*x.dims[:axis], *x.dims[axis + 1 :]], part)
     at = torch.tensor(index % size, dtype=torch.long)
     return w.node("Gather", [x, at], part, **({"axis": axis} if axis else {}))
-
-
-def _unbind(w: Writing, x: Array, dim: int) -> list[str]:
-    return [_item(w, x, x.dim(dim), i, f"{i}") for i in range(x.size(dim))]
 
 
 def _split(w: Writing, x: Array, dim: int, **ignored: Any) -> list[str]:
@@ -111,7 +96,7 @@ def _split(w: Writing, x: Array, dim: int, **ignored: Any) -> list[str]:
     if len(sizes) == 1:
         return [w.name(x)]
     names, at = [], 0
-    for i, size in enumerate(sizes):  # as slices, which later passes can drop if unused
+    for i, size in enumerate(sizes):  # slices, which later passes can drop if unused
         names.append(_cut(w, x, axis, at, at + size, 1, f"{i}"))
         at += size
     return names
@@ -149,15 +134,15 @@ def _pad(w: Writing, x: Array, pad: Sequence[int], mode: str = "constant", value
 
 
 def _index(w: Writing, x: Array, indices: Sequence[Any]) -> str:
-    """Entries along one dimension, at constant positions."""
+    """Select entries along one dimension, at constant positions."""
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not isinstance(given[0][1], Array) or given[0][1].value is None:
-        raise NotWrittenError("positions that depend on the images, or of several dimensions")
+        raise NotWrittenError("positions that depend on the images, or along several dimensions")
     ((axis, index),) = given
     at = index.value
     if at.dtype == torch.bool:
         if at.ndim != 1:
-            raise NotWrittenError("a mask of several dimensions")
+            raise NotWrittenError("a mask with several dimensions")
         at = at.nonzero()[:, 0]
     size = x.size(axis)
     return w.node("Gather", [x, at.long() % size], **({"axis": axis} if axis else {}))
@@ -170,10 +155,6 @@ def _windows(w: Writing, x: Array, dimension: int, size: int, step: int) -> str:
     found = w.node("Gather", [x, starts[:, None] + torch.arange(size)], "runs", **({"axis": axis} if axis else {}))
     order = [i for i in range(x.rank + 1) if i != axis + 1]
     return w.node("Transpose", [found], perm=[*order, axis + 1])
-
-
-def _index_select(w: Writing, x: Array, dim: int, index: Array) -> str:
-    return _index(w, x, [*[None] * x.dim(dim), index])
 
 
 def _roll(w: Writing, x: Array, shifts: Any, dims: Any) -> str:
@@ -189,10 +170,6 @@ def _roll(w: Writing, x: Array, shifts: Any, dims: Any) -> str:
         start = _cut(w, last, axis, 0, size - shift, 1, f"start{number}")
         last = w.node("Concat", [end, start], "" if number == len(moves) - 1 else f"moved{number}", axis=axis)
     return last
-
-
-def _one_hot(w: Writing, x: Array, num_classes: int) -> str:
-    return w.node("OneHot", [x, _ints(num_classes), _ints(0, 1)])
 
 
 def _flip(w: Writing, x: Array, dims: Sequence[int]) -> str:
@@ -223,7 +200,7 @@ def interleaved(w: Writing, x: Array, times: int, axis: int, out: Sequence[int |
 
 def _repeat_interleave(w: Writing, x: Array, repeats: Any, dim: int | None = None, output_size: Any = None) -> str:
     if not isinstance(repeats, int) or dim is None:
-        raise NotWrittenError("as often as a tensor says")
+        raise NotWrittenError("repeats given by a tensor")
     return interleaved(w, x, repeats, x.dim(dim), w.out[0].dims)
 
 
@@ -255,19 +232,22 @@ def _channel_shuffle(w: Writing, x: Array, groups: int) -> str:
 
 
 VIEWS = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
-TURNS = ("permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "adjoint")
+TRANSPOSES = ("permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "adjoint")
 FILLED = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
 SHAPES: dict[str, Write] = {
-    **dict.fromkeys(VIEWS, _view),
-    **dict.fromkeys(TURNS, _transpose),
+    **dict.fromkeys(VIEWS, lambda w, x, **ignored: w.reshaped(w.name(x), x.dims, w.out[0].dims)),
+    **dict.fromkeys(TRANSPOSES, _transpose),
     **dict.fromkeys(FILLED, _filled),
-    "expand": _expand, "expand_as": _expand, "copy": _copied, "broadcast_to": _expand, "repeat": _repeat,
-    "repeat_interleave": _repeat_interleave,
-    "slice": _slice, "narrow": _narrow, "select": _select, "unbind": _unbind, "index": _index, "index_select": _index_select,
+    "expand": _expand, "expand_as": _expand, "broadcast_to": _expand, "copy": lambda w, x, src, **ignored: _expand(w, src),
+    "repeat": _repeat, "repeat_interleave": _repeat_interleave,
+    "slice": _slice, "narrow": _narrow, "select": _select,
+    "unbind": lambda w, x, dim: [_select(w, x, dim, i, f"{i}") for i in range(x.size(dim))],
+    "index": _index, "index_select": lambda w, x, dim, index: _index(w, x, [*[None] * x.dim(dim), index]),
     "unfold": _windows, "slice_scatter": _slice_scatter, "select_scatter": _select_scatter,
     "split": _split, "split_with_sizes": _split, "chunk": _split, "tensor_split": _split,
     "cat": _cat, "concat": _cat, "stack": _stack,
-    "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip, "one_hot": _one_hot,
+    "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip,
+    "one_hot": lambda w, x, num_classes: w.node("OneHot", [x, _ints(num_classes), _ints(0, 1)]),
     "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle, "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Write calls, one after the other, as nodes of an ONNX graph.
+"""Write calls as nodes of an ONNX graph.
 
 Shapes are found by computing every call for two batch sizes on torch's meta device: a dimension that differs is proportional to
 the number of images. Everything that does not depend on the images is computed by torch in float64 and stored.
@@ -20,13 +20,13 @@ from ...errors import CheckpointError, StatisticsError
 from ...graph import each
 from ...ops import Batch, Call, Input, Shape, Weight, leaves
 from ...plan import Segment
-from ..calls import STATISTICS, constant, function_of
+from ..calls import STATISTICS, constant, function_of, state_tensor
 
-IMAGES = 2, 3  # batch sizes at which shapes are compared: not 1, which broadcasts
+IMAGES = 2, 3  # batch sizes at which shapes are compared; not 1, which would be broadcast
 
 
 class NotWrittenError(Exception):
-    """A call that cannot be written with an opset's operators; the message says which part."""
+    """A call cannot be written with the operators of an opset; the message names the part."""
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class Array:
 
     @property
     def dims(self) -> tuple[int | Batch, ...]:
-        """Its shape, with `Batch` where it depends on the images."""
+        """The shape, with `Batch` for sizes that depend on the number of images."""
         return tuple(_dim(*sizes) for sizes in zip(*(meta.shape for meta in self.metas), strict=True))
 
     @property
@@ -62,7 +62,7 @@ class Array:
         """The size of a dimension that does not depend on the images."""
         found = self.dims[dim]
         if isinstance(found, Batch):
-            raise NotWrittenError("it goes across images")
+            raise NotWrittenError("it combines images")
         return found
 
     def dim(self, number: int) -> int:
@@ -71,14 +71,14 @@ class Array:
 
 
 def array(name: str, shape: Shape) -> Array:
-    """A tensor of the graph with this shape per image."""
+    """A tensor of the graph, with its shape for one image."""
     first, second = ((images, *shape) for images in IMAGES)
     return Array((_meta(first, torch.float32), _meta(second, torch.float32)), name)
 
 
 @lru_cache(1024)
 def _meta(shape: Shape, dtype: torch.dtype) -> Tensor:
-    """A meta tensor, to be read only."""
+    """A meta tensor, which must not be changed."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
@@ -105,7 +105,7 @@ class Writer:
         store: adds a constant: name, value.
         state: tensors of the network by name.
         opset: version of the operators.
-        batch: images per call; None: any.
+        batch: images per call; None for any number.
     """
 
     def __init__(
@@ -125,28 +125,25 @@ class Writer:
         self.opset = opset
         self.batch = batch
         self.weights: dict[str, Array] = {}
-        self.stored: dict[str, str] = {}  # by name in the graph
-        self.images = ""  # the number of images, (1,)
+        self.stored: set[str] = set()  # names of constants
+        self.images = ""  # name of the number of images, (1,)
         self.first = ""  # name of the graph's input
-        self.shapes: dict[str, list[int | str]] = {}  # of the segments' results
-        self.kinds: dict[str, int] = {}  # types of these, as in `onnx.TensorProto`
+        self.shapes: dict[str, list[int | str]] = {}  # shapes of the segments' results
+        self.kinds: dict[str, int] = {}  # types of the segments' results, as in `onnx.TensorProto`
 
     def add(self, segment: Segment, source: str) -> Any:
-        """Add the segment's calls, which read tensor `source`; return the name of its result, or nested names."""
+        """Add the calls of a segment that reads tensor `source`; return the name of its result, or nested names."""
         self.first = self.first or source
         values: dict[str, Value] = {"in": array(source, segment.in_shape)}
-        readers = Counter(
-            leaf.name for op in segment.ops if isinstance(op, Call) for leaf in op_leaves(op) if isinstance(leaf, Input)
-        )
+        calls = [op for op in segment.ops if isinstance(op, Call)]
+        readers = Counter(leaf.name for op in calls for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, Input))
         norms = {}
-        for op in segment.ops:
-            assert isinstance(op, Call)
+        for op in calls:
             if op.target == "batch_norm.default" and isinstance(op.args[0], Input) and readers[op.args[0].name] == 1:
                 norms[op.args[0].name] = op
         last: Any = values["in"]
         done: set[str] = set()
-        for op in segment.ops:
-            assert isinstance(op, Call)
+        for op in calls:
             try:
                 if op.target == "output":
                     return self.named(each(op.args[0], lambda leaf: self._resolved(leaf, values)))
@@ -196,7 +193,7 @@ class Writer:
         while name in self.stored:
             count += 1
             name = f"{label}.{count}"
-        self.stored[name] = name
+        self.stored.add(name)
         return self.store(name, _stored(value))
 
     def number_of_images(self) -> str:
@@ -226,11 +223,7 @@ class Writer:
 
     def read(self, name: str, shape: Shape, trained: bool) -> Tensor:
         """A checked tensor of the state dict, in float64 if it is floating-point."""
-        if name not in self.state:
-            raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
-        value = self.state[name].detach().cpu()
-        if tuple(value.shape) != shape:
-            raise CheckpointError(f"{name} has shape {tuple(value.shape)}, the plan needs {shape}: it was not built from this plan")
+        value = state_tensor(self.state, name, shape)
         measured = name.endswith(STATISTICS)
         value = value.double() if value.is_floating_point() else value
         if (trained or measured) and not np.isfinite(value.numpy()).all():  # torch's isfinite takes five times as long
@@ -244,7 +237,7 @@ class Writer:
         return value
 
     def _value(self, at: str, op: Call, values: Mapping[str, Value]) -> Value:
-        """The result of one call, which is computed if it does not depend on the images, else written."""
+        """The result of one call, which is written, or computed now if it does not depend on the images."""
         args = each(op.args, lambda leaf: self._resolved(leaf, values))
         kwargs = {name: each(value, lambda leaf: self._resolved(leaf, values)) for name, value in op.kwargs}
         found = list(leaves((args, kwargs)))
@@ -253,7 +246,7 @@ class Writer:
             return [known(item, at) for item in value] if isinstance(value, tuple | list) else known(value, at)
         if op.target == "getitem":
             if not (item := args[0][args[1]]).name and item.value is None:
-                raise NotWrittenError("the place of a maximum, which another operation uses")
+                raise NotWrittenError("another operation uses the index of a maximum")
             return item
         metas = [self._shaped(op.target, args, kwargs, i) for i in range(len(IMAGES))]
         several = isinstance(metas[0], tuple | list)
@@ -287,7 +280,7 @@ class Writer:
             raise NotWrittenError(f"its shapes cannot be found ({type(error).__name__})") from error
 
     def _folded(self, segment: str, op: Call, norm: Call, values: Mapping[str, Value]) -> Array | None:
-        """A convolution with the norm folded into its weights; None if that is impossible."""
+        """Write a convolution or linear layer with the norm folded into its weights; None if that is impossible."""
         bound = arguments(op.target, each(op.args, lambda leaf: self._resolved(leaf, values)), {})
         weight, bias = bound["weight"], bound["bias"]
         rest = [self._resolved(leaf, values) for leaf in norm.args[1:5]]
@@ -315,7 +308,7 @@ class Writer:
         return made
 
 
-FOLDED = {"conv1d", "conv2d", "linear"}  # into which a batch norm can be folded
+FOLDED = {"conv1d", "conv2d", "linear"}  # operations that a batch norm can be folded into
 
 
 def affine(weight: Any, bias: Any, mean: Any, var: Any, *, eps: float) -> tuple[Any, Any]:
@@ -332,7 +325,7 @@ class Writing:
         writer: the writer that it belongs to.
         at: name of the call, the prefix of its nodes' names.
         target: the operation.
-        out: its results, with known shapes but no names yet.
+        out: its results, whose shapes are known but not their names.
     """
 
     writer: Writer
@@ -344,13 +337,14 @@ class Writing:
     def opset(self) -> int:
         return self.writer.opset
 
-    def node(self, kind: str, inputs: Sequence[Constant | Array | str], part: str = "", /, **attributes: Any) -> str:
-        """Add a node; the call's last one has no `part`."""
-        names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(inputs)]
+    def node(self, kind: str, inputs: Sequence[Constant | Array | str | None], part: str = "", /, **attributes: Any) -> str:
+        """Add a node; inputs that are None are omitted, and the last node of the call has no `part`."""
+        given = [item for item in inputs if item is not None]
+        names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(given)]
         return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
 
     def name(self, item: Constant | Array | str, part: str = "constant") -> str:
-        """The name of an array, or of a constant that belongs to the call."""
+        """The name of an array, or of a constant of the call, which is stored."""
         if isinstance(item, Array):
             return self.writer.name_of(item)
         if isinstance(item, np.ndarray):
@@ -363,7 +357,7 @@ class Writing:
             raise NotWrittenError(f"{what} needs opset {opset}")
 
     def operand(self, item: Array | float | int | bool, like: Array, part: str) -> str:
-        """A factor or summand as a tensor of the result's type."""
+        """An operand as a tensor of the type of `like`."""
         if not isinstance(item, Array):
             return self.name(torch.tensor(float(item) if like.floating else int(item)), part)
         if item.value is not None and _kind(item.metas[0].dtype) != _kind(like.metas[0].dtype):
@@ -377,7 +371,7 @@ class Writing:
         return self.node("Cast", [item], part, to=CODES[_kind(dtype)])
 
     def shape(self, dims: Sequence[int | Batch], part: str = "shape") -> str:
-        """A shape as a tensor (rank,) int64, whose sizes may depend on the images."""
+        """A shape as a tensor (rank,) int64; its sizes may depend on the number of images."""
         batch = self.writer.batch
         if batch is not None:
             dims = [dim.times * batch if isinstance(dim, Batch) else dim for dim in dims]
@@ -408,11 +402,6 @@ class Writing:
 CODES = {"float": 1, "int": 7, "bool": 9}  # of onnx.TensorProto
 
 
-def op_leaves(op: Call) -> list[Any]:
-    """All arguments of a call."""
-    return list(leaves((op.args, dict(op.kwargs))))
-
-
 def arguments(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by their ATen names, including defaults; the first tensor is always called x."""
     kind, _, overload = target.partition(".")
@@ -424,7 +413,7 @@ def arguments(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> di
 
 
 def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """Compute by torch, in float64 if the operation supports it."""
+    """Compute a call with torch, in float64 if the operation supports it."""
     if target == "getitem":
         return args[0][args[1]]
 
@@ -452,7 +441,7 @@ def known(value: Any, label: str) -> Array:
 
 
 def _plain(dtype: torch.dtype) -> torch.dtype:
-    """The images' type for all floating-point types, so that types do not matter for finding shapes."""
+    """Replace any floating-point type by float32, so that types do not matter for finding shapes."""
     return torch.float32 if dtype.is_floating_point else dtype
 
 

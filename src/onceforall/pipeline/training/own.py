@@ -15,7 +15,7 @@ from ...errors import ModelError, SpaceError
 from ...graph import Value
 from ...models import Brought, bring
 from ...options.training import ImportOptions, TrainOptions
-from ...reader.exporting import told_sizes
+from ...reader.exporting import stored_sizes
 from ...resolutions import Resolution
 from ...spaces import space as make_space
 from ...spaces.checks import sizes
@@ -91,7 +91,7 @@ def bring_own(
         progress.note(text)
     if isinstance(brought.model, Supernet):
         return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
-    stated = told_sizes(brought.model)  # by its modules; the size of the weights in default_cfg may be another
+    stated = stored_sizes(brought.model)  # by its modules; the size of the weights in default_cfg may be another
     own_pixels = stated[0] if len(stated) == 1 else brought.pixels
     own_size = (own_pixels or PIXELS,)
     try:
