@@ -25,7 +25,7 @@ import numpy as np
 
 import onceforall
 from onceforall.accuracy import AccuracyPredictor, assess, kendall_ceiling, measurement_noise, read_rows, spread, suggest
-from onceforall.accuracy.choose import LEARNERS, families
+from onceforall.accuracy.choose import LEARNERS, relatives
 from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.genes import Genes
@@ -164,7 +164,7 @@ def rows(folder: Path, seeds: int) -> None:
     )
     print(f"{-kendall_tau(loss, seen):.3f}")
     lines = []
-    family = families(run.space, run.space.genes([row.arch for row in known]))
+    family = relatives(run.space, run.space.genes([row.arch for row in known]))
     for seed, samples in ((seed, samples) for seed in range(seeds) for samples in SAMPLES if samples <= len(known)):
         place = np.random.default_rng(seed).permutation(family.max() + 1)
         part = [known[i] for i in np.argsort(place[family], kind="stable")[:samples]]

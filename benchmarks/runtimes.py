@@ -16,7 +16,7 @@ import numpy as np
 import onceforall
 from onceforall.backends import RUNTIMES
 from onceforall.latency import list_devices, time_calls
-from onceforall.latency.networks import made_up
+from onceforall.latency.networks import random_weights
 
 SPACE = onceforall.space("mobilenet_v3", resolutions=(160,))
 BLOCKS = ("stages.0.1", "stages.2.0", "stages.4.1")
@@ -24,16 +24,16 @@ BLOCKS = ("stages.0.1", "stages.2.0", "stages.4.1")
 
 def main(arguments: Sequence[str]) -> None:
     plan = SPACE.lower(SPACE.sample(np.random.default_rng(0)), 1000)
-    network = made_up(plan)
+    network = random_weights(plan)
     images = np.random.default_rng(0).standard_normal((1, *plan.input_shape), np.float32)
     rows, functions = [], []
     for device in list_devices():
         if device.lacks is None and device.runtime in (arguments or RUNTIMES):
             blocks = [plan.piece(name) for name in BLOCKS]
-            other = made_up(blocks[0], seed=1)  # what was converted is kept, by its weights
+            other = random_weights(blocks[0], seed=1)  # what was converted is kept, by its weights
             RUNTIMES[device.runtime].load(blocks[0], other, threads=1, batch=1)  # imports the package
             seconds = []
-            for part, weights in [*((block, made_up(block)) for block in blocks), (plan, network)]:
+            for part, weights in [*((block, random_weights(block)) for block in blocks), (plan, network)]:
                 started = time.perf_counter()
                 function = RUNTIMES[device.runtime].load(part, weights, threads=1, batch=1)
                 seconds.append(time.perf_counter() - started)

@@ -163,7 +163,7 @@ except Exception as error:
     assert counts == "1 1"
     have = os.cpu_count()
     which = "processor" if have == 1 else "processors, of which this process may use 1"
-    assert refused == f"threads is 2, this machine has {have} {which}: ask for at most 1 thread"
+    assert refused == f"threads is 2, this machine has {have} {which}: use at most 1 thread"
 
 
 @pytest.mark.parametrize(("variable", "threads"), [("", 1), ("2", 2)])

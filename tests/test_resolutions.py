@@ -246,7 +246,7 @@ def test_predictors_learn_and_rows_keep_rectangles(tmp_path: Path) -> None:
     assert [row.arch.resolution for row in found] == [32, "32x48"]
     costs = macs.estimate([low, high, *(row.arch for row in found)])
     np.testing.assert_allclose([row.top1 for row in found], 0.2 + 0.6 * (costs[2:] - costs[0]) / (costs[1] - costs[0]))
-    with pytest.raises(SpaceError, match="steps of pixels are for spaces of squares: leave them out"):
+    with pytest.raises(SpaceError, match="steps in pixels need square resolutions"):
         measured_resolutions(own, 16)
 
 

@@ -92,5 +92,5 @@ def test_small_spaces_and_impossible_numbers() -> None:
     rest = suggest(predictor, macs, 12, known=known)
     assert len({*rest, *known}) == 32
     for n in (0, 13):
-        with pytest.raises(SpaceError, match="give a number from 1 to 12, those not measured yet"):
+        with pytest.raises(SpaceError, match="12 are not measured yet, give a number from 1 to 12"):
             suggest(predictor, macs, n, known=known)

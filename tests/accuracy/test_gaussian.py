@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
 
 from onceforall import space
-from onceforall.accuracy.choose import FOLDS, as_measured, deal, denoised, families
+from onceforall.accuracy.choose import FOLDS, as_measured, assign_folds, denoised, relatives
 from onceforall.accuracy.features import Features
 from onceforall.accuracy.gaussian import solve, weigh
 from onceforall.accuracy.process_model import KINDS, Kernel, ProcessModel
@@ -100,7 +100,7 @@ def test_features_are_what_they_say() -> None:
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=200), st.integers(0, 100))
 @settings(max_examples=50, deadline=None)
 def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
-    folds = deal(np.array(groups), np.random.default_rng(seed))
+    folds = assign_folds(np.array(groups), np.random.default_rng(seed))
     if len(set(groups)) == 1:  # one family: no fold would be left to learn from
         groups = list(range(len(groups)))
     assert set(folds.tolist()) == set(range(min(FOLDS, len(set(groups)))))
@@ -113,7 +113,7 @@ def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
 
 def test_families_begin_alike() -> None:
     genes = SPACE.sample_genes(np.random.default_rng(0), 500)
-    family = families(SPACE, genes)
+    family = relatives(SPACE, genes)
     archs = SPACE.archs(genes)
     for i, j in np.random.default_rng(1).integers(0, 500, (3000, 2)):
         alike = archs[i].resolution == archs[j].resolution and archs[i].stages[:2] == archs[j].stages[:2]

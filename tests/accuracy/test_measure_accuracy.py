@@ -167,7 +167,7 @@ def test_files_of_before_are_read(tmp_path: Path) -> None:
 
 
 def test_interpolated_rows_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="rows that were interpolated are not written"):
+    with pytest.raises(DataError, match="interpolated rows cannot be written"):
         append_rows(tmp_path / "new", TINY, [replace(some_rows(2)[0], interpolated=True)], weights_hash="abc")
     assert not (tmp_path / "new").exists()
 

@@ -197,7 +197,7 @@ def test_other_formats_and_models(predictor: AccuracyPredictor, tmp_path: Path) 
     for model in ("trees", "perceptrons"):
         predictor.save(path)
         rewritten(path, model=model)
-        with pytest.raises(CheckpointError, match=f"{model}, made by an earlier version, .*: ofa accuracy fit RUN"):
+        with pytest.raises(CheckpointError, match=f"by an earlier version with {model}, .* with ofa accuracy fit RUN"):
             AccuracyPredictor.load(path, SPACE)
 
 
@@ -271,7 +271,7 @@ def test_bad_data() -> None:
     with pytest.raises(DataError, match="7 measured networks are too few"):
         AccuracyPredictor.fit(SPACE, genes[:7], y[:7])
     for losses in (y[:19], np.full(20, np.inf)):
-        with pytest.raises(DataError, match="20 networks need 20 losses, all of them finite numbers"):
+        with pytest.raises(DataError, match="20 networks need 20 losses, all finite"):
             AccuracyPredictor.fit(SPACE, genes, y, losses=losses)
     for kinds in ([], ["linear", "forest"]):
         with pytest.raises(DataError, match=r"kinds of models .*: choose from linear, pairwise, smooth"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onceforall import Space, space
 from onceforall.accuracy import AccuracyRow, interpolate, measured_resolutions, spread, tree
 from onceforall.accuracy.prefix_tree import grow, networks_below, share_out, units, work
-from onceforall.accuracy.sampling import beginnings
+from onceforall.accuracy.sampling import prefix_counts
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import SpaceError
 from small_spaces import SPACES
@@ -94,7 +94,7 @@ def test_a_tree_gives_every_network_of_a_small_space() -> None:
     st.floats(1, 8),
 )
 def test_beginnings_grow_to_all_networks(segments: list[tuple[float, float]], last: float, n: int, saving: float) -> None:
-    found = beginnings([cost for cost, _ in segments], [present for _, present in segments], last, n, saving)
+    found = prefix_counts([cost for cost, _ in segments], [present for _, present in segments], last, n, saving)
     assert len(found) == len(segments)
     assert found == sorted(found)
     assert found[0] >= 1
@@ -104,7 +104,7 @@ def test_beginnings_grow_to_all_networks(segments: list[tuple[float, float]], la
 def test_beginnings_are_the_best_for_their_cost() -> None:
     """Against trying all numbers, of three segments and the leaves."""
     costs, n, saving = np.array([5.0, 3.0, 2.0, 1.0]), 40, 2.0
-    found = beginnings(costs.tolist(), [1.0] * 4, 0.5, n, saving)
+    found = prefix_counts(costs.tolist(), [1.0] * 4, 0.5, n, saving)
     budget = found @ costs
     every = (numbers for numbers in product(range(1, n + 1), repeat=3) if list(numbers) == sorted(numbers))
     best = min(sum(1 / np.array([*numbers, n])) for numbers in every if np.dot([*numbers, n], costs) <= budget)

@@ -149,4 +149,4 @@ def test_what_is_refused(data: Path, tmp_path: Path, capfd: pytest.CaptureFixtur
 
 def test_measuring_every_so_many_pixels_is_for_squares(wide: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, err = said(capfd, "accuracy", "measure", wide, "--subnets", "16", "--every", "8", code=1)
-    assert "steps of pixels are for spaces of squares: leave them out" in err
+    assert "steps in pixels need square resolutions, and this space has others: leave the option out" in err

@@ -191,7 +191,7 @@ def test_load_refuses_weights_of_another_architecture(sample, folder):
             {"preprocessing": NEAREST},
             "interpolation is 'nearest'",
         ),
-        ({"format": "onceforall.export/1", "preprocessing": OLD_STEPS | {"mean": [0]}}, "three numbers"),
+        ({"format": "onceforall.export/1", "preprocessing": OLD_STEPS | {"mean": [0]}}, "list of 3 numbers"),
         ({"space": {"format": "onceforall.space/1", "family": "resnet", "arguments": {}}}, "unknown family 'resnet'"),
         ({"more": 1}, "has the fields"),
     ],

@@ -90,7 +90,7 @@ def test_a_second_push_deletes_what_the_first_left_and_nothing_else(hub, folder)
     [
         (401, "the Hub rejects the token: give a token with write access by hf auth login or HF_TOKEN"),
         (403, "the token may not write there: give a token with write access by .*, or choose another name"),
-        (404, "the Hub has no such user or organisation: choose another name"),
+        (404, "the Hub has no such user or organization: choose another name"),
         (500, "the Hub answers 500: "),
     ],
 )
@@ -131,9 +131,7 @@ def test_names_and_token_are_looked_at_without_a_network(environment):
         ):
             require_pushable(["me/net", name])
     environment.delenv("HF_TOKEN")
-    with pytest.raises(
-        HubError, match=r"^--push-to-hub: there is no token of the Hugging Face Hub here: give a token .* HF_TOKEN$"
-    ):
+    with pytest.raises(HubError, match=r"^--push-to-hub: no token of the Hugging Face Hub was found: give a token .* HF_TOKEN$"):
         require_pushable(["me/net"])
 
 

@@ -103,7 +103,7 @@ def test_evaluation_takes_one_resize_of_the_original(every_kind: Images) -> None
         ("from model import load\nlogits = load(x)", "bad: ModuleNotFoundError: No module named 'model'"),
         ("answer = x", "bad: .*photo.png: KeyError: 'logits'"),
         ("logits = x / missing", "bad: .*photo.png: NameError: name 'missing' is not defined"),
-        ("import os\nos._exit(3)\nlogits = x", "it ended with 3"),
+        ("import os\nos._exit(3)\nlogits = x", "exit code 3"),
     ],
 )
 def test_a_program_that_fails_is_one_line(usage: str, message: str, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_network_that_rounding_decides_is_not_proven():
     reference = reference_of(network, images)
     assert reference.rounding > 0.1 * reference.largest
     with pytest.raises(
-        VerificationError, match=r"f: cannot be proven, since rounding to float32 alone can move .*train it further"
+        VerificationError, match=r"f: cannot be verified, since rounding to float32 alone can move .*train it further"
     ):
         proven(network, reference, images)
 

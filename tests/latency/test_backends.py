@@ -15,7 +15,7 @@ from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.common.packages import import_package
 from onceforall.export import FORMATS
 from onceforall.latency import Device, load_onnx
-from onceforall.latency.networks import made_up
+from onceforall.latency.networks import random_weights
 from onceforall.latency.remote import agent
 from onceforall.nn.onnx import to_onnx
 
@@ -30,7 +30,7 @@ OF_OPENVINO = ("NUM_STREAMS", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT
 @pytest.fixture(scope="module")
 def content() -> bytes:
     runtime_here("onnxruntime")
-    return to_onnx(PLAN, made_up(PLAN))
+    return to_onnx(PLAN, random_weights(PLAN))
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 def test_onnx_runtime(content: bytes, sessions: list[tuple[Any, Any]], tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     (tmp_path / "model.int8.onnx").write_bytes(ONNXRUNTIME_INT8.model_of(content, noise(PLAN.input_shape)))
-    int8_runtime = RUNTIMES["onnxruntime-int8"].load(PLAN, made_up(PLAN), threads=THREADS, batch=BATCH)
+    int8_runtime = RUNTIMES["onnxruntime-int8"].load(PLAN, random_weights(PLAN), threads=THREADS, batch=BATCH)
     ways: dict[str, Callable[[], object]] = {
         "profile, int8": int8_runtime.bind(IMAGES),
-        "profile": RUNTIMES["onnxruntime"].load(PLAN, made_up(PLAN), threads=THREADS, batch=BATCH).bind(IMAGES),
+        "profile": RUNTIMES["onnxruntime"].load(PLAN, random_weights(PLAN), threads=THREADS, batch=BATCH).bind(IMAGES),
         "card": FORMATS["onnx"].ready(tmp_path, THREADS, IMAGES),
         "card, int8": FORMATS["onnx-int8"].ready(tmp_path, THREADS, IMAGES),
         "ofa measure": load_onnx(content, PLAN.input_shape, Device("onnxruntime", THREADS, BATCH)).bind(IMAGES),
@@ -99,7 +99,7 @@ def test_openvino(content: bytes, compiled: list[dict[str, str]], tmp_path: Path
     openvino = import_package("openvino", "openvino")
     (tmp_path / "model.onnx").write_bytes(content)
     openvino.save_model(RUNTIMES["openvino"].model_of(content), tmp_path / "model.xml", compress_to_fp16=False)
-    RUNTIMES["openvino"].load(PLAN, made_up(PLAN), threads=THREADS, batch=BATCH).bind(IMAGES)()
+    RUNTIMES["openvino"].load(PLAN, random_weights(PLAN), threads=THREADS, batch=BATCH).bind(IMAGES)()
     FORMATS["openvino"].ready(tmp_path, THREADS, IMAGES)()
     load_onnx(content, PLAN.input_shape, Device("openvino", THREADS, BATCH)).bind(IMAGES)()
     agent._load(RUNTIMES["openvino"].there[-1], tmp_path / "model.onnx", THREADS, SHAPE)()

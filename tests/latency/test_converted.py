@@ -7,7 +7,7 @@ import pytest
 from runtime_contract import small_plan
 
 from onceforall.backends.kept import Converted
-from onceforall.latency.networks import made_up
+from onceforall.latency.networks import random_weights
 
 PLAN = small_plan()
 
@@ -25,16 +25,16 @@ class Counting:
 
 def test_the_same_network_is_converted_once() -> None:
     converted, convert = Converted(), Counting()
-    first = converted.get(PLAN, made_up(PLAN), (1,), convert)
-    assert converted.get(small_plan(), made_up(PLAN), (1,), convert) == first
+    first = converted.get(PLAN, random_weights(PLAN), (1,), convert)
+    assert converted.get(small_plan(), random_weights(PLAN), (1,), convert) == first
     assert convert.made == 1
 
 
 @pytest.mark.parametrize("change", ["plan", "batch", "weight", "statistics"])
 def test_another_network_is_converted_anew(change: str) -> None:
     converted, convert = Converted(), Counting()
-    first = converted.get(PLAN, made_up(PLAN), (1,), convert)
-    plan, weights, settings = PLAN, made_up(PLAN), (1,)
+    first = converted.get(PLAN, random_weights(PLAN), (1,), convert)
+    plan, weights, settings = PLAN, random_weights(PLAN), (1,)
     if change == "plan":
         plan = PLAN.piece("head")
     elif change == "batch":
@@ -48,7 +48,7 @@ def test_another_network_is_converted_anew(change: str) -> None:
 
 def test_as_many_are_kept_as_may_be() -> None:
     converted, convert = Converted(most_bytes=25), Counting()
-    networks = [made_up(PLAN, seed) for seed in range(3)]
+    networks = [random_weights(PLAN, seed) for seed in range(3)]
     models = [converted.get(PLAN, weights, (1,), convert) for weights in networks]
     assert [converted.get(PLAN, weights, (1,), convert) for weights in networks[:2]] == models[:2]
     assert convert.made == 3
@@ -61,4 +61,4 @@ def test_a_full_disk_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda buffering: full)
         converted, convert = Converted(), Counting()
         for made in (1, 2):
-            assert int(converted.get(PLAN, made_up(PLAN), (1,), convert)) == made
+            assert int(converted.get(PLAN, random_weights(PLAN), (1,), convert)) == made

@@ -140,7 +140,7 @@ def test_times_that_cannot_be_right(kit: Path, tmp_path: Path) -> None:
             import_results(SPACE, 10, fill(kit, tmp_path / name, {file: factor * ms for file, ms in times.items()}), "phone")
     whole = [m["file"] for m in models if m["input_shape"][1] == 3 and m["macs"] > 2 * models[0]["macs"]]
     mixed = dict(zip(whole, [3.0 * times[file] if i % 2 else times[file] / 3 for i, file in enumerate(whole)], strict=True))
-    with pytest.raises(DeviceError, match=r"these are not the times of these models, as their table is off by \d+%"):
+    with pytest.raises(DeviceError, match=r"these times do not fit the kit's models: the table is off by \d+%"):
         import_results(SPACE, 10, fill(kit, tmp_path / "mixed", mixed), "phone")
 
 
@@ -169,7 +169,7 @@ def test_another_kit(kit: Path, tmp_path: Path) -> None:
     other: Space = SPACES[SMALL[1]]
     with pytest.raises(DeviceError, match="another search space or number of classes"):
         import_results(other, 10, path, "phone")
-    with pytest.raises(DeviceError, match="a device whose times are imported needs a name"):
+    with pytest.raises(DeviceError, match="an imported device cannot be named"):
         import_results(SPACE, 10, path, "a phone")
     (path.parent / "manifest.json").write_text("{}")
     with pytest.raises(FileError, match="not the manifest of a kit"):

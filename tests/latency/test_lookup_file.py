@@ -30,7 +30,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("--- \n...\n", "must be a mapping from keys"),
         ("12.5", "must be a mapping from keys"),
         ("[1, 2]", "must be a mapping from keys"),
-        ("{}", "this has none"),
+        ("{}", "this one has none"),
         ("'': {mean: {}}", "'': line 1: lists, aliases"),
         (f"{FIRST}: 1.0", f"'{FIRST}' must have a mapping with a mean"),
         (f"{FIRST}: [1.0]", f"'{FIRST}': line 1: lists, aliases and further mappings do not belong here"),
@@ -39,10 +39,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (f"{FIRST}: {{mean: [1.0]}}", "lists, aliases"),
         (f"{FIRST}: {{mean: 1.0, mean: 2.0}}", f"'{FIRST}': line 1: 'mean' occurs twice"),
         (f"{FIRST}:\n  mean: 1.0\n{FIRST}:\n  mean: 2.0", f"'{FIRST}': line 3: '{FIRST}' occurs twice"),
-        (f"{FIRST}: {{mean: 1.0}}\nConv-input:176x176x3-output:88x88x24: {{mean: 1.0}}", "this has those of 160 and 176"),
-        ("Logits-input:1x1x1536-output:1000: {mean: 1.0}", "this has none"),
-        ("Conv-input:160x176x3-output:80x88x24: {mean: 1.0}", "this has none"),
-        ("Conv-input:0x0x3-output:0x0x24: {mean: 1.0}", "this has none"),
+        (f"{FIRST}: {{mean: 1.0}}\nConv-input:176x176x3-output:88x88x24: {{mean: 1.0}}", "this one has 160 and 176"),
+        ("Logits-input:1x1x1536-output:1000: {mean: 1.0}", "this one has none"),
+        ("Conv-input:160x176x3-output:80x88x24: {mean: 1.0}", "this one has none"),
+        ("Conv-input:0x0x3-output:0x0x24: {mean: 1.0}", "this one has none"),
         (f"{FIRST}: &x {{mean: 1.0}}", "tags and anchors"),
         (f"{FIRST}: &x {{mean: 1.0}}\nother: *x", "tags and anchors"),
         (f"{FIRST}: !!python/object/apply:os.system ['touch executed']", "lists, aliases"),
@@ -129,7 +129,7 @@ def test_files_and_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "pipe.yml").unlink()
     for name in "ab":
         (tmp_path / f"{name}.yaml").write_bytes((NOTE10 / "160_lookup_table.yaml").read_bytes())
-    with pytest.raises(FileError, match=r"b\.yaml: is for 160 pixels, as is a\.yaml: keep one of them"):
+    with pytest.raises(FileError, match=r"b\.yaml: for 160 pixels, like a\.yaml: keep one of them"):
         LatencyTable.from_published(tmp_path, ONE)
 
 

@@ -1,4 +1,4 @@
-"""What latency tables need of own networks: made-up weights that run, a network in the middle, and segments told apart."""
+"""What latency tables need of own networks: random weights that run, a network in the middle, and segments told apart."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from onceforall.latency.table import middle
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_made_up_networks_run(name: str) -> None:
+def test_networks_with_random_weights_run(name: str) -> None:
     supernet = supernet_of(name)
     arch = middle(supernet.space)
     supernet.space.check(arch)

@@ -13,7 +13,7 @@ from onceforall.backends import RUNTIMES
 from onceforall.common.progress import Progress
 from onceforall.errors import DeviceError, FileError
 from onceforall.latency import Device, Effort, LatencyTable, measure_networks, profile_space, stand_in
-from onceforall.latency.profile import _levelled
+from onceforall.latency.profile import _leveled
 
 SPACE = onceforall.space(
     "mobilenet_v3",
@@ -80,7 +80,7 @@ def test_another_version_or_a_damaged_profile(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=rf"measured with version 0.1, which is now {before['version']}: .* --again"):
         profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY)
     head.write_text(json.dumps({**before, "baseline_ms": 0}))
-    with pytest.raises(FileError, match="damaged: measure all with --again"):
+    with pytest.raises(FileError, match="damaged: measure again with --again"):
         profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY)
     assert (tmp_path / "measurements.jsonl").read_text() == lines
     table = profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, again=True)
@@ -118,7 +118,7 @@ def test_folder_of_another_profile_is_refused(tmp_path: Path) -> None:
 
 def test_small_spaces() -> None:
     small = SPACE.restrict(depths=(1,), expand_ratios=(2,))
-    with pytest.raises(DeviceError, match="has 3 networks, a table needs 5"):
+    with pytest.raises(DeviceError, match="has 3 networks and a table needs 5"):
         profile_space(small, 3, Device("onnxruntime"), effort=TINY)
     eight = replace(SPACE.restrict(depths=(1,), expand_ratios=(2,)), resolutions=tuple(range(8, 16)))
     assert profile_space(eight, 3, Device("onnxruntime"), effort=TINY).errors.n == 4
@@ -137,5 +137,5 @@ def test_what_groups_have_in_common_is_taken_out() -> None:
     where = np.concatenate([4 * i + rng.permutation(120) % 4 for i in range(3)] + [np.arange(12)])
     logs = np.append(plans, 0.5)[own] + groups[where]
     logs[7] += 3  # gone wrong
-    found = _levelled(own, where, logs)
+    found = _leveled(own, where, logs)
     np.testing.assert_allclose(found - found[120], np.append(plans, 0.5) - 0.5, atol=1e-3)

@@ -97,7 +97,7 @@ def test_one_missing_entry(tmp_path: Path) -> None:
         (needs if any(b.kernel == 5 and b.expand_ratio == 3 for b in inner) else spares).append(arch)
     assert table.estimate(spares) == pytest.approx([note10_ms(arch) for arch in spares])
     for arch in needs:
-        with pytest.raises(DeviceError, match=rf"160: no entry '{key}', .*: leave networks with this block out"):
+        with pytest.raises(DeviceError, match=rf"160: no entry '{key}', .*: leave out networks with this block"):
             table.estimate([*spares, arch])
 
 
@@ -168,7 +168,7 @@ def test_round_trip(tmp_path: Path, resolutions: tuple[int, ...]) -> None:
 def test_a_published_table_is_of_no_device_here() -> None:
     table = LatencyTable.from_published(PIXEL1, PROXYLESS)
     for read in (lambda: table.device, lambda: table.errors, lambda: table.baseline_ms, lambda: table.version):
-        with pytest.raises(DeviceError, match="pixel1_proxyless_224 is a published table, not of a device of this machine"):
+        with pytest.raises(DeviceError, match="pixel1_proxyless_224 is a published table, not a device measured here"):
             read()
 
 

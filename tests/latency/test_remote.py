@@ -24,7 +24,7 @@ from onceforall.backends import RUNTIMES
 from onceforall.common.onnx_options import HARD_SWISH, OPSET
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, Effort, profile_space
-from onceforall.latency.host import Host
+from onceforall.latency.device import Host
 from onceforall.latency.remote import RemoteMeter, RemoteModel, Ssh
 from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import agent_zip
@@ -159,7 +159,7 @@ def test_a_job_that_runs_is_taken_up(server: Server, space: Space) -> None:
 
 @needs_ssh
 def test_what_the_host_lacks(server: Server, space: Space) -> None:
-    with pytest.raises(DeviceError, match="ask for at most"):
+    with pytest.raises(DeviceError, match="use at most"):
         RemoteMeter(server.host, "onnxruntime", threads=4096, ssh=server.ssh())
     with pytest.raises(DeviceError, match="cannot be measured over ssh: choose one of onnxruntime"):
         RemoteMeter(server.host, "pytorch", ssh=server.ssh())

@@ -21,7 +21,7 @@ from onceforall.common.packages import import_package
 from onceforall.common.processors import processors
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, load_onnx, measure_networks, stand_in
-from onceforall.latency.networks import all_ready, made_up, ready
+from onceforall.latency.networks import all_ready, random_weights, ready
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
 from onceforall.plan import Plan
@@ -66,7 +66,7 @@ def test_contract(name: str, batch: int, capfd: pytest.CaptureFixture[str]) -> N
 def test_computes_with_the_threads_asked_for(name: str, threads: int) -> None:
     runtime = runtime_here(name)
     plan = heavy_plan()
-    function = runtime.load(plan, made_up(plan), threads=threads, batch=16)
+    function = runtime.load(plan, random_weights(plan), threads=threads, batch=16)
     assert busy_threads(function, np.ones((16, *plan.input_shape), np.float32), threads) == threads
 
 
@@ -81,7 +81,7 @@ def test_pieces_run_alone(name: str) -> None:
     for segment in PLAN.segments:
         piece = PLAN.piece(segment.name)
         images = np.ones((1, *piece.input_shape), np.float32)
-        actual = runtime.load(piece, made_up(piece), threads=1, batch=1)(images)
+        actual = runtime.load(piece, random_weights(piece), threads=1, batch=1)(images)
         assert actual.shape == (1, *piece.output_shape)
         assert np.isfinite(actual).all()
 
@@ -90,7 +90,7 @@ def test_pieces_run_alone(name: str) -> None:
 def test_network_of_another_plan_is_refused_in_one_line(name: str) -> None:
     runtime = runtime_here(name)
     with pytest.raises(OnceForAllError) as caught:
-        runtime.load(PLAN.piece("stages.1.0"), made_up(small_plan()), threads=1, batch=1)
+        runtime.load(PLAN.piece("stages.1.0"), random_weights(small_plan()), threads=1, batch=1)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) > 30
 
@@ -106,7 +106,7 @@ def test_statistics_that_are_not_finite_are_refused(runtime: str) -> None:
 def test_more_threads_than_processors_are_refused() -> None:
     have = processors()
     with pytest.raises(
-        DeviceError, match=f"threads is {have + 1}, this machine has {os.cpu_count()} processor.*: ask for at most {have} thread"
+        DeviceError, match=f"threads is {have + 1}, this machine has {os.cpu_count()} processor.*: use at most {have} thread"
     ):
         ready(PLAN, stand_in(PLAN), Device("pytorch", threads=have + 1))
     with pytest.raises(DeviceError, match=f"threads is {have + 1}, "):
@@ -120,10 +120,10 @@ def test_several_are_made_ready_in_their_order(name: str) -> None:
     pieces = [PLAN.piece(segment.name) for segment in PLAN.segments]
     given = [(piece, None if i % 2 else stand_in(piece)) for i, piece in enumerate(pieces)]
     for piece, function in zip(pieces, all_ready(given, Device(name)), strict=True):
-        expected = ready(piece, made_up(piece), Device(name))()
+        expected = ready(piece, random_weights(piece), Device(name))()
         np.testing.assert_allclose(_first(function()), _first(expected), rtol=1e-4, atol=1e-5)
     with pytest.raises(CheckpointError, match="not built from this plan"):
-        all_ready([*given, (pieces[0], made_up(pieces[1]))], Device(name))
+        all_ready([*given, (pieces[0], random_weights(pieces[1]))], Device(name))
 
 
 def _first(outputs: Any) -> Images:
@@ -131,8 +131,8 @@ def _first(outputs: Any) -> Images:
     return np.asarray(outputs if isinstance(outputs, np.ndarray) else outputs[0])
 
 
-def test_made_up_weights_are_those_of_a_network_of_the_plan() -> None:
-    made, network = made_up(PLAN), build(PLAN).state_dict()
+def test_random_weights_are_those_of_a_network_of_the_plan() -> None:
+    made, network = random_weights(PLAN), build(PLAN).state_dict()
     own = {name: value for name, value in network.items() if not name.endswith("num_batches_tracked")}
     assert {name: (v.shape, v.dtype) for name, v in made.items()} == {name: (v.shape, v.dtype) for name, v in own.items()}
     assert all(value.abs().min() > 1e-30 and value.abs().max() < 10 for value in made.values()), "no denormal numbers"
@@ -141,11 +141,11 @@ def test_made_up_weights_are_those_of_a_network_of_the_plan() -> None:
 def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
     runtime = runtime_here("executorch")
     piece = small_plan().piece("head")
-    first = runtime.load(piece, made_up(piece), threads=1, batch=1)
+    first = runtime.load(piece, random_weights(piece), threads=1, batch=1)
     with pytest.raises(
         DeviceError, match=r"threads is 2, but ExecuTorch has loaded networks with 1, and .* release those networks first"
     ):
-        runtime.load(piece, made_up(piece), threads=2, batch=1)
+        runtime.load(piece, random_weights(piece), threads=2, batch=1)
     assert np.isfinite(first(np.ones((1, *piece.input_shape), np.float32))).all()
 
 
@@ -203,7 +203,7 @@ def test_missing_packages_name_the_extra(name: str, package: str, extra: str, mo
     with pytest.raises(MissingExtraError, match=message):
         RUNTIMES[name].hardware()
     with pytest.raises(MissingExtraError, match=message):
-        RUNTIMES[name].load(PLAN, made_up(PLAN), threads=1, batch=1)
+        RUNTIMES[name].load(PLAN, random_weights(PLAN), threads=1, batch=1)
 
 
 def test_a_package_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,16 +218,16 @@ def test_a_package_that_does_not_load(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_aotinductor_without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(DeviceError, match="needs a C\\+\\+ compiler, and 'no-such-compiler' was not found: install one"):
-        RUNTIMES["aotinductor"].load(PLAN, made_up(PLAN), threads=1, batch=1)
+        RUNTIMES["aotinductor"].load(PLAN, random_weights(PLAN), threads=1, batch=1)
 
 
 @pytest.mark.parametrize(("name", "message"), [("cuda", "needs an NVIDIA GPU with its driver"), ("tensorrt", "NVIDIA GPU")])
 def test_gpus(name: str, message: str) -> None:
     with pytest.raises(DeviceError, match="threads is 2, but one thread launches all work on a GPU"):
-        RUNTIMES[name].load(PLAN, made_up(PLAN), threads=2, batch=1)
+        RUNTIMES[name].load(PLAN, random_weights(PLAN), threads=2, batch=1)
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match=message) as caught:
-            RUNTIMES[name].load(PLAN, made_up(PLAN), threads=1, batch=1)
+            RUNTIMES[name].load(PLAN, random_weights(PLAN), threads=1, batch=1)
         assert "\n" not in str(caught.value)
 
 

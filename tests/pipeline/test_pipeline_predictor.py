@@ -83,7 +83,7 @@ def test_another_supernet(run_copy: Path) -> None:
     weights = run_copy / "supernet.safetensors"
     weights.write_bytes((run_copy / "teacher.safetensors").read_bytes())
     assert run.weights_hash() != ""
-    with pytest.raises(DataError, match="the supernet was trained since"):
+    with pytest.raises(DataError, match="the supernet has been trained since"):
         fit_predictor(run_copy)
     with pytest.raises(CheckpointError, match="this predictor was made for the supernet with weights"):
         next_subnets(run_copy)

@@ -103,6 +103,15 @@ def test_error_bars_tooltips_diagonal_and_legend_of_a_scatter_chart():
     assert not by_class(scatter_chart([("network", points)], X, Y, name="s"), "dash")
 
 
+def test_the_band_ends_at_errors_of_this_fraction_of_the_measurement():
+    points = [Point("small", 2.0, 2.0), Point("over", 11.0, 10.0), Point("under", 9.0, 10.0)]
+    svg = scatter_chart([("", points)], X, Y, name="s", equal="predicted = measured", band=0.1)
+    ends = [[float(n) for n in re.findall(r"[\d.]+", node.get("d"))] for node in by_class(svg, "grid") if "L" in node.get("d")]
+    places = [(float(node.get("cx")), float(node.get("cy"))) for node in by_class(svg, "hit")]
+    for (x0, y0, x1, y1), (x, y) in zip(ends, places[1:], strict=True):
+        assert y0 + (y1 - y0) * (x - x0) / (x1 - x0) == pytest.approx(y, abs=0.3)
+
+
 def test_the_front_is_sorted_and_chosen_networks_are_named():
     one = FrontSeries("", [(3.0, 60.0)], [(4.0, 80.0), (2.0, 70.0)], chosen=[Point("mine", 3.0, 75.0)])
     svg = front_chart([one], X, Y, name="f", marks=[Mark("3 ms", 3.0)])

@@ -57,7 +57,7 @@ def test_the_bound_is_the_optimum(attention: Space) -> None:
     )
     bound = upper_bound(problem, reached=-np.inf, seconds=20)
     assert bound is not None
-    assert bound.value == pytest.approx(best, abs=1e-3)
+    assert bound[0] == pytest.approx(best, abs=1e-3)
 
 
 class _Score:

@@ -193,7 +193,7 @@ def test_limits_must_be_positive_numbers(bound: object) -> None:
 
 
 def test_wrong_functions_are_named() -> None:
-    with pytest.raises(ValueError, match=r"score gave an array of shape \(\) for 3 networks"):
+    with pytest.raises(ValueError, match=r"score returned an array of shape \(\) for 3 networks"):
         maximise(SMALL, lambda genes: genes.mean(), {})
     with pytest.raises(ValueError, match="score is NaN"):
         maximise(SMALL, lambda genes: np.full(len(genes), np.nan), {})
@@ -235,7 +235,7 @@ def test_functions_of_another_space_are_refused() -> None:
     shifted = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(5, 7), expand_ratios=(3, 4), resolutions=FAMILY.resolutions)
     foreign = table(shifted).estimate
     assert foreign(FAMILY.genes([FAMILY.smallest()])) == foreign([shifted.smallest()])
-    with pytest.raises(ValueError, match=r"macs returns other numbers for a gene matrix .* another space"):
+    with pytest.raises(ValueError, match=r"macs returns different numbers for a gene matrix .* another space"):
         maximise(FAMILY, table(FAMILY).estimate, {"macs": (foreign, 1e9)})
     with pytest.raises(ValueError, match=r"score .* another space"):
         maximise(FAMILY, table(other).estimate, {})

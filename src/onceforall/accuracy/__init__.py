@@ -1,4 +1,4 @@
-"""Accuracy of many sub-networks: choose which to measure, measure them, store the results, and predict the rest."""
+"""Accuracy of many sub-networks: choose which to measure, measure them, store the results, predict the others."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Active learning: which sub-networks to measure next. They are near the predicted front, uncertain, and diverse."""
+"""Active learning: choose sub-networks to measure next that are near the predicted front, uncertain, and diverse."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ from .model import Floats
 from .predictor import AccuracyPredictor
 from .sampling import Cost
 
-OPTIMISM = 2.0  # standard deviations added to a prediction; 0 and 1 found worse networks, benchmarks/predictor.py
+OPTIMISM = 2.0  # standard deviations added to a prediction; 0 and 1 found worse networks (benchmarks/predictor.py)
 GENERATIONS = 12
 PER_STEP = 8  # parents at each step of the cost; walks along the front, as in `pareto`, would leave too few networks at each
 STEPS = 64  # maximum number of cost steps in the evolution
@@ -31,13 +31,13 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     """Choose n new networks to measure next.
 
     At equal steps of log(cost), evolution finds the networks with the highest prediction plus two standard deviations (of the
-    prediction, not of a measurement). Each chosen network differs from the previous ones.
+    prediction, not of a measurement). Each chosen network differs from the ones chosen before.
 
     Args:
         predictor: fitted to the measurements so far.
-        cost: such as MACs.
-        known: networks that are already measured.
-        seed: same seed and arguments, same networks.
+        cost: a cost such as MACs.
+        known: networks that were measured already.
+        seed: the same seed and arguments give the same networks.
 
     Raises:
         SpaceError: n is below 1 or above the number of unmeasured networks.
@@ -45,24 +45,24 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     space, rng = predictor.space, np.random.default_rng([seed, 7])
     left = space.count() - len(set(known))
     if not 1 <= n <= left:
-        raise SpaceError(f"{n} networks to measure next are requested: give a number from 1 to {left}, those not measured yet")
+        raise SpaceError(f"{n} networks to measure next: {left} are not measured yet, give a number from 1 to {left}")
     taken, ends = space.genes(known), space.genes([space.smallest(), space.largest()])
     low, high = np.log(cost.estimate(ends))
 
-    def hope(genes: Genes) -> Floats:
+    def optimistic(genes: Genes) -> Floats:
         return predictor.score(genes) + OPTIMISM * predictor.predict_with_error(genes, measured=False)[1]
 
     def step_of(rows: Evaluated, steps: int) -> Ints:
         at = (np.log(rows.costs[:, 0]) - low) / max(high - low, 1e-9) * steps
         return np.asarray(np.clip(at, 0, steps - 1), np.int64)
 
-    measures = Measure("hope", hope, False, space), Measure("cost", cost.estimate, False, space)
-    evaluator = Evaluator(SearchProblem(space, measures[0], (Limit(measures[1], math.inf),)), sys.maxsize, keep=1)
+    score, unlimited = Measure("score", optimistic, False, space), Limit(Measure("cost", cost.estimate, False, space), math.inf)
+    evaluator = Evaluator(SearchProblem(space, score, (unlimited,)), sys.maxsize, keep=1)
     seen = evaluator.found
 
     def watch(rows: Evaluated) -> None:
         nonlocal seen
-        seen = seen.joined(rows).different()
+        seen = seen.joined(rows).distinct()
 
     def offspring(evaluator: Evaluator, rng: np.random.Generator) -> Genes:
         step = step_of(seen, min(max(n // 2, 1), STEPS))
@@ -78,12 +78,12 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     evolve(evaluator, offspring, rows, rng, evaluations=sys.maxsize, generations=GENERATIONS)
     while (new := ~np.isin(keys(seen.genes), keys(taken))).sum() < n:  # a tiny space, or one that is almost completely measured
         evaluator(space.sample_genes(rng, 4 * n))
-    found = seen.rows(new)
-    return space.archs(found.genes[_batch(found, step_of(found, n), n)])
+    candidates = seen.rows(new)
+    return space.archs(candidates.genes[_batch(candidates, step_of(candidates, n), n)])
 
 
 def _batch(rows: Evaluated, steps: Ints, n: int) -> list[int]:
-    """The best of each step in turn, then the second best, …, skipping those similar to the chosen ones while there are others."""
+    """Take the best of each step in turn, then the second best, …; skip those similar to chosen ones while there are others."""
     order = np.argsort(-rows.scores, kind="stable")
     queues = [order[steps[order] == step].tolist() for step in np.unique(steps)]
     chosen: list[int] = []

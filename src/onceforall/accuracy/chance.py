@@ -15,8 +15,8 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
     """Standard deviation of measured top-1 around its value on infinitely many images, without errors shared by all networks.
 
     It is estimated from the spread, over networks, of the difference between top-1 on two halves of the images. As all networks see
-    the same images, it is below the binomial standard deviation of one network. It also applies to other scores, whose two halves
-    deviate about equally. None if a row has no `top1_half` or there are fewer than 8 rows.
+    the same images, it is below the binomial standard deviation of one network. The estimate also holds for other scores, whose two
+    halves deviate about equally. None if a row has no `top1_half` or there are fewer than 8 rows.
     """
     halves = [(row.value, row.top1_half, row.images) for row in rows if row.top1_half is not None and row.images > 1]
     if len(halves) < max(len(rows), 8):

@@ -1,7 +1,7 @@
 """Choose the kind of model by cross-validation, and calibrate its error bars.
 
-All learners use the same folds. Predictions for a network by models fitted without its fold are compared with its measurement.
-Among kinds that are not significantly worse than the best, those are preferred whose maximum a search can prove.
+All learners use the same folds. A network's measurement is compared with the prediction of a model fitted without its fold. Among
+kinds that are not significantly worse than the best, kinds whose maximum a search can prove are preferred.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
 NORMAL_90 = 1.6448536  # standard deviations that contain 90 % of a normal distribution
 MOST_COMPARED = 1000  # maximum number of networks to compare kinds on; the chosen kind is then fitted to all
-DEGREE = 2  # of accuracy as a polynomial of the loss
+DEGREE = 2  # degree of the polynomial from loss to accuracy
 PENALTIES = np.geomspace(1, 1e5, 11)
 
 # (features, gene rows, labels (n, folds + 1), folds (n,), rng) -> Learnt. Column k of the labels is for the model fitted without
@@ -34,7 +34,7 @@ PROVABLE = ("linear", "pairwise")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Variance of a prediction, (scale × std)² + misfit², plus noise² for a measurement.
+    """The variance of a prediction: (scale × std)² + misfit², plus noise² for a measurement.
 
     Args:
         scale: factor of the model's standard deviations.
@@ -60,10 +60,10 @@ def choose(
     Returns:
         The model, the calibration of its error bars, and the cross-validated root mean square error of each kind.
     """
-    features, groups = Features.of(space), families(space, genes)
+    features, groups = Features.of(space), relatives(space, genes)
 
     def learn(name: str, rows: Any, uses_losses: bool) -> Learnt:
-        folds = deal(groups[rows], np.random.default_rng([seed, 1]))
+        folds = assign_folds(groups[rows], np.random.default_rng([seed, 1]))
         labels = as_measured(accuracies[rows], folds)
         if uses_losses and losses is not None:
             labels = denoised(features, genes[rows], accuracies[rows], losses[rows], folds)
@@ -73,10 +73,10 @@ def choose(
     tried = {uses: learn(kinds[0], few, uses) for uses in ((False,) if losses is None else (False, True))}
     uses_losses = min(tried, key=lambda uses: np.mean((tried[uses].mean - accuracies[few]) ** 2))
     learnt = {name: tried[uses_losses] if name == kinds[0] else learn(name, few, uses_losses) for name in kinds}
-    squares = {name: (one.mean - accuracies[few]) ** 2 for name, one in learnt.items()}
+    squares = {name: (result.mean - accuracies[few]) ** 2 for name, result in learnt.items()}
     name = _best(squares)
-    found = learnt[name] if len(few) == len(genes) else learn(name, np.arange(len(genes)), uses_losses)
-    return found.model, calibrate(found, accuracies, noise), {other: float(np.sqrt(own.mean())) for other, own in squares.items()}
+    best = learnt[name] if len(few) == len(genes) else learn(name, np.arange(len(genes)), uses_losses)
+    return best.model, calibrate(best, accuracies, noise), {kind: float(np.sqrt(of.mean())) for kind, of in squares.items()}
 
 
 def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibration:
@@ -84,11 +84,11 @@ def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibr
 
     Args:
         accuracies: measured accuracies (n,).
-        noise: standard deviation of one measurement, if known. Otherwise everything that the model did not foresee counts as noise.
+        noise: standard deviation of one measurement. If it is None, everything that the model did not foresee counts as noise.
     """
     errors = accuracies - learnt.mean
-    foreseen, found = float(np.mean(learnt.std**2)), float(np.mean(errors**2))
-    left = max(found - foreseen, 0.05 * found, 1e-12)
+    foreseen, actual = float(np.mean(learnt.std**2)), float(np.mean(errors**2))
+    left = max(actual - foreseen, 0.05 * actual, 1e-12)
     known = left if noise is None else min(noise**2, left)
     total = np.sqrt(learnt.std**2 + left)
     rank = min(int(np.ceil(0.9 * (len(errors) + 1))), len(errors))  # conformal: the error that 90 % must not exceed
@@ -111,17 +111,17 @@ def _best(squares: Mapping[str, Floats]) -> str:
     return min(provable or [best], key=lambda name: squares[name].mean())
 
 
-def families(space: Space, genes: Genes) -> Folds:
-    """Group indices (n,) of networks with the same resolution and the same first half of their stages.
+def relatives(space: Space, genes: Genes) -> Folds:
+    """Group indices (n,), equal for networks with the same resolution and the same first half of their stages.
 
-    Networks sampled as a tree have close relatives in it. Predictions by a model that knows these relatives do not show how well
-    other networks are predicted, so relatives stay in the same fold in cross-validation.
+    Networks sampled as a tree have close relatives. Predictions by a model that was fitted to relatives do not show how well other
+    networks are predicted, so relatives stay in the same fold in cross-validation.
     """
     first = [c for c, column in enumerate(space.columns) if column.stage < len(space.stages) // 2]
     return np.asarray(np.unique(genes[:, first], axis=0, return_inverse=True)[1]).reshape(-1)
 
 
-def deal(groups: Folds, rng: np.random.Generator) -> Folds:
+def assign_folds(groups: Folds, rng: np.random.Generator) -> Folds:
     """Assign each network to a fold; all networks of a group get the same one, and folds are about equal in size.
 
     Args:
@@ -130,14 +130,14 @@ def deal(groups: Folds, rng: np.random.Generator) -> Folds:
     """
     if len(groups) and (groups == groups[0]).all():
         groups = np.arange(len(groups))
-    names, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    names, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     number = min(FOLDS, len(names))
     filled, fold = np.zeros(number), np.zeros(len(names), np.int64)
     order = rng.permutation(len(names))
     for name in order[np.argsort(-sizes[order], kind="stable")]:
         fold[name] = filled.argmin()
         filled[fold[name]] += sizes[name]
-    return np.asarray(fold[of], np.int64)
+    return np.asarray(fold[group_of], np.int64)
 
 
 def as_measured(accuracies: Floats, folds: Any) -> Matrix:

@@ -1,4 +1,4 @@
-"""A predictor's features of a network: its choices, their sums per stage, and its size. The first two are linear in the choices."""
+"""A predictor's features of a network: its choices, their sums per stage (both linear in the choices), and its size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Features:
 
     @classmethod
     def read(cls, space: Space, arrays: Mapping[str, Any]) -> "Features":
-        """Read the features from arrays that include those of `arrays`.
+        """Restore features from the result of `arrays`, which may contain other arrays too.
 
         Raises:
             LookupError, TypeError, ValueError: they are missing, or not for this space.
@@ -78,23 +78,23 @@ class Features:
 
     def summary(self, genes: Genes) -> Matrix:
         """(n, 3) log(MACs), log(parameters) and log(resolution), standardized."""
-        resolution = np.array([side_of(one) for one in self.space.resolutions])[genes[:, 0]]
+        resolution = np.array([side_of(r) for r in self.space.resolutions])[genes[:, 0]]
         logs = np.log(np.stack([*(table.estimate(genes) for table in self._costs), resolution], 1))
         return np.asarray((logs - self.summary_center) / self.summary_scale)
 
     @cached_property
     def maps(self) -> Mapping[str, Matrix]:
-        """By name, matrices (f, d) that map choices to d features: each kind of choice alone; the values of the columns; their sums
-        per stage; the size; and all choices."""
+        """Matrices (f, d) by name, which map choices to d features: each kind of choice alone; the values of the columns; their
+        sums per stage; the size; and all choices."""
         columns = [(column, value) for column in self.space.columns for value in column.choices if len(column.choices) > 1]
         eye = np.eye(len(columns))
-        found: dict[str, Matrix] = {
+        maps: dict[str, Matrix] = {
             kind: eye[:, [c.kind == kind for c, _ in columns]] for kind in dict.fromkeys(c.kind for c, _ in columns)
         }
         numbers = [(c, _number(c, v), _number(c, c.choices[0]), _number(c, c.choices[-1])) for c, v in columns]
-        found["value"] = _grouped([((c.kind, c.stage, c.block), 2 * v / (low + high) - 1) for c, v, low, high in numbers])
-        found["sums"] = _grouped([((c.kind, c.stage), v / high) for c, v, _, high in numbers])
-        return {**found, "size": self.sizes, "choices": eye}
+        maps["value"] = _grouped([((c.kind, c.stage, c.block), 2 * v / (low + high) - 1) for c, v, low, high in numbers])
+        maps["sums"] = _grouped([((c.kind, c.stage), v / high) for c, v, _, high in numbers])
+        return {**maps, "size": self.sizes, "choices": eye}
 
     @cached_property
     def _costs(self) -> tuple[CostTable, CostTable]:
@@ -107,7 +107,7 @@ def _number(column: Column, value: Any) -> float:
 
 
 def _grouped(entries: list[tuple[tuple[Any, ...], float]]) -> Matrix:
-    """(entries, different keys): each entry's value in the column of its key."""
+    """(entries, distinct keys): each entry's value in the column of its key."""
     keys = list(dict.fromkeys(key for key, _ in entries))
     matrix = np.zeros((len(entries), len(keys)))
     for row, (key, value) in zip(matrix, entries, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Single = np.ndarray[Any, np.dtype[np.float32]]
 WEIGHT, NOISE = np.log(0.02), np.log(0.2)  # prior means of log weight and log noise, relative to the variance of the data
-SPREAD = 2.0  # nats, standard deviation of these priors
+SPREAD = 2.0  # standard deviation of these priors, nats
 LEAST, MOST = -14.0, 5.0  # bounds of a log weight
 NOISES = (-9.0, 2.0)  # bounds of the log noise
 STEPS = 60
@@ -26,7 +26,7 @@ def weigh(parts: Array, y: Array) -> tuple[Array, float]:
         parts: (parts, n, n) covariances, each about 1 on the diagonal.
         y: (n,) values, with mean about 0 and standard deviation about 1.
     """
-    from scipy.linalg import cho_factor, cho_solve  # slow to load, as all of SciPy, and needed only here
+    from scipy.linalg import cho_factor, cho_solve  # SciPy is slow to load, and needed only here
     from scipy.optimize import minimize
 
     middle = np.array([*[WEIGHT] * len(parts), NOISE])
@@ -44,8 +44,8 @@ def weigh(parts: Array, y: Array) -> tuple[Array, float]:
 
     start = middle + np.array([*[1.5] * len(parts), 0.0])
     bounds = [*[(LEAST, MOST)] * len(parts), NOISES]
-    found = np.exp(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS}).x)
-    return found[:-1], float(found[-1])
+    weights = np.exp(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS}).x)
+    return weights[:-1], float(weights[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +53,10 @@ class Solved:
     """A process with known covariance, conditioned on values.
 
     Args:
-        weights: (n,) weights of the mean, which is covariances with the points @ weights.
-        root: (n, rank) the sum of squares of covariances @ root is the variance that the points explain.
+        weights: (n,) weights of the mean: the mean is the covariances with the points @ weights.
+        root: (n, rank) the variance that the points explain is the sum of squares of the covariances @ root.
         held_mean: (n,) held-out mean at each point, from the other folds.
-        held_std: (n,) its standard deviation, without noise.
+        held_std: (n,) standard deviation of the held-out mean, without noise.
     """
 
     weights: Array
@@ -69,8 +69,8 @@ def solve(covariance: Array, noise: float, labels: Array, folds: np.ndarray[Any,
     """Condition on the labels.
 
     Args:
-        covariance: (n, n) of the points, without noise.
-        noise: its variance.
+        covariance: (n, n) covariance of the points, without noise.
+        noise: variance of the noise.
         labels: (n, folds + 1): column k is for the model without fold k, the last one for the model of all points.
         folds: (n,) fold of each point, from 0.
     """

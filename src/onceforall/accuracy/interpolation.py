@@ -14,7 +14,7 @@ from .sampling import Cost
 
 
 def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[AccuracyRow]:
-    """Interpolate every network measured at two or more resolutions to the space's resolutions between them.
+    """Interpolate every network that was measured at two or more resolutions to the space's resolutions in between.
 
     Between adjacent measured resolutions l and h, top1 and loss at r are those at l plus their differences times
     (F(r) - F(l)) / (F(h) - F(l)), with F the MACs at a resolution. Measured resolutions are not interpolated. The rows are marked
@@ -24,7 +24,7 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
     for row in rows:
         if not row.interpolated:
             measured[row.arch.stages][row.arch.resolution] = row
-    found = []
+    interpolated = []
     for known in measured.values():
         order = {resolution: place for place, resolution in enumerate(space.resolutions)}
         for low, high in pairwise(sorted(known, key=order.__getitem__)):
@@ -39,19 +39,19 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
                 top1, loss = a.top1 + t * (b.top1 - a.top1), a.loss + t * (b.loss - a.loss)
                 score = None if a.score is None or b.score is None else a.score + t * (b.score - a.score)
                 images = min(a.images, b.images)
-                found.append(AccuracyRow(arch, top1, loss, images, 0.0, score=score, interpolated=True))
-    return found
+                interpolated.append(AccuracyRow(arch, top1, loss, images, 0.0, score=score, interpolated=True))
+    return interpolated
 
 
 def measured_resolutions(space: Space, every: int) -> tuple[Resolution, ...]:
-    """The space's resolutions at steps of `every` pixels from the smallest, and the largest one.
+    """The space's resolutions at steps of `every` pixels from the smallest, plus the largest.
 
     Raises:
         SpaceError: `every` skips no resolution, or the space has fewer than 3 resolutions, or some that are not square.
     """
-    squares = [one for one in space.resolutions if isinstance(one, int)]
+    squares = [resolution for resolution in space.resolutions if isinstance(resolution, int)]
     if len(squares) < len(space.resolutions):
-        raise SpaceError("steps of pixels are for spaces of squares: leave them out to measure all resolutions")
+        raise SpaceError("steps in pixels need square resolutions, and this space has others: leave the option out to measure all")
     kept = tuple(r for r in squares if (r - squares[0]) % every == 0 or r == squares[-1]) if every > 0 else ()
     if not 2 <= len(kept) < len(space.resolutions):
         listed = ", ".join(map(str, space.resolutions))

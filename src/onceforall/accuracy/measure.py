@@ -1,4 +1,4 @@
-"""Measure many sub-networks of a trained supernet at once: shared prefixes are computed only once.
+"""Measure many sub-networks of a trained supernet at once, computing shared prefixes only once.
 
 Up to rounding, the result equals extracting, recalibrating and evaluating each network: the same layers run on the same batches,
 with separate statistics for each place in the tree. For evaluation, batch norms are folded into the preceding convolutions.
@@ -41,7 +41,7 @@ def measure_together(
     """Measure the accuracy of each architecture with the supernet's weights and its own BatchNorm statistics.
 
     Args:
-        archs: architectures to measure, all of a resolution at once; see `prefix_tree.units` for smaller groups.
+        archs: architectures to measure, those of one resolution at a time; see `prefix_tree.units` for smaller groups.
         calibration: maps a resolution to preprocessed training images (n, c, height, width).
         evaluation: maps a resolution to held-out images and labels, never test images.
         statistics: receives each network's measured statistics, for `recalibrate` to continue from.
@@ -50,7 +50,7 @@ def measure_together(
 
     Raises:
         ArchError: an architecture outside the supernet's space.
-        StatisticsError: as `onceforall.calibrate.recalibrate`.
+        StatisticsError: see `onceforall.calibrate.recalibrate`.
         DataError: no images.
     """
     rows = []
@@ -60,19 +60,20 @@ def measure_together(
         layers: dict[Segment, _Layers] = {}
         steps = [_step(node, supernet, layers, task) for node in grow(plans)]
         with torch.no_grad():
-            images, shape = _calibrate(steps, layers.values(), calibration(resolution), _device(supernet))
-            for segment, own in layers.items():
-                own.fold(segment)
-            _evaluate(steps, shape, evaluation(resolution), _device(supernet))
+            device = next(supernet.parameters()).device
+            images, shape = _calibrate(steps, layers.values(), calibration(resolution), device)
+            for segment, shared in layers.items():
+                shared.fold(segment)
+            _evaluate(steps, shape, evaluation(resolution), device)
         if statistics is not None:
             statistics |= {arch: Statistics(tensors, images, shape) for arch, tensors in _statistics(steps)}
         seconds = (time.perf_counter() - began) / len(plans)
         for step in _all(steps):
             for arch in step.archs:
-                found, half = step.tally.accuracy(), step.half.accuracy()
-                score = None if metric == "top1" else found.score(metric)
-                precise = found.images if metric == "top1" else step.tally.effective_images()
-                rows.append(AccuracyRow(arch, found.top1, found.loss, precise, seconds, half.score(metric), score))
+                accuracy, half = step.tally.accuracy(), step.half.accuracy()
+                score = None if metric == "top1" else accuracy.score(metric)
+                n = accuracy.images if metric == "top1" else step.tally.effective_images()
+                rows.append(AccuracyRow(arch, accuracy.top1, accuracy.loss, n, seconds, half.score(metric), score))
     return rows
 
 
@@ -88,7 +89,7 @@ class _Layers:
     folded: dict[str, tuple[nn.Conv2d, Tensor]] = field(default_factory=dict)
 
     def fold(self, segment: Segment) -> None:
-        """Replace norms by identities where they can be folded into the convolution before: saves 10 % of the time for a tree."""
+        """Replace norms that can be folded into the preceding convolution by identities; this saves 10 % of the time for a tree."""
         for conv_name, op in segment.folds.items():
             conv, name = self.network.get_submodule(f"{segment.name}.{conv_name}"), f"{segment.name}.{op.name}"
             if isinstance(conv, nn.Conv2d) and conv.bias is None:
@@ -98,7 +99,10 @@ class _Layers:
 
 @dataclass(eq=False)
 class _Step:
-    """A node of the tree: its layers, and its own running statistics (mean, variance) for each of their batch norms."""
+    """A node of the tree: its layers, and its own running statistics (mean, variance) for each of their batch norms.
+
+    `half` counts every second image only, to estimate the noise.
+    """
 
     layers: _Layers
     statistics: list[tuple[Tensor, Tensor]]
@@ -108,7 +112,7 @@ class _Step:
     half: Tally | LabelTally
 
     def enter(self) -> nn.Module:
-        """Load this node's statistics into the layers and return them."""
+        """Load this node's statistics into the layers; return the layers."""
         for (name, norm), (mean, var) in zip(self.layers.norms.items(), self.statistics, strict=True):
             if name in self.layers.folded:
                 conv, weight = self.layers.folded[name]
@@ -120,23 +124,14 @@ class _Step:
         return self.layers.network
 
 
-def _device(supernet: Supernet) -> torch.device:
-    return next(supernet.parameters()).device
-
-
 def _step(node: PrefixNode, supernet: Supernet, layers: dict[Segment, _Layers], task: Task) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
-        norms = norms_of(network)
-        layers[node.segment] = _Layers(network, norms)
-    own = layers[node.segment]
-    like = next(supernet.parameters())
-    statistics = [
-        (like.new_zeros(norm.num_features, requires_grad=False), like.new_ones(norm.num_features, requires_grad=False))
-        for norm in own.norms.values()
-    ]
+        layers[node.segment] = _Layers(network, norms_of(network))
+    shared, like = layers[node.segment], next(supernet.parameters())
+    statistics = [(like.new_zeros(norm.num_features), like.new_ones(norm.num_features)) for norm in shared.norms.values()]
     following = [_step(child, supernet, layers, task) for child in node.children]
-    return _Step(own, statistics, following, node.archs, task.tally(), task.tally())
+    return _Step(shared, statistics, following, node.archs, task.tally(), task.tally())
 
 
 def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
@@ -150,12 +145,12 @@ def _statistics(
 ) -> Iterator[tuple[Arch, dict[str, Tensor]]]:
     """Yield the statistics of each network by their names in its state dict."""
     for step in steps:
-        own = dict(before)
+        statistics = dict(before)
         for name, (mean, var) in zip(step.layers.norms, step.statistics, strict=True):
-            own |= {f"{name}.running_mean": mean, f"{name}.running_var": var}
+            statistics |= {f"{name}.running_mean": mean, f"{name}.running_var": var}
         for arch in step.archs:
-            yield arch, own
-        yield from _statistics(step.following, own)
+            yield arch, statistics
+        yield from _statistics(step.following, statistics)
 
 
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
@@ -171,7 +166,7 @@ def _calibrate(
     steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor], device: torch.device
 ) -> tuple[int, tuple[int, ...]]:
     """Measure all statistics; return the number of images and the shape of one."""
-    norms = [norm for own in layers for norm in own.norms.values()]
+    norms = [norm for shared in layers for norm in shared.norms.values()]
     if not norms:
         first = next(iter(batches), None)
         return 0, () if first is None else tuple(first.shape[1:])
@@ -182,8 +177,7 @@ def _calibrate(
         images, shape = images + len(batch), tuple(batch.shape[1:])
         for norm in norms:
             norm.momentum = momentum
-        if norms:
-            _run(steps, batch.to(device), lambda step, logits: None)
+        _run(steps, batch.to(device), lambda step, logits: None)
     for norm in norms:
         norm.eval()
     for step in _all(steps):
@@ -197,11 +191,11 @@ def _evaluate(
     """Count every network's correct predictions."""
     seen = 0
     for images, labels in batches:
-        wanted, first = labels.to(device), seen % 2  # for every second image
+        targets, first = labels.to(device), seen % 2  # `half` counts every second image
 
-        def count(step: _Step, logits: Tensor, wanted: Tensor = wanted, first: int = first) -> None:
-            said = step.tally.add(logits, wanted)
-            step.half.count(said[first::2], wanted[first::2], logits.shape[1])
+        def count(step: _Step, logits: Tensor, targets: Tensor = targets, first: int = first) -> None:
+            predicted = step.tally.add(logits, targets)
+            step.half.count(predicted[first::2], targets[first::2], logits.shape[1])
 
         _run(steps, same_shape(images, shape).to(device), count)
         seen += len(labels)

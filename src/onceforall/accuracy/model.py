@@ -51,13 +51,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A fitted model with held-out predictions for its networks.
+    """A fitted model with held-out predictions for the networks it was fitted to.
 
     Args:
         model: fitted to all networks.
-        mean: (n,) predictions without the network's own fold.
+        mean: (n,) prediction for each network by a model fitted without its fold.
         std: (n,) their standard deviations, not calibrated.
-        chosen: how many parameters, such as weights of parts, were chosen on all networks, including the fold's.
+        chosen: number of parameters, such as weights of parts, that were chosen on all networks, including the held-out fold.
     """
 
     model: Model

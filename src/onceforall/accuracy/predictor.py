@@ -1,7 +1,7 @@
 """`AccuracyPredictor`: predicts the accuracy of every network of a space.
 
-It is fitted to a few dozen to a few thousand measured networks, with the kind of model that does best in cross-validation
-(`choose.py`), or it is a published one. Prediction is vectorized and only needs numpy.
+It is either fitted to a few dozen to a few thousand measured networks, with the kind of model that does best in cross-validation
+(`choose.py`), or a published one. Prediction is vectorized and only needs numpy.
 """
 
 import json
@@ -55,7 +55,7 @@ class PredictorErrors:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyPredictor:
-    """Predicts top-1 accuracy in [0, 1], or the run's metric; made by `fit`, `load` or `from_published`.
+    """Predicts top-1 accuracy in [0, 1], or the run's metric. Made by `fit`, `load` or `from_published`.
 
     Args:
         space: the space of the networks; gene matrices must belong to it.
@@ -88,7 +88,7 @@ class AccuracyPredictor:
         Args:
             accuracies: measured top-1.
             losses: mean loss of each network on the same images; used if that helps in cross-validation.
-            noise: standard deviation of one measurement, if known, to better separate it from the prediction's own error.
+            noise: standard deviation of one measurement, if known, to better separate noise from errors of the prediction.
             kinds: kinds of models to try, out of "linear", "pairwise", "smooth"; by default all.
 
         Raises:
@@ -102,7 +102,7 @@ class AccuracyPredictor:
             raise DataError(f"{len(y)} measured networks are too few for a predictor: measure at least {LEAST}")
         loss = None if losses is None else np.asarray(losses, np.float64)
         if loss is not None and (loss.shape != y.shape or not np.isfinite(loss).all()):
-            raise DataError(f"{len(genes)} networks need {len(genes)} losses, all of them finite numbers")
+            raise DataError(f"{len(genes)} networks need {len(genes)} losses, all finite")
         kinds = list(LEARNERS if kinds is None else kinds)
         if not kinds or not set(kinds) <= set(LEARNERS):
             raise DataError(f"kinds of models {', '.join(kinds) or '(none)'}: choose from {', '.join(LEARNERS)}")
@@ -163,7 +163,7 @@ class AccuracyPredictor:
         return np.clip(mean, 0, 1), self.calibration(std, measured=measured)
 
     def structure(self) -> Quadratic | None:
-        """A function equal to `score`, if that is quadratic in the one-hot choices, with which searches prove optima; else None."""
+        """A function equal to `score` if that is quadratic in the one-hot choices, so that searches can prove optima; else None."""
         return self.model.structure()
 
     def save(self, path: Path | str) -> None:
@@ -201,7 +201,7 @@ class AccuracyPredictor:
                 f"{path}: unknown predictor format {description.get('format')!r}, not {FORMAT!r}: fit or import it again"
             )
         if description.get("space") != _signature(space):
-            raise CheckpointError(f"{path}: this predictor was made for another space: measure and fit one for this space")
+            raise CheckpointError(f"{path}: this predictor was made for another space: fit one for this space")
         made_for = str(description.get("weights_hash", ""))
         if weights_hash is not None and made_for != weights_hash:
             raise CheckpointError(
@@ -210,8 +210,8 @@ class AccuracyPredictor:
             )
         if description.get("model") in GONE:
             raise CheckpointError(
-                f"{path}: {description['model']}, made by an earlier version, are no longer a kind of predictor: "
-                "fit it again to the same measurements: ofa accuracy fit RUN"
+                f"{path}: made by an earlier version with {description['model']}, which are no longer a kind of predictor: "
+                "fit it again to the same measurements with ofa accuracy fit RUN"
             )
         try:
             model = MODELS[description["model"]](space, description, arrays)

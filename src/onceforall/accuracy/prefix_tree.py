@@ -7,7 +7,7 @@ from math import prod
 from ..arch import Arch
 from ..plan import Plan, Segment
 
-TRAFFIC = 60  # multiply-accumulates in the time of writing one number: 10 to 190 by space (benchmarks/accuracy_data.py)
+TRAFFIC = 60  # MACs in the time of writing one number: 10 to 190, depending on the space (benchmarks/accuracy_data.py)
 
 
 @dataclass(eq=False)
@@ -54,8 +54,8 @@ def units(nodes: Sequence[PrefixNode], most: int) -> list[list[Arch]]:
     """Split the networks into groups of at most `most`, where little is shared."""
     groups: list[list[Arch]] = []
     for node in nodes:
-        own = networks_below([node])
-        parts = [own] if len(own) <= most else [*([node.archs] if node.archs else []), *units(node.children, most)]
+        below = networks_below([node])
+        parts = [below] if len(below) <= most else [*([node.archs] if node.archs else []), *units(node.children, most)]
         for part in parts:
             if groups and len(groups[-1]) + len(part) <= most:
                 groups[-1] = groups[-1] + part

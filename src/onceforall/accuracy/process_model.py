@@ -1,7 +1,7 @@
 """Gaussian processes on networks, of three kinds; each kind includes all parts of the previous one.
 
-linear: each choice has its own effect. pairwise: each pair of choices has one, too. smooth: also any smooth function of the
-choices, or of MACs, parameters and resolution. The first two are quadratic functions of one-hot choices, whose maximum a search
+linear: each choice has an effect. pairwise: each pair of choices has one, too. smooth: also any smooth function of the choices, or
+of MACs, parameters and resolution. The means of the first two are quadratic functions of one-hot choices, whose maximum a search
 can prove.
 """
 
@@ -32,7 +32,7 @@ class Kernel:
 
     Args:
         features: name in `Features.maps`, or "summary".
-        form: one of these three.
+        form: "product", "square" or "bell".
     """
 
     features: str
@@ -109,13 +109,13 @@ class ProcessModel:
         covariance = np.ones((len(genes), len(genes)))
         for part, weight, a in zip(parts, weights, inputs, strict=True):
             covariance += weight * part(a, a)
-        found = solve(covariance, noise, standard, folds)
-        model = cls(kind, features, scales, weights, middle, spread, genes, found.weights, found.root)
-        return Learnt(model, middle + spread * found.held_mean, spread * found.held_std, len(parts) + 1)
+        solved = solve(covariance, noise, standard, folds)
+        model = cls(kind, features, scales, weights, middle, spread, genes, solved.weights, solved.root)
+        return Learnt(model, middle + spread * solved.held_mean, spread * solved.held_std, len(parts) + 1)
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "ProcessModel":
-        """Restore a model from its description and arrays; predicts the smallest and the largest network to detect damage.
+        """Restore a model from its description and arrays; it predicts the smallest and the largest network to detect damage.
 
         Raises:
             ArithmeticError, AttributeError, LookupError, TypeError, ValueError: they do not fit together.
@@ -151,11 +151,11 @@ class ProcessModel:
 
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
         """Predicted accuracies and their posterior standard deviations, each (n,)."""
-        std = np.zeros(len(genes))
+        std, constants = np.zeros(len(genes)), self.root.sum(0)  # the covariance has a constant part of 1
         for at in range(0, len(genes), CHUNK):
             rows = genes[at : at + CHUNK]
             choices = self.features.choices(rows)
-            explained, prior = choices.astype(np.float32) @ self._products + self._constants, np.ones(len(rows))
+            explained, prior = choices.astype(np.float32) @ self._products + constants, np.ones(len(rows))
             covariance = np.zeros((len(rows), self.n), np.float32)
             for (part, known, weight), scale in zip(self._known, self.scales, strict=True):
                 new = _inputs(self.features, part, rows, choices) * scale
@@ -199,12 +199,6 @@ class ProcessModel:
         return total.astype(np.float32)
 
     @cached_property
-    def _constants(self) -> Floats:
-        """(rank,): the constant part of the covariance @ root."""
-        constants: Floats = self.root.sum(0)
-        return constants
-
-    @cached_property
     def _quadratic(self) -> Quadratic:
         """The mean of all parts without bell curves."""
         size = len(self.features.center)
@@ -226,7 +220,7 @@ class ProcessModel:
 
 
 def _inputs(features: Features, part: Kernel, genes: Genes, choices: Matrix | None = None) -> Matrix:
-    """A part's features (n, d), d = 0 if the space has no such choice; `choices` can be passed if already computed."""
+    """A part's features (n, d), with d = 0 if the space has no such choice; pass `choices` if already computed."""
     if part.features == "summary":
         return features.summary(genes)
     if part.features not in features.maps:

@@ -65,7 +65,7 @@ class _Layout:
         full = self.space
         if space.channels != 3 or any(isinstance(one, str) for one in space.resolutions):
             raise ArchError(
-                "this predictor is for square images of 3 channels, and the space has others: fit one (ofa accuracy fit), or "
+                "this predictor is for square images with 3 channels, and the space has others: fit one (ofa accuracy fit), or "
                 "restrict the space to squares"
             )
         if space.family != full.family:
@@ -76,9 +76,9 @@ class _Layout:
                     f"this predictor is for {_call(full)} with {name} {full.arguments[name]}, not {space.arguments[name]}, "
                     "whose networks differ: load it for that space or a part of it"
                 )
-        for s, (own, known) in enumerate(zip(space.stages, full.stages, strict=True)):
+        for s, (stage, known) in enumerate(zip(space.stages, full.stages, strict=True)):
             for name in Choices.__dataclass_fields__:
-                values, allowed = getattr(own, name), getattr(known, name)
+                values, allowed = getattr(stage, name), getattr(known, name)
                 if not set(values) <= set(allowed):
                     raise ArchError(
                         f"stage {s} offers {name} {values}, this predictor knows {allowed}: restrict the space to those, or fit one"
@@ -134,19 +134,19 @@ class Perceptron:
         """
         sizes = [len(weights[0]), *(w.shape[1] for w in weights)]
         if [w.shape for w in weights] != list(pairwise(sizes)) or [b.shape for b in biases] != [(n,) for n in sizes[1:]]:
-            raise ValueError("the layers do not make a chain")
+            raise ValueError("the layers do not form a chain")
         if sizes[-1] != 1:
             raise ValueError(f"the last layer gives {sizes[-1]} numbers, not one")
-        found, offsets = [_flushed(w) for w in weights], [_flushed(b) for b in biases]
-        for i in range(len(found) - 1):
-            constant = ~found[i].any(0)  # no input reaches these units: their contribution moves into the next biases
-            added = np.maximum(offsets[i][constant], 0).astype(np.float64) @ found[i + 1][constant]
-            offsets[i + 1] = (offsets[i + 1] + added).astype(np.float32)
-            found[i], offsets[i], found[i + 1] = found[i][:, ~constant], offsets[i][~constant], found[i + 1][~constant]
-        for i in reversed(range(len(found) - 1)):
-            used = found[i + 1].any(1)
-            found[i], offsets[i], found[i + 1] = found[i][:, used], offsets[i][used], found[i + 1][used]
-        return cls(tuple(np.ascontiguousarray(w) for w in found), tuple(offsets))
+        w, b = [_flushed(weight) for weight in weights], [_flushed(bias) for bias in biases]
+        for i in range(len(w) - 1):
+            constant = ~w[i].any(0)  # no input reaches these units: their contribution moves into the next biases
+            added = np.maximum(b[i][constant], 0).astype(np.float64) @ w[i + 1][constant]
+            b[i + 1] = (b[i + 1] + added).astype(np.float32)
+            w[i], b[i], w[i + 1] = w[i][:, ~constant], b[i][~constant], w[i + 1][~constant]
+        for i in reversed(range(len(w) - 1)):
+            used = w[i + 1].any(1)
+            w[i], b[i], w[i + 1] = w[i][:, used], b[i][used], w[i + 1][used]
+        return cls(tuple(map(np.ascontiguousarray, w)), tuple(b))
 
     def __call__(self, x: Array) -> Array:
         """(n, inputs) float32 -> (n,) float32."""
@@ -261,28 +261,28 @@ class PublishedModel:
 
     @cached_property
     def _tables(self) -> tuple[Array, Array, Array]:
-        """The gene columns that the predictor sees, each one's start in the table, and the table from genes + 1 to inputs.
+        """The gene columns that the predictor reads, each one's start in the table, and the table from genes + 1 to inputs.
 
         The index after the last input stands for absent blocks, -1 for resolutions unknown to the predictor.
         """
         layout = self._layout
-        seen, starts, table = [], [], list[int]()
+        read, starts, table = [], [], list[int]()
         for c, column in enumerate(self.space.columns):
             if column.kind == "resolution":
-                found = [layout.resolution_input(int(r)) for r in column.choices]
+                inputs = [layout.resolution_input(int(r)) for r in column.choices]
             else:
                 keys = [(column.kind, column.stage, column.block, value) for value in column.choices]
-                found = [layout.choices[key] for key in keys if key in layout.choices]
-            if found:
-                seen.append(c)
+                inputs = [layout.choices[key] for key in keys if key in layout.choices]
+            if inputs:
+                read.append(c)
                 starts.append(len(table) + 1)
-                table += [layout.inputs, *found]
-        return np.array(seen), np.array(starts), np.array(table)
+                table += [layout.inputs, *inputs]
+        return np.array(read), np.array(starts), np.array(table)
 
     def _inputs(self, genes: Genes) -> Array:
         """(n, inputs) float32."""
-        seen, starts, table = self._tables
-        at = table[genes[:, seen] + starts]
+        read, starts, table = self._tables
+        at = table[genes[:, read] + starts]
         if (at[:, 0] < 0).any():
             resolution = self.space.resolutions[genes[at[:, 0] < 0, 0][0]]
             known = self._layout.resolutions

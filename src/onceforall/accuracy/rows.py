@@ -24,8 +24,8 @@ LATER = ("top1_half", "score")  # columns that older files lack
 
 @cache
 def _schema(texts: bool = False) -> Any:
-    """The columns; with `texts`, resolutions are strings, as some are not square. Imports pyarrow late, as that takes 0.1 s."""
-    import pyarrow as pa
+    """The columns; `texts`: resolutions are strings, as some are not square."""
+    import pyarrow as pa  # here and below, as it takes 0.1 s
 
     numbers = {name: pa.int64() if name == "images" else pa.float64() for name in NUMBERS}
     return pa.schema(
@@ -35,12 +35,12 @@ def _schema(texts: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """One sub-network, measured or (if marked) interpolated between measured ones.
+    """One sub-network, measured or (if marked so) interpolated between measured ones.
 
     Args:
         top1: top-1 accuracy, in [0, 1].
         loss: mean cross-entropy in nats.
-        images: number of images. For other scores than top-1, the number that would give top-1 with the same precision.
+        images: number of images. For scores other than top-1, the number that would give top-1 with the same precision.
         seconds: time spent, including its share of joint computation.
         top1_half: score on every second image (the first, third, …), to estimate the noise; None if unknown.
         score: the run's metric (balanced accuracy, macro F1 or mAP); None if that is top-1.
@@ -68,18 +68,18 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
     Processes that write at the same time need different `writer` numbers, so that they do not overwrite each other's files.
 
     Raises:
-        DataError: rows that were not measured.
-        FileError: it cannot be written; existing rows are unaffected.
+        DataError: interpolated rows.
+        FileError: the file cannot be written; existing rows are unaffected.
     """
     if not rows:
         return
     if any(row.interpolated for row in rows):
-        raise DataError(f"{folder}: rows that were interpolated are not written: interpolate again after reading")
+        raise DataError(f"{folder}: interpolated rows cannot be written: write measured ones, and interpolate after reading")
     import pyarrow as pa
 
     make_folder(folder)
     archs = [row.arch for row in rows]
-    texts = any(isinstance(one, str) for one in space.resolutions)
+    texts = _texts(space)
     columns = {
         "arch": [arch.to_json() for arch in archs],
         "genes": space.genes(archs).tolist(),
@@ -88,8 +88,8 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
     }
     table = pa.table(columns, schema=_schema(texts).with_metadata({"weights_hash": weights_hash}))
     numbers = [int(path.stem.split("-")[1]) for path in _parts(folder)]
-    whose = f"-{writer}" if writer else ""
-    path = folder / f"part-{max(numbers, default=-1) + 1:05d}{whose}.parquet"
+    suffix = f"-{writer}" if writer else ""
+    path = folder / f"part-{max(numbers, default=-1) + 1:05d}{suffix}.parquet"
     replace_file(path, lambda temporary: _write(table, temporary))
 
 
@@ -111,7 +111,7 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = any(isinstance(one, str) for one in space.resolutions)
+    texts = _texts(space)
     needed = pa.schema([field for field in _schema(texts) if field.name not in LATER])
     for path in parts:
         with reading_or_writing(path):
@@ -127,13 +127,17 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
         if weights_hash is not None and made_for != weights_hash:
             raise DataError(
                 f"{path}: measured with the weights {made_for or 'unknown'}, not {weights_hash}: "
-                f"the supernet was trained since; delete {folder} and measure again"
+                f"the supernet has been trained since: delete {folder} and measure again"
             )
         for record in table.to_pylist():
             arch = Arch.from_json(record["arch"])
             space.check(arch)
             rows.setdefault(arch, AccuracyRow(arch, **{name: record.get(name) for name in NUMBERS}))
     return list(rows.values())
+
+
+def _texts(space: Space) -> bool:
+    return any(isinstance(resolution, str) for resolution in space.resolutions)
 
 
 def _write(table: Any, path: Path) -> None:

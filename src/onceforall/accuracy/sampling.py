@@ -1,6 +1,6 @@
-"""Choose the sub-networks to measure, spread evenly over resolutions and sizes, since uniform samples cluster in the middle.
+"""Choose sub-networks to measure, spread evenly over resolutions and sizes, since uniform samples cluster at medium sizes.
 
-`spread` samples them independently. `tree` makes many share a prefix of segments, which makes measuring them much cheaper.
+`spread` samples them independently. `tree` makes many of them share a prefix of segments, so that measuring them is much cheaper.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from ..arch import Arch
 from ..costs import CostTable, SegmentTable, Slot, macs_table
 from ..errors import SpaceError
 from ..genes import Genes, canonical
-from ..search.moves import keys
+from ..search.moves import distinct, keys
 from ..space import Space
 from .prefix_tree import work
 
 POOL = 1024  # networks to estimate the average cost of segments
 CANDIDATES = 64  # samples per chosen network
 STIFFNESS = 4.0  # how similar the choices of one candidate are: all small, all medium, all large
-SAVING = 3.5  # the networks of a tree would take about this many times longer one by one
-LEAST = 0.75  # minimum number of distinct prefixes, relative to the independent networks that would cost as much
-NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is chosen
+SAVING = 3.5  # one by one, the networks of a tree would take about this many times longer
+LEAST = 0.75  # minimum number of distinct prefixes, relative to the number of independent networks that would cost as much
+NEAR = 8  # candidates of about the right size, from which the one with the rarest choices is chosen
 
 Array = np.ndarray[Any, Any]
 
@@ -53,11 +53,11 @@ def spread(space: Space, rng: np.random.Generator, n: int, cost: Cost) -> list[A
 
 
 def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable, *, saving: float = SAVING) -> list[Arch]:
-    """Sample n distinct architectures, spread like those of `spread`, many of which share a prefix of segments.
+    """Sample n distinct architectures with the same spread as `spread`, many of which share a prefix of segments.
 
     A tree grows at each resolution, from input to output: at each segment some networks are forked, that is, everything after it is
-    redrawn (`beginnings` says how many). The forks at a segment are spread evenly over sizes and over the networks that they fork
-    from; among candidates of about the right size, the one with the rarest choices is chosen.
+    redrawn (see `prefix_counts` for their number). The forks at a segment are spread evenly over sizes and over the networks that
+    they fork from; among candidates of about the right size, the one with the rarest choices is chosen.
 
     Args:
         saving: target factor by which sharing reduces the cost of measuring. Small spaces and few networks save less.
@@ -67,7 +67,7 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
     """
     _check(space, n)
     macs, works = macs_table(segments), segments.costs(work)
-    usual = np.zeros((len(space.columns), max(len(column.choices) for column in space.columns)))
+    drawn = np.zeros((len(space.columns), max(len(column.choices) for column in space.columns)))
     chosen, ends = np.zeros((0, len(space.columns)), np.int16), _ends(space)
     order = rng.permutation(len(space.resolutions)).tolist()
     for done, resolution in enumerate(order):
@@ -76,22 +76,22 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
         rows = _ladder(space, pool, resolution, min(share, 1), macs)
         if (ends[:, 0] == resolution).any():
             rows = ends[ends[:, 0] == resolution][:share]
-        found = [values[slot.codes(pool)] for slot, values in zip(segments.slots, works.values, strict=True)]
+        costs = [values[slot.codes(pool)] for slot, values in zip(segments.slots, works.values, strict=True)]
         inner = [at for at, slot in enumerate(segments.slots) if slot.name.startswith("stages.")]
-        costs, present = [found[at].mean() for at in inner], [(found[at] > 0).mean() for at in inner]
-        numbers = beginnings(costs, present, found[-1].mean(), share, saving)
+        means, present = [costs[at].mean() for at in inner], [(costs[at] > 0).mean() for at in inner]
+        numbers = prefix_counts(means, present, costs[-1].mean(), share, saving)
         for at, number in zip(inner, numbers, strict=True):
-            rows = _fork(space, rng, rows, number - len(rows), segments.slots[: at + 1], macs, usual)
-        for at in reversed(inner):  # remaining forks that were not possible there
-            rows = _fork(space, rng, rows, share - len(rows), segments.slots[: at + 1], macs, usual)
+            rows = _fork(space, rng, rows, number - len(rows), segments.slots[: at + 1], macs, drawn)
+        for at in reversed(inner):  # forks that were not possible at their segment
+            rows = _fork(space, rng, rows, share - len(rows), segments.slots[: at + 1], macs, drawn)
         chosen = np.concatenate([chosen, rows])
     while len(chosen) < n:  # a small space, with fewer networks at some resolution than its share
-        drawn = new_rows(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
-        chosen = np.concatenate([chosen, rng.permutation(drawn)[: n - len(chosen)]])
+        others = new_rows(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
+        chosen = np.concatenate([chosen, rng.permutation(others)[: n - len(chosen)]])
     return space.archs(chosen)
 
 
-def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
+def prefix_counts(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
     """Number of distinct prefixes of n networks up to each segment with choices, from input to output.
 
     The error of a segment's mean effects is proportional to 1 / b, so the numbers b minimize sum(1 / b) at the cost
@@ -123,7 +123,7 @@ def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n:
 
 def _check(space: Space, n: int) -> None:
     if not 2 <= n <= space.count():
-        raise SpaceError(f"{n} different architectures were asked for: give a number from 2 to {space.count()}, the space's count")
+        raise SpaceError(f"{n} distinct architectures were requested: give a number from 2 to {space.count()}, all of the space")
 
 
 def _ends(space: Space) -> Genes:
@@ -145,9 +145,8 @@ def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int 
 
 def new_rows(genes: Genes, known: Genes) -> Genes:
     """The distinct rows that are not known yet."""
-    names, first = np.unique(keys(genes), return_index=True)
-    new: Genes = genes[np.sort(first[~np.isin(names, keys(known))])]
-    return new
+    rows = distinct(genes)
+    return rows[~np.isin(keys(rows), keys(known))]
 
 
 def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
@@ -163,16 +162,15 @@ def _targets(space: Space, resolution: int, steps: int, cost: Cost) -> Array:
     """The midpoints of equal steps of log(cost), from the smallest to the largest network at a resolution."""
     pixels = space.resolutions[resolution]
     ends = np.log(cost.estimate(space.genes([space.smallest(pixels), space.largest(pixels)])))
-    targets: Array = ends[0] + (np.arange(steps) + 0.5) / steps * (ends[1] - ends[0])
-    return targets
+    return np.asarray(ends[0] + (np.arange(steps) + 0.5) / steps * (ends[1] - ends[0]))
 
 
 def _fork(
-    space: Space, rng: np.random.Generator, rows: Genes, number: int, slots: Sequence[Slot], macs: CostTable, usual: Array
+    space: Space, rng: np.random.Generator, rows: Genes, number: int, slots: Sequence[Slot], macs: CostTable, drawn: Array
 ) -> Genes:
-    """Add `number` rows, or as many as possible, that share the segments of an existing row before the last slot.
+    """Add `number` rows, or as many as possible, that share an existing row's segments before the last slot.
 
-    All rows differ up to and including the last slot. `usual` counts how often each choice was drawn (columns, choices).
+    All rows differ up to and including the last slot. `drawn` counts how often each choice was drawn (columns, choices).
     """
     stage, block = map(int, slots[-1].name.split(".")[1:])
     kept, depth = _before(space, stage, block)
@@ -187,27 +185,26 @@ def _fork(
     beginning = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
     known, beginning = beginning[: len(rows)], beginning[len(rows) :]
     free, forks = ~np.isin(beginning, known), np.zeros(len(rows), int)
-    logs, drawn, chosen = np.log(macs.estimate(genes)), np.flatnonzero(~kept), list[int]()
-    weights = 1 / np.arange(1, len(drawn) + 1)  # later choices will be forked again
+    logs, free_columns, chosen = np.log(macs.estimate(genes)), np.flatnonzero(~kept), list[int]()
+    weights = 1 / np.arange(1, len(free_columns) + 1)  # later choices will be redrawn by later forks
     for target in rng.permutation(_targets(space, int(rows[0, 0]), number, macs)).tolist():
         open_ = np.flatnonzero(free)
         if not len(open_):
             break
         near = open_[np.argsort(np.abs(logs[open_] - target), kind="stable")[:NEAR]]
-        own = genes[near][:, drawn]
-        best = int(near[(weights * np.where(own < 0, 0, usual[drawn, own])).sum(1).argmin()])
+        choices = genes[near][:, free_columns]
+        best = int(near[(weights * np.where(choices < 0, 0, drawn[free_columns, choices])).sum(1).argmin()])
         chosen.append(best)
-        usual[drawn, genes[best, drawn]] += genes[best, drawn] >= 0
+        drawn[free_columns, genes[best, free_columns]] += genes[best, free_columns] >= 0
         forks[parent[best]] += 1
         free &= beginning != beginning[best]
         if forks[parent[best]] >= -(-number // len(parents)):
             free &= parent != parent[best]
-    more: Genes = np.concatenate([rows, genes[chosen]])
-    return more
+    return np.concatenate([rows, genes[chosen]])
 
 
 def _before(space: Space, stage: int, block: int) -> tuple[Array, int]:
-    """Which columns determine what precedes a block, bool (columns,), and the column of its stage's depth."""
+    """Whether each column determines what precedes a block, bool (columns,), and the column of the depth of the block's stage."""
     kept, depth = np.zeros(len(space.columns), bool), 0
     for c, column in enumerate(space.columns):
         inside = column.stage == stage and block > 0 and (column.kind == "width" or 0 <= column.block < block)

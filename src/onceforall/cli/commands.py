@@ -212,7 +212,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     print(f"  weights in memory: {_share(sizes.memory, sizes.memory_separate)}")
     for name, member in members.items():
         switch = done.facts.switches[name]
-        accuracy = f"test {member.told} ({member.test_images} images)"
+        accuracy = f"test {member.test_in_words} ({member.test_images} images)"
         first, again, anew = map(milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")

@@ -1,4 +1,4 @@
-"""Exported networks: a folder with weights, runtime files that were verified on real images, and a card."""
+"""Exported networks: folders with weights, runtime files verified on real images, and a card."""
 
 from ..backends import FORMATS
 from ..backends.format import Format

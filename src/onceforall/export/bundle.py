@@ -20,6 +20,7 @@ from ..arch import Arch
 from ..common.advice import not_a_bundle
 from ..common.files import read_json, reading_or_writing, regular_file
 from ..common.readable import amount, memory, milliseconds, plural
+from ..common.records import as_record
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
 from ..nn.shared import constants_of, network_on, own_shapes, own_weights
 from ..plan import Plan
@@ -31,27 +32,27 @@ from .place import errors_name
 BUNDLE_FORMAT = "onceforall.bundle/1"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 MEASURED = ("held_out_top1", "test_top1", "test_images", "latency_ms", "device_latency_ms")
-OTHERS = ("metric", "held_out_score", "test_score", "thresholds")  # of other metrics than top-1
+OTHER_METRIC = ("metric", "held_out_score", "test_score", "thresholds")  # further fields, if the metric is not top-1
 Interval = tuple[float, float, float]  # ms, and the 95 % interval
 
 
 @dataclass(frozen=True)
 class BundleMember:
-    """One network of a bundle, with its measurements; None was not measured.
+    """One network of a bundle, with its measurements; None if not measured.
 
     Args:
         name: letters, digits, dots, dashes and underscores.
         held_out_top1: a fraction, measured through the bundle.
         test_top1: a fraction, measured through the bundle.
-        latency_ms: of a call through the bundle on the machine that made it.
-        device_latency_ms: in the runtime of the device that it was chosen for.
-        metric: of the run, a name in `onceforall.scores.METRICS`; `Bundle.under` chooses by it.
-        held_out_score: value of that metric, if it is not top-1.
-        test_score: likewise.
+        latency_ms: latency of a call through the bundle, on the machine that made it.
+        device_latency_ms: latency in the runtime of the device that it was chosen for.
+        metric: the run's, a name in `onceforall.scores.METRICS`; `Bundle.under` chooses by it.
+        held_out_score: value of that metric on held-out images, if it is not top-1.
+        test_score: the same on test images.
         thresholds: multi-label only: least probability of each label, as in an export's config.json.
 
     Raises:
-        FileError: a name of another form.
+        FileError: an invalid name or an unknown metric.
     """
 
     name: str
@@ -69,67 +70,45 @@ class BundleMember:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAMES.fullmatch(self.name):
             raise FileError(f"a network cannot be named {self.name!r}: letters, digits, dots, dashes and underscores are allowed")
+        if self.metric not in METRICS:
+            raise FileError(f"the metric of {self.name} is {self.metric!r}: it must be one of {', '.join(METRICS)}")
 
     @property
     def known_ms(self) -> float | None:
         """Latency through the bundle, else on the device."""
-        found = self.latency_ms or self.device_latency_ms
-        return None if found is None else found[0]
+        latency = self.latency_ms or self.device_latency_ms
+        return None if latency is None else latency[0]
 
     @property
-    def told(self) -> str:
-        """The test accuracy in words."""
-        return scores_in_words(
-            self.metric, {"top1": self.test_top1} | ({} if self.metric == "top1" else {self.metric: self.test_score})
-        )
+    def test_in_words(self) -> str:
+        """The test scores as text."""
+        return scores_in_words(self.metric, {self.metric: self.test_score, "top1": self.test_top1})
 
     @property
     def held_out(self) -> float:
-        """By the metric, on held-out images; 0 if not measured."""
+        """The metric's value on held-out images; 0 if not measured."""
         return (self.held_out_top1 if self.metric == "top1" else self.held_out_score) or 0.0
 
     def to_json(self, plan: Plan) -> dict[str, Any]:
         """JSON values that `from_json` reads; the plan's costs are for people only."""
         costs = {"macs": plan.macs, "params": plan.params, "peak_memory_bytes": plan.peak_memory_bytes}
         measured = {name: getattr(self, name) for name in MEASURED}
-        measured |= {name: getattr(self, name) for name in OTHERS} if self.metric != "top1" else {}
+        measured |= {name: getattr(self, name) for name in OTHER_METRIC} if self.metric != "top1" else {}
         return {"name": self.name, "resolution": self.arch.resolution, **costs, **measured, "arch": json.loads(self.arch.to_json())}
 
     @classmethod
-    def from_json(cls, data: Any) -> "BundleMember":
-        """Read the result of `to_json`.
-
-        Raises:
-            FileError: the data have another form.
-            ArchError: the architecture is invalid.
-        """
-        if not isinstance(data, dict) or not {"name", "arch", *MEASURED} <= set(data):
-            raise FileError(f"a network of the bundle must have name, arch, {', '.join(MEASURED)}")
-        images, thresholds = _number("test_images", data["test_images"]), data.get("thresholds", [])
-        if not isinstance(thresholds, list) or None in [_number("thresholds", each) for each in thresholds]:
-            raise FileError(f"thresholds of a network are {thresholds!r}: a list of numbers is needed")
-        if data.get("metric", "top1") not in METRICS:
-            raise FileError(f"metric of a network is {data['metric']!r}: it must be one of {', '.join(METRICS)}")
-        return cls(
-            data["name"],
-            Arch.from_json(json.dumps(data["arch"])),
-            held_out_top1=_number("held_out_top1", data["held_out_top1"]),
-            test_top1=_number("test_top1", data["test_top1"]),
-            test_images=None if images is None else int(images),
-            latency_ms=_interval("latency_ms", data["latency_ms"]),
-            device_latency_ms=_interval("device_latency_ms", data["device_latency_ms"]),
-            metric=data.get("metric", "top1"),
-            held_out_score=_number("held_out_score", data.get("held_out_score")),
-            test_score=_number("test_score", data.get("test_score")),
-            thresholds=tuple(thresholds),
-        )
+    def from_json(cls, data: Any, path: Path) -> "BundleMember":
+        """Read the result of `to_json` from a file; a `FileError` with the file's path if it is damaged."""
+        if isinstance(data, dict):
+            data = data | {"arch": json.dumps(data.get("arch"))}
+        return as_record(data, cls, path, otherwise="make the bundle again")
 
 
 class Bundle:
     """Networks whose weights are views of the same tensors.
 
-    The network to run is an argument, not state, so several threads may run different ones. Weights belong to all networks: do not
-    write to them. To train a network further, export it (`ofa specialise`) and use `onceforall.load`.
+    The network to run is an argument, not state, so several threads may run different ones. The networks share their weights: do
+    not write to them. To train a network further, export it (`ofa specialise`) and use `onceforall.load`.
 
     Example:
         >>> bundle = onceforall.load_bundle("run/bundle")
@@ -160,7 +139,8 @@ class Bundle:
         Raises:
             ArchError: there is no such network.
         """
-        self._member(name)
+        if name not in self._networks:
+            raise ArchError(f"no network {name!r} in this bundle: choose from {', '.join(self.members)}")
         return self._networks[name]
 
     def __call__(self, images: Tensor, name: str) -> Tensor:
@@ -170,10 +150,9 @@ class Bundle:
             ArchError: there is no such network.
             DataError: the images do not have the network's resolution.
         """
-        self._member(name)
+        network = self.network(name)
         if tuple(images.shape[1:]) != (shape := self.plans[name].input_shape):
             raise DataError(f"images of shape {tuple(images.shape)}: {name} takes (n, {', '.join(map(str, shape))})")
-        network = self.network(name)
         with torch.no_grad():
             logits: Tensor = network(images)
         return logits
@@ -186,7 +165,7 @@ class Bundle:
         params: float | None = None,
         memory_bytes: float | None = None,
     ) -> str:
-        """Name of the most accurate network on held-out images within the limits, or the fastest of equally accurate ones.
+        """Name of the network within the limits that is most accurate on held-out images; of equally accurate ones, the fastest.
 
         Args:
             latency_ms: per call, measured on the machine that made the bundle.
@@ -195,9 +174,9 @@ class Bundle:
             memory_bytes: peak of activations, float32, one image.
 
         Raises:
-            InfeasibleError: no network keeps the limits, or latencies were not measured.
+            InfeasibleError: no network is within the limits, or latencies were not measured.
         """
-        kept = list(self.members.values())
+        within = list(self.members.values())
         for what, limit, cost, words in (
             ("latency", latency_ms, lambda m: m.known_ms, milliseconds),
             ("MACs", macs, lambda m: self.plans[m.name].macs, amount),
@@ -206,20 +185,14 @@ class Bundle:
         ):
             if limit is None:
                 continue
-            known = {m.name: cost(m) for m in kept}
-            kept = [m for m in kept if (c := known[m.name]) is not None and c <= limit]
-            if not kept:
-                least = min((value for value in known.values() if value is not None), default=None)
+            known = {m.name: c for m in within if (c := cost(m)) is not None}
+            within = [m for m in within if m.name in known and known[m.name] <= limit]
+            if not within:
                 raise InfeasibleError(
-                    f"no network of the bundle keeps a {what} of {words(limit)}: "
-                    + ("none was measured" if least is None else f"the least is {words(least)}")
+                    f"no network of the bundle is within {words(limit)} ({what}): "
+                    + (f"the smallest is {words(min(known.values()))}" if known else "none was measured")
                 )
-        return max(kept, key=lambda m: (m.held_out, -(m.known_ms or 0.0))).name
-
-    def _member(self, name: str) -> BundleMember:
-        if name not in self.members:
-            raise ArchError(f"no network {name!r} in this bundle: choose from {', '.join(self.members)}")
-        return self.members[name]
+        return max(within, key=lambda m: (m.held_out, -(m.known_ms or 0.0))).name
 
 
 def load_bundle(folder: Path | str) -> Bundle:
@@ -233,13 +206,11 @@ def load_bundle(folder: Path | str) -> Bundle:
     if why := not_a_bundle(folder):
         raise FileError(why)
     with errors_name(folder / "bundle.json") as path:
-        data = read_json(path)
-        if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:
-            raise FileError(f"not a bundle of networks: this version reads format {BUNDLE_FORMAT!r}")
+        data = read_index(path)
         if not {"config", "weights_sha256", "members"} <= set(data) or not isinstance(data["members"], list):
             raise FileError("config, weights_sha256 or the list of members is missing: make the bundle again")
-        config = ExportConfig.from_json(data["config"], of_several=True)
-        members = [BundleMember.from_json(member) for member in data["members"]]
+        config = ExportConfig.from_json(data["config"], bundled=True)
+        members = [BundleMember.from_json(member, path) for member in data["members"]]
         for member in members:
             config.space.check(member.arch)
             if len(member.thresholds) != (len(config.classes) if task_of(config.task).several else 0):
@@ -255,13 +226,21 @@ def load_bundle(folder: Path | str) -> Bundle:
         raise FileError(f"{folder / 'bundle.json'}: {error}") from None
 
 
+def read_index(path: Path) -> dict[str, Any]:
+    """Read a bundle.json; a `FileError` if it has another format."""
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:
+        raise FileError(f"not a bundle of networks: this version reads format {BUNDLE_FORMAT!r}")
+    return data
+
+
 def _read(path: Path, digest: str, constants: Set[str]) -> dict[str, Tensor]:
-    """The tensors, with convolutions in channels-last format. Constants, such as masks, may be infinite."""
+    """Read the tensors; those of convolutions become channels-last. Constants, such as masks, may be infinite."""
     regular_file(path)
     with reading_or_writing(path):
         content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
-        raise CheckpointError(f"{path}: damaged, or of another bundle than bundle.json: make the bundle again")
+        raise CheckpointError(f"{path}: damaged, or not the weights of bundle.json: make the bundle again")
     try:
         tensors = load_safetensors(content)
     except SafetensorError as error:
@@ -274,24 +253,10 @@ def _read(path: Path, digest: str, constants: Set[str]) -> dict[str, Tensor]:
 
 
 def _statistics(member: str, plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {}
+    statistics = {}
     for name, shape in own_shapes(plan)[1].items():
-        own = f"{member}/{name}"
-        if own not in tensors or tuple(tensors[own].shape) != shape:
-            raise CheckpointError(f"{own} is missing or not of shape {shape}")
-        found[name] = tensors[own]
-    return found
-
-
-def _number(name: str, value: Any) -> float | None:
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-        raise FileError(f"{name} of a network is {value!r}: a number or null is needed")
-    return value
-
-
-def _interval(name: str, value: Any) -> Interval | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) != 3 or any(_number(name, each) is None for each in value):
-        raise FileError(f"{name} of a network is {value!r}: three numbers or null are needed")
-    return (value[0], value[1], value[2])
+        key = f"{member}/{name}"
+        if key not in tensors or tuple(tensors[key].shape) != shape:
+            raise CheckpointError(f"{key} is missing or not of shape {shape}")
+        statistics[name] = tensors[key]
+    return statistics

@@ -32,15 +32,14 @@ def bundle_program(name: str) -> Program:
 
 @dataclass(frozen=True)
 class Switch:
-    """Times of calls of a network after another one ran, in ms, medians of `rounds`.
+    """Times of a network's call after another network ran, in ms: medians over `rounds` measurements.
 
     Args:
-        first: the first call since the bundle was read.
+        first: its first call since the bundle was read.
         again: a later call after another network.
-        steady: one more call of the same network.
-        anew: reading the network exported alone (`model.py`, `weights.safetensors`), and one call.
-        alone: one more call of that network.
-        rounds: number of measurements.
+        steady: one more call of it.
+        anew: loading the network as exported alone (`model.py`, `weights.safetensors`), and one call.
+        alone: one more call of the network exported alone.
     """
 
     first: float
@@ -69,8 +68,7 @@ class BundleFacts:
         device: the device that the networks were chosen for.
         method: how and where latency was measured.
         load_ms: median time to read the whole bundle.
-        switches: by name of the network.
-        sizes: in bytes.
+        switches: times of switching, by the network's name.
         made_with: commands.
     """
 
@@ -128,5 +126,5 @@ def _network(member: BundleMember, plan: Plan) -> list[str]:
     return [member.name, in_pixels(member.arch.resolution, ""), *tests, *latencies, amount(plan.macs), amount(plan.params)]
 
 
-def _share(own: int, separate: int) -> list[str]:
-    return [memory(own), memory(separate), percent(own / separate, 0)]
+def _share(together: int, separate: int) -> list[str]:
+    return [memory(together), memory(separate), percent(together / separate, 0)]

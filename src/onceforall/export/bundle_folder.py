@@ -1,4 +1,4 @@
-"""Write the folder of a bundle: it is written, read back, verified and measured before it is moved into place."""
+"""Write the folder of a bundle. It is read back, verified and measured before it is moved into place."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..backends.pytorch import from_source
-from ..common.files import read_json, write_bytes, write_json, write_text
+from ..common.files import write_bytes, write_json, write_text
 from ..common.packages import one_line
 from ..errors import FileError, VerificationError
 from ..nn.bundle_source import bundle_needs, to_bundle_source
 from ..nn.shared import own_shapes, share
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS
-from .bundle import BUNDLE_FORMAT, Bundle, BundleMember, load_bundle
+from .bundle import BUNDLE_FORMAT, Bundle, BundleMember, load_bundle, read_index
 from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps
 from .place import in_place_when_done, require_replaceable
@@ -66,8 +66,8 @@ def write_bundle(
 
     Args:
         folder: replaced if it holds only an earlier bundle.
-        networks: in the order of the bundle.
-        supernet: of all networks.
+        networks: the networks, in the order of the bundle.
+        supernet: the supernet of all networks.
         classes: names, in the order of the logits.
         preprocessing: what the networks expect.
         measure: called with the verified bundle and its folder; returns the members with measurements, and the other facts.
@@ -75,7 +75,7 @@ def write_bundle(
         trained_on: the training images, as far as known.
 
     Raises:
-        VerificationError: a network is in train mode, or computes something else through the bundle.
+        VerificationError: a network is in train mode, or its logits through the bundle differ.
         FileError: the folder holds something else or cannot be written, or two members have the same name.
     """
     config = ExportConfig(supernet.space, tuple(classes), preprocessing, task=task)
@@ -92,7 +92,7 @@ def write_bundle(
         measured, facts = measure(bundle, temporary)
         _write_index(
             temporary, config, measured, digest,
-            facts=asdict(facts), proofs={name: {by: asdict(p) for by, p in found.items()} for name, found in proofs.items()},
+            facts=asdict(facts), proofs={name: {reader: asdict(p) for reader, p in of.items()} for name, of in proofs.items()},
         )  # fmt: skip
         bundle = load_bundle(temporary)
         write_text(temporary / "README.md", write_bundle_card(facts, bundle, proofs, (temporary / TRAINED_ON).exists()))
@@ -122,18 +122,18 @@ def _write_index(folder: Path, config: ExportConfig, members: Sequence[BundleMem
 
 def _prove(bundle: Bundle, folder: Path, networks: Sequence[Together], supernet: Supernet) -> BundleProofs:
     """Compare each network through bundle, model.py, extraction and supernet; a `VerificationError` if they differ."""
-    alone = _run_source(folder)
+    from_model_py = _run_source(folder)
     proofs: BundleProofs = {}
     for each in networks:
         name, images = each.member.name, each.images.cpu()
         if any(module.training for module in each.network.modules()):
-            raise VerificationError(f"{name} is in train mode: recalibrate it, which puts it in eval mode, and bundle it then")
+            raise VerificationError(f"{name} is in train mode: recalibrate it first, which puts it in eval mode")
         network = each.network.cpu()
         extracted, active = reference_of(network, images), active_logits(supernet, each.member.arch, network, images)
         proofs[name] = {}
-        for reader, found in (("onceforall.load_bundle", bundle.network), ("model.py", alone)):
+        for reader, network_of in (("onceforall.load_bundle", bundle.network), ("model.py", from_model_py)):
             what = f"{name} of the bundle, read by {reader}"
-            run = torch.no_grad()(found(name))
+            run = torch.no_grad()(network_of(name))
             proofs[name][reader] = prove(what, run, images, extracted=extracted, active=active, batches=BATCHES, int8=False)
     return proofs
 
@@ -144,10 +144,10 @@ def _run_source(folder: Path) -> Callable[[str], nn.Module]:
 
     def network(name: str) -> nn.Module:
         try:
-            found: nn.Module = bundle.network(name)
+            loaded: nn.Module = bundle.network(name)
         except Exception as error:
             raise VerificationError(f"{folder / 'model.py'}: {name} cannot be made: {one_line(error)}") from error
-        return found
+        return loaded
 
     return network
 
@@ -158,10 +158,4 @@ def room_for_bundle(folder: Path) -> None:
     Raises:
         FileError: something else is there.
     """
-    require_replaceable(folder, files=FILES, what="a bundle of networks", main="bundle.json", check=_check)
-
-
-def _check(path: Path) -> None:
-    data = read_json(path)
-    if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:
-        raise FileError(f"not a bundle of networks: this version reads format {BUNDLE_FORMAT!r}")
+    require_replaceable(folder, files=FILES, what="a bundle of networks", main="bundle.json", check=read_index)

@@ -38,7 +38,7 @@ def head_of(
         results: test results by network name.
         license: its name on the Hub.
         on_hub: whether the data may have a page of this name on the Hub.
-        metric: of the results, top-1 or mAP.
+        metric: the metric of the results, top-1 or mAP.
         others: further scores of a single network, by the metric's name.
     """
     import yaml
@@ -54,7 +54,7 @@ def head_of(
         "library_name": "onceforall",
         "pipeline_tag": "image-classification",
         "tags": ["once-for-all", *tags],
-        "metrics": [kind, *(one["type"] for one in more)],
+        "metrics": [kind, *(score["type"] for score in more)],
         "model-index": [
             {
                 "name": name,
@@ -75,16 +75,16 @@ def head_of(
 
 def proof_rows(proof: Proof) -> list[list[str]]:
     """Rows under `PROOF`."""
-    found = {"extracted network": proof.extracted, "sub-network of the supernet": proof.active}
+    compared = {"extracted network": proof.extracted, "sub-network of the supernet": proof.active}
     return [
         [
             other,
-            *(f"{number:.2g}" for number in (one.max_abs_diff, one.float32_error, one.tolerance)),
-            percent(one.top1_agreement),
-            f"{one.images:,}",
+            *(f"{number:.2g}" for number in (result.max_abs_diff, result.float32_error, result.tolerance)),
+            percent(result.top1_agreement),
+            f"{result.images:,}",
         ]
-        for other, one in found.items()
-        if one is not None
+        for other, result in compared.items()
+        if result is not None
     ]
 
 
@@ -94,9 +94,9 @@ def top1_text(top1: float, images: int) -> str:
     return f"{percent(top1)} ({100 * low:.1f} – {100 * high:.1f})"
 
 
-def latency_text(found: Interval | None) -> str:
+def latency_text(latency: Interval | None) -> str:
     """The latency with its 95 % interval; "" if there is none."""
-    return "" if found is None else f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
+    return "" if latency is None else f"{milliseconds(latency[0])} ({latency[1]:.3g} – {latency[2]:.3g})"
 
 
 def escaped(text: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..arch import Arch
 from ..backends.format import Job
 from ..common.onnx_options import OnnxOptions
+from ..common.readable import plural
 from ..errors import FileError, SpaceError, VerificationError
 from ..preprocess import INTERPOLATIONS, channels_in_words
 from ..resolutions import Resolution, read_resolution
@@ -25,13 +26,13 @@ class InputSteps:
     """How a photograph becomes the network's input, as `onceforall.preprocess.prepare` reads it: resize, center crop, normalize.
 
     Args:
-        mean: of each channel, on values in [0, 1]; one number for gray images, three for color, four with alpha.
-        std: of each channel.
+        mean: mean of each channel, on values in [0, 1]; one number for gray images, three for color, four with alpha.
+        std: standard deviation of each channel.
         crop_share: share of the resized image's short side that the center crop keeps.
         resize: all steps as text.
-        interpolation: of the resize.
-        range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
-        resolution: of the network, "HEIGHTxWIDTH" if not square; None for a folder of networks with several resolutions.
+        interpolation: how the image is resized.
+        range: the values of gray images with more than 8 bits that become black and white; None for 0 and 65,535.
+        resolution: the network's, "HEIGHTxWIDTH" if not square; None for a folder of networks with several resolutions.
         max_pixels: larger photographs are refused; None for the limits of `onceforall.preprocess.load`.
     """
 
@@ -56,10 +57,14 @@ class InputSteps:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing.
+    """Content of config.json.
 
-    `onnx` is None if no file is made from an ONNX graph, and in folders of earlier versions. `task` is a name in
-    `onceforall.tasks.task.TASKS`; multi-label networks have `thresholds`, the least probability of each label.
+    Args:
+        space: the space, saved as its family and arguments.
+        classes: names of the classes, in the order of the logits.
+        onnx: None if no file is made from an ONNX graph, and in folders of earlier versions.
+        task: a name in `onceforall.tasks.task.TASKS`.
+        thresholds: multi-label only: least probability of each label.
     """
 
     space: Space
@@ -70,7 +75,7 @@ class ExportConfig:
     thresholds: tuple[float, ...] = ()
 
     def of(self, arch: Arch, *, from_onnx: bool) -> "ExportConfig":
-        """The config of one network's folder; `from_onnx`: whether it has files made from an ONNX graph."""
+        """The config for the folder of one network; `from_onnx`: whether it has files made from an ONNX graph."""
         onnx = replace(self.onnx or OnnxOptions(), activation=task_of(self.task).activation) if from_onnx else None
         return replace(self, preprocessing=replace(self.preprocessing, resolution=arch.resolution), onnx=onnx)
 
@@ -92,16 +97,16 @@ class ExportConfig:
             "num_classes": len(self.classes),
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_json(),
-            **({} if self.onnx is None else {"onnx": _written(self.onnx)}),
+            **({} if self.onnx is None else {"onnx": _onnx_to_json(self.onnx)}),
             **({"task": self.task, "thresholds": list(self.thresholds)} if task_of(self.task).several else {}),
         }
 
     @classmethod
-    def from_json(cls, data: Any, *, of_several: bool = False) -> "ExportConfig":
-        """Read the result of `to_json`; `of_several`: of several networks, each with its own thresholds.
+    def from_json(cls, data: Any, *, bundled: bool = False) -> "ExportConfig":
+        """Read the result of `to_json`; `bundled`: it is for several networks, each with its own thresholds.
 
         Raises:
-            FileError: the data are not a config of this format, or fields contradict each other.
+            FileError: not a config of this format, or fields contradict each other.
             SpaceError: this version does not have the space.
         """
         if not isinstance(data, dict) or data.get("format") not in (FORMAT, BEFORE):
@@ -110,7 +115,8 @@ class ExportConfig:
         if set(data) - {"onnx", "task", "thresholds"} != keys:
             raise FileError(f"the config has the fields {sorted(data)}: expected {sorted(keys)}")
         classes, steps = data["classes"], data["preprocessing"]
-        if not _strings(classes) or data["num_classes"] != len(classes) or not classes:
+        strings = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not strings or data["num_classes"] != len(classes) or not classes:
             raise FileError(f"the config says num_classes {data['num_classes']!r}: it must be the number of names in classes")
         wanted = [field.name for field in fields(InputSteps) if data["format"] == FORMAT or field.default is MISSING]
         if isinstance(steps, dict) and data["format"] == FORMAT:
@@ -125,34 +131,31 @@ class ExportConfig:
                 read_resolution(size)
             except SpaceError as error:
                 raise FileError(f"the config's preprocessing: {error}") from None
-        channels = {name: _numbers(steps[name], space.channels, "one a channel") for name in ("mean", "std")}
-        limits = None if steps.get("range") is None else _numbers(steps["range"], 2, "of a range")
+        channels = {name: _numbers(steps[name], space.channels, "one per channel") for name in ("mean", "std")}
+        limits = None if steps.get("range") is None else _numbers(steps["range"], 2, "the ends of a range")
         preprocessing = InputSteps(**{**steps, **channels, "range": limits})
-        options = _onnx(data["onnx"]) if "onnx" in data else None
-        told = _labels(data.get("task", MULTICLASS.name), data.get("thresholds", []), 0 if of_several else len(classes))
-        return cls(space, tuple(classes), preprocessing, options, *told)
+        onnx = _onnx_from_json(data["onnx"]) if "onnx" in data else None
+        task = data.get("task", MULTICLASS.name)
+        thresholds = _thresholds(task, data.get("thresholds", []), 0 if bundled else len(classes))
+        return cls(space, tuple(classes), preprocessing, onnx, task, thresholds)
 
 
-def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float, ...]]:
-    """The task, and for multi-label networks a threshold for each label."""
+def _thresholds(task: Any, thresholds: Any, classes: int) -> tuple[float, ...]:
+    """For multi-label networks a threshold for each label, else ()."""
     if task not in TASKS:
         raise FileError(f"the config's task is {task!r}: choose from {', '.join(TASKS)}")
     numbers = isinstance(thresholds, list) and all(type(x) in (int, float) and 0 <= x <= 1 for x in thresholds)
     if not numbers or len(thresholds) != (classes if TASKS[task].several else 0):
-        raise FileError("the config's thresholds must be numbers from 0 to 1, one for each class of a network for several labels")
-    return task, tuple(map(float, thresholds))
+        raise FileError("the config's thresholds must be numbers from 0 to 1, one for each class of a multi-label network")
+    return tuple(map(float, thresholds))
 
 
-def _written(options: OnnxOptions) -> dict[str, Any]:
+def _onnx_to_json(options: OnnxOptions) -> dict[str, Any]:
     """The options as older versions write them, which only have softmax."""
     return {name: value for name, value in asdict(options).items() if (name, value) != ("activation", "softmax")}
 
 
-def _strings(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
-
-
-def _onnx(values: Any) -> OnnxOptions:
+def _onnx_from_json(values: Any) -> OnnxOptions:
     if not isinstance(values, dict) or {*values, "activation"} != {field.name for field in fields(OnnxOptions)}:
         raise FileError("the config's onnx must have exactly opset, batch and softmax")
     if type(values["opset"]) is not int or type(values["batch"]) not in (int, type(None)) or type(values["softmax"]) is not bool:
@@ -165,6 +168,5 @@ def _onnx(values: Any) -> OnnxOptions:
 
 def _numbers(values: Any, number: int, what: str) -> Any:
     if not isinstance(values, list) or len(values) != number or not all(type(value) in (int, float) for value in values):
-        words = {1: "one number is", 2: "two numbers are", 3: "three numbers are", 4: "four numbers are"}
-        raise FileError(f"the config's preprocessing holds {values!r}: {words.get(number, f'{number} numbers are')} needed, {what}")
+        raise FileError(f"the config's preprocessing holds {values!r}: expected a list of {plural(number, 'number')}, {what}")
     return tuple(values)

@@ -1,4 +1,4 @@
-"""Write an exported folder: it is written, verified and measured before it is moved into place."""
+"""Write an exported folder. It is verified and measured before it is moved into place."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,13 +38,13 @@ class Exporting:
 
     Args:
         files: the temporary folder.
-        config: as written there.
+        config: the content of its config.json.
         job: what the files were made from.
-        images: the images they were verified with.
+        images: the images they were verified on.
         reference: the network's own logits for these images.
         readers: other programs to run the ONNX files in.
         facts: the measurements, once finished.
-        readings: results of other programs on its ONNX files.
+        readings: results of other programs on the ONNX files.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class Exporting:
     def _read(self, name: str) -> list[ReaderResult]:
         """Run one ONNX file in other programs."""
         format, size, images, reference = FORMATS[name], self.job.onnx.batch, self.images, self.reference
-        if size is not None:  # the rest would be a smaller batch
+        if size is not None:  # repeat the images, so that no batch is smaller
             images = images.repeat(-(-size // len(images)), 1, 1, 1)
             images = images[: len(images) // size * size]
             logits = reference.logits
@@ -124,15 +124,15 @@ def exporting(
             are made from an ONNX graph.
         network: extracted and recalibrated, in eval mode.
         formats: keys of `FORMATS`; "pytorch" is always written.
-        images: real preprocessed images (n, c, height, width) to verify each file with.
-        supernet: the network's supernet, if each file is to be compared with the sub-network inside it too.
+        images: real preprocessed images (n, c, height, width) to verify each file on.
+        supernet: the network's supernet, to compare each file with the sub-network inside it too.
         calibration: preprocessed training images (n, c, height, width), which int8 formats need.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
         trained_on: the training images, as far as known.
 
     Raises:
-        VerificationError: a format or reader is unknown, the network is in train mode, or a file computes something else than
-            the network.
+        VerificationError: a format or reader is unknown, the network is in train mode, or a file's results differ from the
+            network's.
         FileError: the folder holds something else, or cannot be written.
         MissingExtraError: a format needs a package that is not installed.
     """
@@ -141,9 +141,9 @@ def exporting(
             raise VerificationError(f"unknown export format {name!r}: choose from {', '.join(FORMATS)}")
         FORMATS[name].require()
     if any(module.training for module in network.modules()):
-        raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
+        raise VerificationError("the network is in train mode: recalibrate it first, which puts it in eval mode")
     _require_logits(config.space.lower(arch, len(config.classes)), len(config.classes))
-    others = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
+    programs = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
     config = config.of(arch, from_onnx=any(FORMATS[name].from_onnx for name in formats))
     network, images = network.cpu(), images.cpu()
     job = config.job(arch, network, None if calibration is None else calibration.cpu())
@@ -151,12 +151,12 @@ def exporting(
     active = None if supernet is None else active_logits(supernet, arch, network, images)
     with in_place_when_done(folder, room_for_export) as files:
         wanted = dict.fromkeys(("pytorch", *formats))
-        proofs = {name: _written_and_proven(name, files, job, images, reference, active) for name in wanted}
+        proofs = {name: _write_and_verify(name, files, job, images, reference, active) for name in wanted}
         write_text(files / "arch.json", arch.to_json() + "\n")
         write_json(files / "config.json", config.to_json())
         write_preprocess(files)
         write_trained_on(files, trained_on)
-        made = Exporting(folder, files, config, arch, job, images, reference, others, proofs)
+        made = Exporting(folder, files, config, arch, job, images, reference, programs, proofs)
         yield made
         assert made.facts is not None, "no card was written: call finish"
 
@@ -201,36 +201,37 @@ def room_for_export(folder: Path) -> None:
 def _require_logits(plan: Plan, classes: int) -> None:
     several = any(isinstance(op, Call) and op.target == "output" for op in plan.ops)
     if several or plan.output_shape != (classes,):
-        gives = "several tensors" if several else f"(n, {', '.join(map(str, plan.output_shape))})"
+        output = "several tensors" if several else f"(n, {', '.join(map(str, plan.output_shape))})"
         raise VerificationError(
-            f"the network returns {gives}, but an exported folder is for a classifier, which returns logits (n, {classes}): write "
+            f"the network returns {output}, but an exported folder is for a classifier, which returns logits (n, {classes}): write "
             "one file with onceforall.nn.onnx.to_onnx(space.lower(arch), network) or torch.export instead"
         )
 
 
-def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, active: Tensor | None) -> Proof:
+def _write_and_verify(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, active: Tensor | None) -> Proof:
     """Write one format's files, load them and verify them.
 
-    Files that end with a softmax are verified twice. The same graph without it is verified by its logits, whose proof is returned:
-    probabilities of a confident network hardly move, whatever the logits. The file itself is verified by its probabilities; those
-    of int8 may be off by any amount, so they are compared with the softmax of the logits of the graph without it.
+    Files that end with a softmax are verified twice. The same graph without it is verified by its logits, and that proof is
+    returned: the probabilities of a confident network hardly move, whatever the logits. The file itself is verified by its
+    probabilities; int8 probabilities may be off by any amount, so they are compared with the softmax of the logits of the graph
+    without it.
     """
     format, batches = FORMATS[name], _batches(name, job)
 
-    def written(folder: Path, job: Job) -> Run:
+    def write(folder: Path, job: Job) -> Run:
         format.write(folder, job)
         run = format.load(folder, torch.get_num_threads())
         return in_batches(run, job.onnx.batch) if format.from_onnx else run
 
-    def proven(run: Run) -> Proof:
+    def verify(run: Run) -> Proof:
         return prove(format.files[0], run, images, extracted=extracted, active=active, batches=batches, int8=format.int8)
 
-    run = written(folder, job)
+    run = write(folder, job)
     if not (format.from_onnx and job.onnx.softmax):
-        return proven(run)
+        return verify(run)
     with tempfile.TemporaryDirectory() as temporary:
-        without = written(Path(temporary), replace(job, onnx=replace(job.onnx, softmax=False)))
-        proof, logits = proven(without), without(images).double() if format.int8 else extracted.logits
+        without = write(Path(temporary), replace(job, onnx=replace(job.onnx, softmax=False)))
+        proof, logits = verify(without), without(images).double() if format.int8 else extracted.logits
         del without  # on some systems it keeps its file open
     expected = replace(extracted, logits=logits).probabilities(job.onnx.activation)
     tolerance = INT8_SOFTMAX if format.int8 else None

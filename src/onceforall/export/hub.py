@@ -18,12 +18,12 @@ TOKEN = "give a token with write access by hf auth login or HF_TOKEN"
 ADVICE = {
     401: f"the Hub rejects the token: {TOKEN}",
     403: f"the token may not write there: {TOKEN}, or choose another name",
-    404: "the Hub has no such user or organisation: choose another name",
+    404: "the Hub has no such user or organization: choose another name",
 }
 
 
 def require_pushable(repos: Sequence[str]) -> None:
-    """Check what can be checked offline: package, names, token.
+    """Check the package, the names and the token, offline.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
@@ -36,23 +36,23 @@ def require_pushable(repos: Sequence[str]) -> None:
         except errors.HFValidationError as error:
             raise HubError(f"--push-to-hub: {repo!r} is not a repository name, give USER/NAME: {one_line(error)}") from None
     if utils.get_token() is None:
-        raise HubError(f"--push-to-hub: there is no token of the Hugging Face Hub here: {TOKEN}")
+        raise HubError(f"--push-to-hub: no token of the Hugging Face Hub was found: {TOKEN}")
 
 
 def push(folder: Path, repo: str) -> str:
     """Upload an exported folder in one commit and return its address. A new repository is created as private.
 
     Files of an earlier export that this one lacks are deleted in the same commit; other files in the repository stay.
-    trained_on.json, which lets anyone who has an image test whether it was a training image, is not uploaded; an earlier one is
-    deleted.
+    trained_on.json, with which anyone who has an image can test whether it was a training image, is not uploaded; an earlier one
+    is deleted.
 
     Args:
-        folder: as written by `exporting`.
+        folder: a folder written by `exporting`.
         repo: USER/NAME, or NAME for the token's user.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        HubError: the Hub refuses it or cannot be reached.
+        HubError: the Hub refuses the upload or cannot be reached.
     """
     api = _library("hf_api").HfApi()
     try:
@@ -67,12 +67,12 @@ def push(folder: Path, repo: str) -> str:
             )
     except Exception as error:  # httpx has its own classes, which we do not import
         by_hand = f"hf upload --private {repo} {shlex.quote(str(folder))} --exclude {TRAINED_ON}"
-        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is complete, to push it later: {by_hand}") from error
+        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is complete, push it later with {by_hand}") from error
     return str(made)
 
 
 def _library(part: str) -> Any:
-    """A module of the library, whose package exposes only modules imported before."""
+    """A module of the library, which exposes only modules that were imported by name."""
     return import_package(f"huggingface_hub.{part}", "hub")
 
 
@@ -81,5 +81,5 @@ def _reason(error: Exception) -> str:
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
     if not out_of_reach(error):
-        return f"{one_line(error)}: fix this"
+        return one_line(error)
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

@@ -87,7 +87,7 @@ def _parents(folder: Path) -> Iterator[None]:
 
 
 def clear_left(folder: Path) -> None:
-    """Remove what a killed process left of making the folder, unless another is making it or it cannot be removed."""
+    """Remove what a killed process left behind while making the folder, unless another process is making it."""
     temporary, old, lock = _beside(folder)
     with suppress(FileError), one_at_a_time(lock, wait=False):
         _clear(folder, temporary, old)

@@ -1,7 +1,7 @@
 """The program that a card shows, and the same program run over many photographs in a separate Python process.
 
-So the accuracy on a card is that of its program, from the folder alone: its preprocess.py, its network file, the
-original photographs, and the packages of this environment without onceforall.
+So the accuracy on a card is that of its program, which uses only the folder (preprocess.py and the network's file), the original
+photographs, and the packages of this environment without onceforall.
 """
 
 import json
@@ -40,10 +40,10 @@ CHILD = """import ast, gc, json, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
-sys.modules["onceforall"] = None  # who takes the folder home need not have it
+sys.modules["onceforall"] = None  # users of the folder may not have it
 job = json.load(sys.stdin)
 scopes, xs = {}, {}
-gc.disable()  # what is imported stays; going over it is a fifth of the time that torch takes
+gc.disable()  # imported objects stay; collecting during the imports takes a fifth of torch's import time
 
 
 def prepared(prepare, photo):
@@ -56,14 +56,14 @@ def prepared(prepare, photo):
 
 
 def answer(name, photo, enough):
-    # of the images that wait, if they are enough; what a whole batch lacks is filled up with copies
+    # runs a batch once enough images are waiting; an incomplete batch is padded with copies of its last image
     scope, images, size = scopes[name], waiting[name], job["programs"][name]["batch"]
     if len(images) < enough:
         return
     scope["x"] = np.concatenate(images + images[-1:] * (size - len(images))) if size > 1 else images[0]
     try:
         exec(job["programs"][name]["each"], scope)
-        found[name].extend(np.asarray(scope.pop("logits"), np.float32)[: len(images)])
+        results[name].extend(np.asarray(scope.pop("logits"), np.float32)[: len(images)])
     except Exception as error:
         sys.exit(f"{name}: {photo}: {type(error).__name__}: {error}")
     images.clear()
@@ -80,7 +80,7 @@ for name, program in job["programs"].items():
     program["each"] = compile(ast.Module(body[-1:], []), name, "exec")
     xs.setdefault(program["image"], (scope, compile(program["image"], name, "exec")))
 gc.enable()
-found, waiting = ({name: [] for name in scopes} for _ in range(2))
+results, waiting = ({name: [] for name in scopes} for _ in range(2))
 with ThreadPoolExecutor(job["threads"]) as pool:
     for start in range(0, len(job["photos"]), 64):
         photos = job["photos"][start : start + 64]
@@ -97,7 +97,7 @@ with ThreadPoolExecutor(job["threads"]) as pool:
 for name, program in job["programs"].items():
     if waiting[name]:
         answer(name, photos[-1], len(waiting[name]))
-np.savez(job["out"], *[np.stack(found[name]) for name in job["programs"]])
+np.savez(job["out"], *[np.stack(results[name]) for name in job["programs"]])
 """
 
 
@@ -140,11 +140,11 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
     photographs, only once for programs with the same preparation.
 
     Args:
-        programs: by name, for messages.
+        programs: the programs by name, which messages use.
         photos: image files.
 
     Raises:
-        VerificationError: a program fails; the message has its error.
+        VerificationError: a program fails; the message contains its error.
     """
     texts = {
         name: {"once": program.once, "image": program.image.replace(PHOTO, "photo"), "usage": program.usage, "batch": program.batch}
@@ -163,16 +163,16 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
             check=False,
         )
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise VerificationError(f"{folder}: the card's program fails in a separate Python process: {said[-1]}")
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+            raise VerificationError(f"{folder}: the card's program fails in a separate Python process: {lines[-1]}")
         with reading_or_writing(out), np.load(out, allow_pickle=False) as arrays:
             return dict(zip(programs, (arrays[name] for name in arrays.files), strict=True))
 
 
 def _environment() -> dict[str, str]:
     """This process's environment variables, without those that make onceforall importable or change where Python looks."""
-    own = Path(preprocess.__file__).resolve().parent.parent
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path).resolve() != own]
-    left_out = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONWARNINGS")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths)} if paths else kept
+    ours = Path(preprocess.__file__).resolve().parent.parent
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path).resolve() != ours]
+    dropped = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONWARNINGS")
+    variables = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**variables, "PYTHONPATH": os.pathsep.join(paths)} if paths else variables

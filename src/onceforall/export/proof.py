@@ -1,8 +1,8 @@
 """Verify that a file computes what the network computes.
 
 The accuracy to expect of float32 depends on the network, so there is no fixed tolerance: a file is compared with the network's
-logits in float64, and may be off by a multiple of what rounding alone can do to this network on these images. That is also
-computed in float64, so the tolerance is the same on every processor.
+logits in float64, and may be off by a multiple of what rounding alone can do to this network on these images. The effect of
+rounding is also computed in float64, so the tolerance is the same on every processor.
 
 x is (n, channels, height, width) float32, logits (n, classes).
 """
@@ -28,23 +28,26 @@ ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # to probabilistic rounding error analysis", 2019): moving the weights by as much and computing exactly shows what float32 may do.
 SOFTMAX_ROUNDINGS = 4  # in the softmax itself: an exponential, a sum and a quotient
 PROBES, AT_ONCE = 4, 16  # perturbations of the weights, and images for each: together all images of a proof
-# Correct logits of 48 networks were off by up to 0.73 of what the probes found; those of one trained for an epoch by 1.0, on the
-# one image of 64 that float32 computes worst: probes without that image found a sixth (docs/export.md).
+# Correct logits of 48 networks were off by up to 0.73 times what the probes found; those of a network trained for one epoch by 1.0
+# times, on the one image of 64 that float32 computes worst: probes without that image found a sixth (docs/export.md).
 MARGIN = 4
 ABOUT_FLOAT32 = (
     "Differences are from the network's logits in float64. `float32 itself`: the error of PyTorch's own float32 logits. "
     f"Allowed is {MARGIN} times what rounding to float32 can do to this network on these images, on any processor; for int8, half "
     "of the largest logit."
 )
-INT8 = 0.5  # of the largest logit; a small MobileNetV3 on the digits was off by a sixteenth of the logits' spread
+INT8 = 0.5  # allowed, relative to the largest logit; a small MobileNetV3 on the digits was off by a sixteenth of the spread
 
 
 @dataclass(frozen=True)
 class Reference:
     """A network's logits, and the accuracy to expect of float32.
 
-    `logits` are (n, classes) float64; `rounding` is how far rounding to float32 alone can move a logit on any processor;
-    `float32_error` is the error of PyTorch's own float32 logits on this one; `kind` names the numbers in messages.
+    Args:
+        logits: (n, classes) float64.
+        rounding: how far rounding to float32 alone can move a logit, on any processor.
+        float32_error: error of PyTorch's own float32 logits on this processor.
+        kind: what the numbers are, for messages.
     """
 
     logits: Tensor
@@ -69,9 +72,8 @@ class Reference:
     def probabilities(self, activation: str) -> "Reference":
         """The reference for probabilities, by "softmax" or "sigmoid".
 
-        Where all logits move by up to d, a probability p moves by up to 2 p (1 - p) d (of a sigmoid half of that): of a confident
-        network hardly at all. That
-        tells little of the logits behind them, so they must be proven too.
+        If all logits move by up to d, a probability p moves by up to 2 p (1 - p) d (half of that for a sigmoid), which is hardly
+        at all for a confident network. So probabilities say little about the logits behind them, which must be verified too.
         """
         shares = self.logits.sigmoid() if activation == "sigmoid" else self.logits.softmax(1)
         gain = 2 * float((shares * (1 - shares)).max())
@@ -91,8 +93,15 @@ class Reference:
 class Verification:
     """How close a file's logits are to the network's.
 
-    `tolerance` is the largest difference allowed; `top1_agreement` the share of images with the same top-1 class; `rounding` and
-    `float32_error` are those of `Reference`; `by_chance` is the number of images whose top-1 class rounding alone can change.
+    Args:
+        max_abs_diff: largest difference of a logit.
+        tolerance: largest difference allowed.
+        largest_logit: largest absolute logit of the network.
+        top1_agreement: share of images with the same top-1 class.
+        images: number of images.
+        rounding: see `Reference`.
+        float32_error: see `Reference`.
+        by_chance: number of images whose top-1 class rounding alone can change.
     """
 
     max_abs_diff: float
@@ -115,12 +124,12 @@ class Proof:
     @property
     def chance(self) -> str | None:
         """One line for users of the network, if rounding can change top-1 classes."""
-        found = self.extracted
-        if not found.by_chance:
+        result = self.extracted
+        if not result.by_chance:
             return None
         return (
-            f"float32 itself decides the first class of {found.by_chance:,} of {found.images:,} images by chance: its rounding can "
-            f"move a logit by {found.rounding:.2g}, which is more than half of the lead"
+            f"float32 itself decides the first class of {result.by_chance:,} of {result.images:,} images by chance: its rounding "
+            f"can move a logit by {result.rounding:.2g}, which is more than half of the lead"
         )
 
 
@@ -131,22 +140,22 @@ def prove(
 
     Args:
         what: name of the file, for messages.
-        run: the loaded file.
+        run: runs the loaded file.
         extracted: logits of the extracted network.
         active: logits of the sub-network inside the supernet.
         batches: batch sizes to try.
         int8: allow differences up to half of the largest logit; else `extracted.allowed`.
 
     Raises:
-        VerificationError: the file does not run, its logits or top-1 classes differ, or rounding is so large for this network that
-            no comparison is meaningful.
+        VerificationError: the file does not run, its logits differ, or rounding is so large for this network that no comparison
+            is meaningful.
     """
-    found = [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches]
+    logits = [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches]
     tolerance = INT8 * extracted.largest if int8 else None
-    own = compare_logits(what, extracted, found, tolerance)
-    return Proof(
-        own, None if active is None else compare_logits(what, replace(extracted, logits=active.double()), found, tolerance)
-    )
+    proof = Proof(compare_logits(what, extracted, logits, tolerance))
+    if active is None:
+        return proof
+    return replace(proof, active=compare_logits(what, replace(extracted, logits=active.double()), logits, tolerance))
 
 
 def reference_of(network: nn.Module, images: Tensor) -> Reference:
@@ -171,7 +180,7 @@ def reference_of(network: nn.Module, images: Tensor) -> Reference:
 
 
 class _Depthwise(nn.Module):
-    """A depthwise convolution in float64; torch's own works channel by channel, most of a second for a small network."""
+    """A depthwise convolution in float64. Torch's own goes channel by channel: most of a second for a small network."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -186,13 +195,13 @@ class _Depthwise(nn.Module):
         y = x.new_zeros((*x.shape[:2], rows, columns))
         for i in range(kernel):
             for j in range(kernel):
-                seen = x[:, :, i : i + step * (rows - 1) + 1 : step, j : j + step * (columns - 1) + 1 : step]
-                y.addcmul_(seen, self.weight[:, :, i, j, None])
+                window = x[:, :, i : i + step * (rows - 1) + 1 : step, j : j + step * (columns - 1) + 1 : step]
+                y.addcmul_(window, self.weight[:, :, i, j, None])
         return y
 
 
 def _in_float64(network: nn.Module) -> nn.Module:
-    """A copy that computes in float64."""
+    """A copy of the network that computes in float64."""
     exact = copy.deepcopy(network).double()
     for name, conv in list(exact.named_modules()):
         if isinstance(conv, nn.Conv2d) and 1 < conv.groups == conv.in_channels == conv.out_channels:
@@ -217,30 +226,30 @@ def active_logits(supernet: Supernet, arch: Arch, network: nn.Module, images: Te
     The supernet is not changed. Statistics that the sub-network does not have are NaN, so they cannot be used by mistake.
     """
     buffers = {name: torch.full_like(value, torch.nan) for name, value in supernet.named_buffers() if name.endswith(STATISTICS)}
-    own = parts_of(supernet.space.lower(arch, supernet.num_classes))
+    parts = parts_of(supernet.space.lower(arch, supernet.num_classes))
     for name, value in network.named_buffers():
         if name in buffers:
-            (ranges,) = own[name].cut if name in own else (None,)
-            at = torch.cat([torch.arange(*one) for one in ranges or ((0, len(value)),)])
+            (ranges,) = parts[name].cut if name in parts else (None,)
+            at = torch.cat([torch.arange(*ends) for ends in ranges or ((0, len(value)),)])
             buffers[name][at.to(buffers[name].device)] = value.to(buffers[name])
     was_training = supernet.training
     supernet.eval()
     try:
         with torch.no_grad():
-            parts = torch.split(images, 64)
             device = next(supernet.parameters()).device
-            return torch.cat([functional_call(supernet, buffers, (part.to(device), arch)).cpu() for part in parts])
+            batches = torch.split(images, 64)
+            return torch.cat([functional_call(supernet, buffers, (batch.to(device), arch)).cpu() for batch in batches])
     finally:
         supernet.train(was_training)
 
 
-def compare_logits(what: str, expected: Reference, found: Iterable[Tensor], tolerance: float | None = None) -> Verification:
+def compare_logits(what: str, expected: Reference, computed: Iterable[Tensor], tolerance: float | None = None) -> Verification:
     """Compare logits (n, classes) of a file, computed in one or more ways, with the network's own.
 
     Args:
         what: name of the file, for messages.
         expected: the network's logits.
-        found: logits of the file.
+        computed: logits of the file.
         tolerance: largest difference allowed; None for `expected.allowed`.
 
     Raises:
@@ -248,24 +257,24 @@ def compare_logits(what: str, expected: Reference, found: Iterable[Tensor], tole
             move the logits so far that the comparison is meaningless.
     """
     largest, rounding, kind = expected.largest, expected.rounding, expected.kind
-    one = {"logits": "logit"}.get(kind, "probability")
+    singular = "logit" if kind == "logits" else "probability"
     allowed = expected.allowed if tolerance is None else tolerance
     if expected.allowed > INT8 * largest > 0:
         raise VerificationError(
-            f"{what}: cannot be proven, since rounding to float32 alone can move the network's {kind} by {rounding:.3g} (largest "
-            f"{one} {largest:.3g}), so its answers are chance: train it further, or recalibrate it on more images"
+            f"{what}: cannot be verified, since rounding to float32 alone can move the network's {kind} by {rounding:.3g} (largest "
+            f"{singular} {largest:.3g}), so its predictions are chance: train it further, or recalibrate it on more images"
         )
     if expected.float32_error > expected.allowed:
         raise VerificationError(
             f"{what}: does not compute what the network computes: PyTorch's {kind} are {expected.float32_error:.3g} off what its "
-            f"weights give in float64, allowed is {expected.allowed:.3g} (largest {one} {largest:.3g}): remove hooks from the "
+            f"weights give in float64, allowed is {expected.allowed:.3g} (largest {singular} {largest:.3g}): remove hooks from the "
             "network, and settings that lower float32's precision, such as ONEDNN_DEFAULT_FPMATH_MODE"
         )
     difference, agreement = 0.0, 1.0
-    for logits in found:
+    for logits in computed:
         if logits.shape != expected.logits.shape:
             raise VerificationError(
-                f"{what}: gives {kind} of shape {tuple(logits.shape)}, the network {tuple(expected.logits.shape)}"
+                f"{what}: returns {kind} of shape {tuple(logits.shape)}, the network {tuple(expected.logits.shape)}"
             )
         worst = float((logits.double() - expected.logits).abs().max())
         difference = max(difference, worst if np.isfinite(worst) else np.inf)
@@ -274,7 +283,7 @@ def compare_logits(what: str, expected: Reference, found: Iterable[Tensor], tole
         if difference > allowed:
             raise VerificationError(
                 f"{what}: does not compute what the network computes: {kind} differ by up to {difference:.3g}, allowed is "
-                f"{allowed:.3g} (largest {one} {largest:.3g}, rounding alone moves {kind} by up to {rounding:.3g}); "
+                f"{allowed:.3g} (largest {singular} {largest:.3g}, rounding alone moves {kind} by up to {rounding:.3g}); "
                 f"top-1 agrees on {100 * agreement:.1f} % of {len(logits)} images"
             )
     by_chance = int((expected.lead <= 2 * rounding).sum())

@@ -1,15 +1,17 @@
 """Run an ONNX file in another program, as a separate process started by `export.readers`. Needs only numpy and that program.
 
-Arguments: key of the program, the file, images as .npy, a folder for results, batch sizes as 1,7,64. In the folder,
-version.txt is the program's version, SIZE.npy its outputs in batches of SIZE, SIZE.txt why it failed.
+Arguments: key of the program, the file, images as .npy, a folder for results, batch sizes as 1,7,64. Results: version.txt has the
+program's version, SIZE.npy its outputs in batches of SIZE, SIZE.txt its error for that batch size.
 """
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,14 @@ const fs = require("fs"), ort = require("onnxruntime-web"), [model, x, y, shape]
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 ort.InferenceSession.create(fs.readFileSync(model)).then(async (session) => {
-  const data = fs.readFileSync(x), dims = JSON.parse(shape), one = dims.slice(1).reduce((a, b) => a * b, 4), found = [];
+  const data = fs.readFileSync(x), dims = JSON.parse(shape), one = dims.slice(1).reduce((a, b) => a * b, 4), parts = [];
   for (let at = 0; at < data.length; at += dims[0] * one) {
     const part = data.buffer.slice(data.byteOffset + at, data.byteOffset + Math.min(data.length, at + dims[0] * one));
     const images = new ort.Tensor("float32", new Float32Array(part), [part.byteLength / one, ...dims.slice(1)]);
     const result = (await session.run({ [session.inputNames[0]]: images }))[session.outputNames[0]];
-    found.push(Buffer.from(result.data.buffer, result.data.byteOffset, result.data.byteLength));
+    parts.push(Buffer.from(result.data.buffer, result.data.byteOffset, result.data.byteLength));
   }
-  fs.writeFileSync(y, Buffer.concat(found));
+  fs.writeFileSync(y, Buffer.concat(parts));
 }).catch((error) => { process.stderr.write(`${error.message || error}`); process.exit(1); });
 """
 
@@ -41,38 +43,30 @@ def run_reader(program: str, model: Path, images: Path, into: Path, sizes: list[
     x = np.load(images)
     for size in sizes:
         try:
-            found = compute(model, x, size)
+            outputs = compute(model, x, size)
         except Exception as error:  # programs raise their own classes
             (into / f"{size}.txt").write_text(" ".join(str(error).split()) or type(error).__name__)
         else:
-            np.save(into / f"{size}.npy", found.astype(np.float32))
+            np.save(into / f"{size}.npy", outputs.astype(np.float32))
+
+
+def _version(package: str) -> str:
+    return str(importlib.import_module(package).__version__).partition("-")[0]
 
 
 def _parts(x: Floats, size: int) -> list[Floats]:
     return [np.ascontiguousarray(x[at : at + size]) for at in range(0, len(x), size)]
 
 
-def _opencv_version() -> str:
-    import cv2
-
-    return str(cv2.__version__)
-
-
 def _opencv(model: Path, x: Floats, size: int) -> Floats:
     import cv2
 
     network = cv2.dnn.readNetFromONNX(str(model))
-    found = []
+    outputs = []
     for part in _parts(x, size):
         network.setInput(part)
-        found.append(network.forward().copy())
-    return np.concatenate(found)
-
-
-def _openvino_version() -> str:
-    import openvino
-
-    return str(openvino.__version__).partition("-")[0]
+        outputs.append(network.forward().copy())
+    return np.concatenate(outputs)
 
 
 def _openvino(model: Path, x: Floats, size: int) -> Floats:
@@ -82,19 +76,13 @@ def _openvino(model: Path, x: Floats, size: int) -> Floats:
     return np.concatenate([compiled(part)[0].copy() for part in _parts(x, size)])
 
 
-def _ncnn_version() -> str:
-    import ncnn
-
-    return str(ncnn.__version__)
-
-
 def _ncnn(model: Path, x: Floats, size: int) -> Floats:
-    """Converted by pnnx, in float32 throughout."""
+    """Run the network as converted by pnnx, in float32 throughout."""
     import ncnn
     import pnnx
 
     if size > 1:
-        raise ValueError(f"ncnn takes one image a call, not {size}")
+        raise ValueError(f"ncnn takes one image per call, not {size}")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model.onnx"  # pnnx writes beside what it reads
         copy.write_bytes(model.read_bytes())
@@ -114,15 +102,15 @@ def _ncnn(model: Path, x: Floats, size: int) -> Floats:
             options.use_bf16_storage = False
             if network.load_param(str(copy.with_suffix(".ncnn.param"))) or network.load_model(str(copy.with_suffix(".ncnn.bin"))):
                 raise ValueError("ncnn cannot load what pnnx made of it")
-            found = []
+            outputs = []
             for image in x:
                 with network.create_extractor() as extractor:
                     extractor.input("in0", ncnn.Mat(np.ascontiguousarray(image)))
                     code, values = extractor.extract("out0")
                     if code:
                         raise ValueError(f"ncnn cannot run it (code {code})")
-                    found.append(np.array(values))
-            return np.stack(found)
+                    outputs.append(np.array(values))
+            return np.stack(outputs)
 
 
 def _web_version() -> str:
@@ -131,10 +119,10 @@ def _web_version() -> str:
 
 def _web(model: Path, x: Floats, size: int) -> Floats:
     with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder) / "x", Path(folder) / "y"
-        given.write_bytes(x.tobytes())
-        _node(WEB, str(model), str(given), str(found), json.dumps([size, *x.shape[1:]]))
-        return np.frombuffer(found.read_bytes(), np.float32).reshape(len(x), -1)
+        inputs, outputs = Path(folder) / "x", Path(folder) / "y"
+        inputs.write_bytes(x.tobytes())
+        _node(WEB, str(model), str(inputs), str(outputs), json.dumps([size, *x.shape[1:]]))
+        return np.frombuffer(outputs.read_bytes(), np.float32).reshape(len(x), -1)
 
 
 def _node(code: str, *arguments: str) -> str:
@@ -146,9 +134,9 @@ def _node(code: str, *arguments: str) -> str:
 
 
 PROGRAMS: dict[str, tuple[Callable[[], str], Callable[[Path, Floats, int], Floats]]] = {
-    "opencv": (_opencv_version, _opencv),
-    "openvino": (_openvino_version, _openvino),
-    "ncnn": (_ncnn_version, _ncnn),
+    "opencv": (partial(_version, "cv2"), _opencv),
+    "openvino": (partial(_version, "openvino"), _openvino),
+    "ncnn": (partial(_version, "ncnn"), _ncnn),
     "onnxruntime-web": (_web_version, _web),
 }
 

@@ -1,7 +1,7 @@
-"""Programs other than ONNX Runtime that read the ONNX files: each installed one is run on the images of the proof.
+"""Other programs than ONNX Runtime that read the ONNX files: each installed one is run on the images of the proof.
 
-A program that computes something else, or refuses the file, does not fail the export: the file may be right and the program wrong.
-The result is reported instead. Each runs in a separate process, so that a crash does no harm.
+A program that computes something else, or refuses the file, does not fail the export, as the file may be right and the program
+wrong; the result is reported instead. Each program runs in a separate process, so that a crash does no harm.
 """
 
 import importlib.util
@@ -21,21 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backends.format import Run
 from ..errors import MissingExtraError, VerificationError
 from . import read_elsewhere
-from .proof import INT8, Reference, prove
+from .proof import INT8, Reference, compare_logits
 
 LIMIT_S = 600.0  # for one program and file; OpenCV takes 5 s for 64 images of 224 pixels in three batch sizes
 State = Literal["agrees", "differs", "refuses", "not tried"]
 
 
 @dataclass(frozen=True)
-class _Program:
+class _Reader:
     """A program that reads ONNX files.
 
     Args:
-        packages: required packages by import name; of Node.js if `node`.
+        packages: required packages by import name; packages of Node.js if `node`.
         install: the command that installs it.
         batches: batch sizes that it supports; None for any.
         node: runs in Node.js.
@@ -60,10 +59,10 @@ class _Program:
 
 
 READERS = {
-    "opencv": _Program("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
-    "openvino": _Program("OpenVINO", ("openvino",), "pip install openvino"),
-    "ncnn": _Program("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
-    "onnxruntime-web": _Program("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
+    "opencv": _Reader("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
+    "openvino": _Reader("OpenVINO", ("openvino",), "pip install openvino"),
+    "ncnn": _Reader("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
+    "onnxruntime-web": _Reader("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
 }
 
 
@@ -73,7 +72,7 @@ class ReaderResult:
 
     Args:
         reader: key of `READERS`.
-        version: of the program; "" if not known.
+        version: the program's version; "" if unknown.
         state: "agrees" if it computes what the network computes in at least one batch size, and something else in none.
         batches: batch sizes in which it agrees.
         max_abs_diff: the largest difference over all batch sizes it ran with, as in the proof of ONNX Runtime.
@@ -119,7 +118,7 @@ def readers_of(wanted: Sequence[str] | None) -> list[str]:
             raise VerificationError(f"unknown reader {key!r}: choose from {', '.join(READERS)}, or none")
         if missing := READERS[key].missing():
             if READERS[key].node:
-                raise VerificationError(f"reader {key!r} needs {missing!r}, which is not found from here: {READERS[key].install}")
+                raise VerificationError(f"reader {key!r} needs {missing!r}, which was not found: {READERS[key].install}")
             raise MissingExtraError(missing, "readers")
     return list(dict.fromkeys(wanted))
 
@@ -127,7 +126,7 @@ def readers_of(wanted: Sequence[str] | None) -> list[str]:
 def read_elsewhere_too(
     path: Path, images: Tensor, expected: Reference, *, readers: Sequence[str], batches: Sequence[int], int8: bool
 ) -> list[ReaderResult]:
-    """Run a file in other programs and compare as `prove` does; programs that are not tried are listed too.
+    """Run a file in other programs and compare as `prove` does; the result lists programs that were not tried, too.
 
     Args:
         expected: the network's logits for the images.
@@ -135,28 +134,28 @@ def read_elsewhere_too(
         batches: batch sizes to try, all supported by the file.
         int8: allowed difference, as in `prove`.
     """
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as folder:
-        given = Path(folder) / "images.npy"
-        np.save(given, images.numpy())
+        inputs = Path(folder) / "images.npy"
+        np.save(inputs, images.numpy())
         for key, reader in READERS.items():
             if key not in readers:
-                found.append(ReaderResult(path.name, key))
+                results.append(ReaderResult(path.name, key))
                 continue
             sizes = [size for size in batches if reader.batches is None or size in reader.batches] or list(batches)
             into = Path(folder) / key
             into.mkdir()
-            ended = _run(key, path, given, into, sizes)
-            found.append(_reading(path.name, key, into, ended, images, expected, sizes, int8))
-    return found
+            ended = _run(key, path, inputs, into, sizes)
+            results.append(_result(path.name, key, into, ended, expected, sizes, int8))
+    return results
 
 
 def _run(key: str, path: Path, images: Path, into: Path, sizes: Sequence[int]) -> str:
-    """Run the process; return how it ended, as the reason for batch sizes without a result."""
+    """Run the process and return how it ended."""
     command = [sys.executable, "-P", read_elsewhere.__file__, key, str(path), str(images), str(into), ",".join(map(str, sizes))]
     log = into / "log.txt"
-    with log.open("wb") as said:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
         try:
             code = process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -174,9 +173,8 @@ def _run(key: str, path: Path, images: Path, into: Path, sizes: Sequence[int]) -
     return f"it ended with code {code}" + (f": {lines[-1][:200]}" if lines else "")
 
 
-def _reading(
-    file: str, key: str, into: Path, ended: str, images: Tensor, expected: Reference, sizes: Sequence[int], int8: bool
-) -> ReaderResult:
+def _result(file: str, key: str, into: Path, ended: str, expected: Reference, sizes: Sequence[int], int8: bool) -> ReaderResult:
+    """Compare what the program wrote to the folder `into`; `ended` is the reason for batch sizes without a result."""
     version = (into / "version.txt").read_text() if (into / "version.txt").exists() else ""
     refused, wrong, agrees = dict[int, str](), list[str](), list[int]()
     difference, agreement, tolerance = 0.0, 1.0, INT8 * expected.largest if int8 else expected.allowed
@@ -191,7 +189,7 @@ def _reading(
             difference = max(difference, worst if np.isfinite(worst) else np.inf)
             agreement = min(agreement, float((logits.argmax(1) == expected.logits.argmax(1)).double().mean()))
         try:
-            prove(file, _played(logits), images, extracted=expected, active=None, batches=(size,), int8=int8)
+            compare_logits(file, expected, [logits], tolerance)
             agrees.append(size)
         except VerificationError as error:
             wrong.append(str(error).removeprefix(f"{file}: "))
@@ -200,18 +198,6 @@ def _reading(
     if not agrees and not wrong:
         return ReaderResult(file, key, version, state, why=why)
     return ReaderResult(file, key, version, state, tuple(agrees), difference, tolerance, agreement, why)
-
-
-def _played(logits: Tensor) -> Run:
-    """A `Run` that returns known logits part by part."""
-    at = 0
-
-    def run(x: Tensor) -> Tensor:
-        nonlocal at
-        at += len(x)
-        return logits[at - len(x) : at]
-
-    return run
 
 
 def _by_reason(refused: dict[int, str], some_agree: bool) -> list[str]:

@@ -13,19 +13,19 @@ from ..errors import FileError
 TRAINED_ON = "trained_on.json"
 FORMAT = "onceforall.trained-on/1"
 MOST = 100_000  # images, 800 kB: if there are more, those with the lowest hashes
-BYTES = 6  # of each hash: among a million images, another one is mistaken for one of them once in some hundred million
+BYTES = 6  # of each hash: among a million images, an unrelated image is mistaken for one of them about once in 300 million
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Images that a network was trained on.
+    """The images that a network was trained on.
 
     Args:
         size: short side to which they were shrunk before hashing.
-        max_pixels: of an image, see `onceforall.preprocess.load`.
-        long: largest ratio of long to short side, to which they were cropped.
-        images: their number.
+        max_pixels: largest number of pixels of an image, see `onceforall.preprocess.load`.
+        images: number of images.
         hashes: the first bytes of all or some hashes, concatenated, in base64.
+        long: largest ratio of long to short side, to which they were cropped.
         complete: whether these are all training images, including those of the initial weights; False if not known.
     """
 
@@ -38,32 +38,32 @@ class TrainedOn:
 
     @classmethod
     def of(cls, digests: NDArray[np.void], size: int, max_pixels: int | None, long: float = 2.0, *, complete: bool) -> "TrainedOn":
-        """From full hashes (n,), 16 bytes each."""
-        known = np.unique(digests)
-        rows = known.view(np.uint8).reshape(len(known), known.dtype.itemsize)[:MOST, :BYTES]
-        return cls(size, max_pixels, len(known), base64.b64encode(rows.tobytes()).decode(), long, complete)
+        """Make it from full hashes (n,), 16 bytes each."""
+        distinct = np.unique(digests)
+        rows = distinct.view(np.uint8).reshape(len(distinct), distinct.dtype.itemsize)[:MOST, :BYTES]
+        return cls(size, max_pixels, len(distinct), base64.b64encode(rows.tobytes()).decode(), long, complete)
 
     def known(self) -> frozenset[bytes]:
         """The hashes, `BYTES` of each."""
         content = base64.b64decode(self.hashes)
         return frozenset(content[i : i + BYTES] for i in range(0, len(content), BYTES))
 
-    def among(self, found: int) -> "AmongTrained":
-        """The result for images of which `found` have a known hash."""
+    def among(self, matches: int) -> "AmongTrained":
+        """The result for images of which `matches` have a known hash."""
         known = len(self.known())
-        whole = self.complete and known == self.images
-        about = round(found * self.images / known) if found and known < self.images else None
-        return AmongTrained(found if found or whole else None, whole, about)
+        exact = self.complete and known == self.images
+        about = round(matches * self.images / known) if matches and known < self.images else None
+        return AmongTrained(matches if matches or exact else None, exact, about)
 
 
 @dataclass(frozen=True)
 class AmongTrained:
-    """How many of some images a network was trained on.
+    """How many images of a set a network was trained on.
 
     Args:
-        known: the least number; None if none were found but some may exist.
+        known: at least this many; None if none were found but there may be some.
         complete: whether `known` is exact.
-        about: estimated number, where only some hashes are kept.
+        about: estimated number, if only some hashes are known.
     """
 
     known: int | None = None
@@ -79,14 +79,14 @@ class AmongTrained:
 NOT_KNOWN = AmongTrained()
 
 
-def write_trained_on(folder: Path, found: TrainedOn | None) -> None:
-    """Write trained_on.json into an exported folder, unless nothing is known."""
-    if found is not None and found.images:
-        write_record(folder / TRAINED_ON, found, FORMAT)
+def write_trained_on(folder: Path, record: TrainedOn | None) -> None:
+    """Write trained_on.json into an exported folder, if anything is known."""
+    if record is not None and record.images:
+        write_record(folder / TRAINED_ON, record, FORMAT)
 
 
 def read_trained_on(folder: Path) -> TrainedOn | None:
-    """Read trained_on.json; None if there is none, as for imported weights and in older folders.
+    """Read trained_on.json; None if there is none, as with imported weights and in older folders.
 
     Raises:
         FileError: the file is damaged.
@@ -94,9 +94,9 @@ def read_trained_on(folder: Path) -> TrainedOn | None:
     path = folder / TRAINED_ON
     if not path.is_file():
         return None
-    found = read_record(path, TrainedOn, FORMAT, otherwise="remove it, or export the network again")
+    record = read_record(path, TrainedOn, FORMAT, otherwise="remove it, or export the network again")
     try:
-        found.known()
+        record.known()
     except ValueError as error:
         raise FileError(f"{path}: damaged ({error}): remove it, or export the network again") from None
-    return found
+    return record

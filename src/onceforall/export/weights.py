@@ -39,15 +39,15 @@ def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}): export the network again") from None
     network = build(plan)
-    own = network.state_dict()
-    for name in sorted(own.keys() ^ state.keys()):
-        what = "is missing" if name in own else "is unknown"
+    expected = network.state_dict()
+    for name in sorted(expected.keys() ^ state.keys()):
+        what = "is missing" if name in expected else "is unknown"
         raise CheckpointError(f"{path}: {name} {what}: the weights belong to another architecture than arch.json")
     constants = constants_of(plan)  # masks may hold infinities
     for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
+        if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, arch.json needs {tuple(own[name].shape)}: export again"
+                f"{path}: {name} has shape {tuple(tensor.shape)}, arch.json needs {tuple(expected[name].shape)}: export again"
             )
         if name not in constants and not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite: export the network again")

@@ -1,4 +1,4 @@
-"""The networks that a latency table was tested on, with the uncertainty of their times."""
+"""The networks that a latency table was tested on, with the uncertainty of their measured times."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def checked_networks(table: LatencyTable, folder: Path) -> list[tuple[Arch, tupl
         known = [n for n in numbers if isinstance(n, float) and 0 < n < np.inf]
         if isinstance(key, str) and len(known) == len(numbers):
             ms, low, high = known
-            before = bounds.get(key, (1.0, 1.0))
-            bounds[key] = min(before[0], low / ms), max(before[1], high / ms)
+            lowest, highest = bounds.get(key, (1.0, 1.0))
+            bounds[key] = min(lowest, low / ms), max(highest, high / ms)
     for effort in (Effort(), QUICK) if bounds else ():
         genes = Design(space, table.num_classes, effort, 0).genes[1]
         if len(genes) != errors.n or not np.allclose(table.estimate(genes), errors.predicted, rtol=1e-9):

@@ -1,4 +1,4 @@
-"""Design of a latency profile: what to measure for a table, and how to turn the times into costs."""
+"""What to measure for a latency table, and how to turn the times into costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Effort:
         passes: groups in which each network is timed; each reload may make it a few percent faster or slower.
         rounds: bursts per group, twice as many if intervals are wide and it takes only seconds; see `time_calls`.
         limit: noise of the networks' times above which the machine is rejected; see `time_calls`.
-        target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is skipped.
+        target: cross-validated mean relative error on half of the networks to fit, at which the other half is skipped.
     """
 
     resolutions: int = 5
@@ -86,7 +86,7 @@ class Design:
         Args:
             pieces_ms: times of `pieces`.
         """
-        return self._costs(interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True))))
+        return self._costs(self._alone(pieces_ms))
 
     def expected_error(self, pieces_ms: Sequence[float], first_ms: Sequence[float]) -> float:
         """Mean relative error by cross-validation on the first half of the networks to fit; infinite for fewer than 20.
@@ -97,7 +97,7 @@ class Design:
         """
         if self._half < LEAST_TO_STOP:
             return float("inf")
-        alone = interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
+        alone = self._alone(pieces_ms)
         counts, times = compositions(self._table, self._fitted[: self._half]), self._sorted(first_ms)[: self._half]
         errors = []
         for fold in range(FOLDS):
@@ -116,11 +116,15 @@ class Design:
             first_ms: times of `first`.
             more_ms: times of `more`, if they were measured.
         """
-        alone = interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
         first = self._sorted(first_ms)
         times = np.concatenate([first[: self._half], np.array(more_ms, float)])
-        costs = self._costs(fit_costs(self._segments, alone, compositions(self._table, self._fitted[: len(times)]), times))
+        counts = compositions(self._table, self._fitted[: len(times)])
+        costs = self._costs(fit_costs(self._segments, self._alone(pieces_ms), counts, times))
         return costs, LatencyErrors(tuple(costs.estimate(self._tested).tolist()), tuple(first[self._half :].tolist()))
+
+    def _alone(self, pieces_ms: Sequence[float]) -> Floats:
+        """The time of every segment on its own, interpolated from those of `pieces`."""
+        return interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
 
     def _costs(self, ms: Floats) -> CostTable:
         by_signature = {segment.signature: float(cost) for segment, cost in zip(self._segments, ms, strict=True)}
@@ -141,19 +145,19 @@ def key_of(plan: Plan) -> str:
 def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int) -> list[int]:
     """Indices of the segments to time, at up to `most` resolutions including the smallest and the largest."""
     resolutions = len(table.space.resolutions)
-    picked = np.unique(np.linspace(0, resolutions - 1, min(most, resolutions)).round().astype(int))
+    timed = np.unique(np.linspace(0, resolutions - 1, min(most, resolutions)).round().astype(int))
     wanted: set[tuple[Shape, tuple[Op, ...]]] = set()
     for slot in table.slots:
         by_resolution = np.array(slot.segments, object).reshape(slot.sizes[0], -1)
-        wanted.update(segment.signature for segment in by_resolution[picked + 1].ravel() if segment is not None)
+        wanted.update(segment.signature for segment in by_resolution[timed + 1].ravel() if segment is not None)
     return [i for i, segment in enumerate(segments) if segment.signature in wanted]
 
 
 def _draw(table: SegmentTable, effort: Effort, seed: int) -> tuple[Genes, Genes]:
     """Networks to fit (the smallest, the largest, and others spread evenly over MACs) and other networks to test.
 
-    Uniform samples have similar MACs, but a search also visits the extremes. So each row draws its genes around its own size level;
-    every other network to test is drawn uniformly, like `Space.sample`.
+    Uniform samples have similar MACs, but a search also visits the extremes. So each row draws its genes around a size level of its
+    own; every other network to test is drawn uniformly, like `Space.sample`.
     """
     space, rng = table.space, np.random.default_rng(seed)
     sizes = np.array([len(column.choices) for column in space.columns])
@@ -167,7 +171,7 @@ def _draw(table: SegmentTable, effort: Effort, seed: int) -> tuple[Genes, Genes]
     if len(pool) < fit + test:
         fit, test = len(pool) * 3 // 5, len(pool) - len(pool) * 3 // 5
     if len(pool) < LEAST:
-        raise DeviceError(f"this space has {space.count()} networks, a table needs {LEAST}: time each one with measure_networks")
+        raise DeviceError(f"this space has {space.count()} networks and a table needs {LEAST}: time each one with measure_networks")
     order = wide[np.argsort(macs_table(table).estimate(wide), kind="stable")]
     chosen = order[np.unique(np.linspace(0, len(order) - 1, fit).round().astype(int))]
     used = {row.tobytes() for row in chosen}

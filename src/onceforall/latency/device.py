@@ -1,4 +1,4 @@
-"""`Device`: what latency is measured on, a runtime with its settings on this machine or another one."""
+"""`Device`: a runtime with its settings, on this machine or another one (a `Host`), whose latency is measured."""
 
 import re
 from dataclasses import dataclass, fields
@@ -7,10 +7,52 @@ from importlib import metadata
 from ..backends import RUNTIMES
 from ..common.processors import processor_name, processors
 from ..errors import DeviceError, OnceForAllError
-from .host import Host
 
 ALIASES = {"cpu": "onnxruntime"}
 IMPORTED = "imported"  # the runtime of a device whose times were read from a file
+FORM = "ssh://[USER@]HOST[:PORT][?python=PATH]"
+ADDRESS = re.compile(
+    r"ssh://(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?(?:\?python=(?P<python>[\w./~+-]+))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine to log in to without a password, and its Python.
+
+    Args:
+        name: host name or address.
+        user: login name; None for ssh's default.
+        port: port of sshd; None for ssh's default.
+        python: Python command on the host, with numpy and the runtime installed.
+    """
+
+    name: str
+    user: str | None = None
+    port: int | None = None
+    python: str = "python3"
+
+    @classmethod
+    def parse(cls, text: str) -> "Host":
+        """Read "ssh://user@board:22?python=venv/bin/python"; everything but the name is optional.
+
+        Raises:
+            DeviceError: a malformed address.
+        """
+        match = ADDRESS.fullmatch(text)
+        if match is None:
+            raise DeviceError(f"host {text!r} is malformed: give {FORM}")
+        port = None if match["port"] is None else int(match["port"])
+        if port is not None and not 0 < port < 65536:
+            raise DeviceError(f"host {text!r}: the port must be from 1 to 65535")
+        return cls(match["host"], match["user"], port, match["python"] or "python3")
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        user = "" if self.user is None else f"{self.user}@"
+        port = "" if self.port is None else f":{self.port}"
+        return f"ssh://{user}{self.name}{port}" + ("" if self.python == "python3" else f"?python={self.python}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +79,7 @@ class Device:
         if self.imported:
             if self.host is None or not re.fullmatch(r"\w[\w.-]{0,60}", self.host, re.ASCII):
                 raise DeviceError(
-                    f"a device whose times are imported needs a name of letters, digits, dots and dashes, not {self.host!r}: "
-                    "such as imported@phone"
+                    f"an imported device cannot be named {self.host!r}: use letters, digits, dots and dashes, as in imported@phone"
                 )
         elif self.host is not None:
             object.__setattr__(self, "host", str(Host.parse(self.host)))
@@ -52,7 +93,7 @@ class Device:
     def parse(cls, text: str) -> "Device":
         """Read "runtime" or "runtime:key=value,…", e.g. "onnxruntime:threads=2,batch=1". "cpu" stands for ONNX Runtime.
 
-        Another machine follows "@", as in "onnxruntime:threads=2@ssh://pi@board", as does the name in "imported@phone".
+        Another machine follows "@", as in "onnxruntime:threads=2@ssh://pi@board"; so does the name in "imported@phone".
 
         Raises:
             DeviceError: an unknown runtime or key, a value that is not a whole number of at least 1, or a malformed host.
@@ -89,7 +130,7 @@ class Device:
         return self.host is None and RUNTIMES[self.runtime].hardware().name == processor_name()
 
     def __str__(self) -> str:
-        """The canonical name, usable as a folder name: "onnxruntime-threads1-batch1", with the address of another machine."""
+        """The canonical name, usable as a folder name: "onnxruntime-threads1-batch1", plus the address of another machine."""
         where = "" if self.host is None else "-at-" + re.sub(r"[^\w.-]+", "-", self.host.removeprefix("ssh://"), flags=re.ASCII)
         return f"{self.runtime}-threads{self.threads}-batch{self.batch}{where}"
 
@@ -124,7 +165,7 @@ def list_devices() -> list[Available]:
 
 
 def available(name: str) -> Available:
-    """The availability of one runtime, by its name, on this machine."""
+    """The availability of a runtime, by name, on this machine."""
     runtime = RUNTIMES[name]
     version = package_version(runtime.package)
     try:

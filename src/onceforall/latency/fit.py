@@ -13,7 +13,7 @@ model 0.8 and 2.2 %. Repeated measurements differed by 0.5 and 1.7 %.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -28,8 +28,8 @@ from ..plan import Segment
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 FEATURE_SPREADS = (0.03, 0.1, 0.3)  # standard deviation of each feature's share of an average network's time
-SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # of a segment's own relative deviation
-NOISES = (0.003, 0.01, 0.03)  # of a whole network's measured time
+SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # standard deviation of a segment's individual relative deviation
+NOISES = (0.003, 0.01, 0.03)  # relative standard deviation of a network's measured time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +41,35 @@ class _Likeness:
     widths: tuple[int, ...]
     size: Shape
 
-    @property
-    def without_size(self) -> "_Likeness":
-        return _Likeness(self.place, self.kernels, self.widths, ())
-
 
 def likeness(segment: Segment) -> _Likeness:
     """The properties of a segment, from its operations."""
-    found = layers(segment)
+    parts = layers(segment)
     calls = any(isinstance(op, Call) for op in segment.ops)
     into, out = (channels(shape) if calls else shape[0] for shape in (segment.in_shape, segment.out_shape))
     return _Likeness(
         (into, out, tuple(kind_of(op) for op in segment.ops)),
-        tuple((layer.kernel, layer.stride) for layer in found),
-        tuple(width for layer in found for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
+        tuple((layer.kernel, layer.stride) for layer in parts),
+        tuple(width for layer in parts for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
         segment.in_shape if calls else segment.in_shape[1:],
     )
 
 
 def interpolate_times(segments: Sequence[Segment], known: Mapping[int, float]) -> Floats:
-    """Interpolate the times of all segments from some (by index), linearly in MACs between segments that differ only in size.
+    """Interpolate the times of all segments from known ones (by index), linearly in MACs between segments that differ only in size.
 
     Raises:
         KeyError: the time of no segment like this one is known.
     """
     groups: dict[_Likeness, list[int]] = {}
     for i in known:
-        groups.setdefault(likeness(segments[i]).without_size, []).append(i)
+        groups.setdefault(replace(likeness(segments[i]), size=()), []).append(i)
     times = np.zeros(len(segments))
     for i, segment in enumerate(segments):
         if i in known:
             times[i] = known[i]
             continue
-        like = sorted(groups[likeness(segment).without_size], key=lambda j: segments[j].macs)
+        like = sorted(groups[replace(likeness(segment), size=())], key=lambda j: segments[j].macs)
         times[i] = np.interp(segment.macs, [segments[j].macs for j in like], [known[j] for j in like])
     return times
 
@@ -104,11 +100,11 @@ def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networ
     per_network = (counts @ features).mean(0)
     features = np.column_stack([features[:, per_network > 0] / per_network[per_network > 0] * networks.mean(), expected])
     shared = features @ (counts @ features).T
-    own = _kernel(segments) * np.outer(expected, expected) @ counts.T  # (segments, networks), as shared
+    individual = _kernel(segments) * np.outer(expected, expected) @ counts.T  # (segments, networks), as shared
     rest = networks - counts @ expected
     best, costs = -np.inf, expected
     for feature, segment, noise in product(FEATURE_SPREADS, SEGMENT_SPREADS, NOISES):
-        covariance = feature**2 * shared + segment**2 * own
+        covariance = feature**2 * shared + segment**2 * individual
         factor = np.linalg.cholesky(counts @ covariance + np.diag((noise * networks) ** 2))
         white = np.linalg.solve(factor, rest)
         likelihood = -white @ white / 2 - np.log(np.diag(factor)).sum()

@@ -18,7 +18,7 @@ from ..plan import Plan
 from ..space import Space
 from .design import Design, Effort, key_of
 from .device import Device
-from .networks import made_up
+from .networks import random_weights
 from .table import LatencyTable, Measured, space_hash
 
 FORMAT = "onceforall.kit/1"
@@ -27,23 +27,23 @@ HEADER = ["file", "ms"]
 SEPARATORS = ",;\t"
 # Plausibility bounds of a time, wide enough for microcontrollers and data-center GPUs
 RATES = 1e4, 1e14  # MACs per second
-ALIKE = 10.0  # maximum factor between a network's time per MAC and the median
-FASTER = 100.0  # the same factor for a faster single segment
+ALIKE = 10.0  # maximum ratio of a network's time per MAC to the median, either way
+FASTER = 100.0  # maximum ratio by which a single segment may be faster than the median
 SLOWER = 3.0  # maximum time of a single segment, relative to the slowest network
-MOST_ERROR = 0.5  # mean error of the table, above which other models must have been timed
+MOST_ERROR = 0.5  # mean error of the table above which the times must be those of other models
 
 
 def export_kit(
     space: Space, num_classes: int, folder: Path, effort: Effort, *, seed: int = 0, progress: Progress = QUIET
 ) -> list[str]:
-    """Write every model to time as ONNX with made-up weights, a manifest, and a results.csv to fill in.
+    """Write every model to time as ONNX with random weights, a manifest, and a results.csv to fill in.
 
     An interrupted export resumes where it stopped.
 
     Args:
         space: the space of the latency table.
         effort: how many models to write.
-        progress: its `count` receives the number of files written, the total and what is written.
+        progress: its `count` receives the number of files written, the total, and what they are.
 
     Returns:
         The files' names, relative to the folder.
@@ -54,7 +54,7 @@ def export_kit(
     """
     design = Design(space, num_classes, effort, seed)
     plans = {f"models/{key_of(plan)}.onnx": plan for plan in (*design.pieces, *design.first, *design.more)}
-    what = {
+    content = {
         "format": FORMAT,
         "space_hash": space_hash(space, num_classes),
         "effort": {"resolutions": effort.resolutions, "fit": effort.fit, "test": effort.test},
@@ -65,14 +65,14 @@ def export_kit(
     manifest = make_folder(folder) / MANIFEST
     with reading_or_writing(folder):
         others = [path for path in folder.iterdir() if path.suffix != ".tmp"]
-    if read_json(manifest) != what if manifest.exists() else others:
+    if read_json(manifest) != content if manifest.exists() else others:
         raise FileError(f"{folder}: exists and is not a kit of this space: choose another folder")
-    write_json(manifest, what)
+    write_json(manifest, content)
     make_folder(folder / "models")
     for done, (name, plan) in enumerate(plans.items()):
         progress.count(done, len(plans), "models")
         if not (folder / name).exists():
-            write_bytes(folder / name, to_onnx(plan, made_up(plan), batch=1))
+            write_bytes(folder / name, to_onnx(plan, random_weights(plan), batch=1))
     if not (folder / RESULTS).exists():
         write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
     progress.count(len(plans), len(plans), "models")
@@ -89,7 +89,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
 
     Raises:
         FileError: a file that cannot be read or does not belong to a kit.
-        DeviceError: times are missing, duplicate, impossible or of other models, or the kit belongs to another space.
+        DeviceError: times are missing, duplicate, implausible or for other models, or the kit belongs to another space.
     """
     device = Device("imported", host=name)
     if not (results.parent / MANIFEST).exists():
@@ -105,26 +105,28 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
             f"{results.parent / MANIFEST}: not the manifest of a kit ({error!r}): ofa profile --export-kit makes one"
         ) from None
     if kit != space_hash(space, num_classes):
-        raise DeviceError(f"{results.parent}: the kit of another search space or number of classes: export one of this run")
+        raise DeviceError(f"{results.parent}: this kit is for another search space or number of classes: export one from this run")
     design = Design(space, num_classes, effort, seed)
     times = _read(results)
     plans = [*design.pieces, *design.first, *design.more]
     wanted = [f"models/{key_of(plan)}.onnx" for plan in plans]
-    if lost := sorted(set(wanted) - set(times)):
-        raise DeviceError(f"{results}: {len(lost)} of {len(set(wanted))} models have no time, such as {lost[0]}: measure them too")
-    if strange := sorted(set(times) - set(wanted)):
-        raise DeviceError(f"{results}: {strange[0]} is not a model of this kit: remove its line")
-    _check_sense(results, times, dict(zip(wanted, plans, strict=True)))
-    found, n, m = [times[file] for file in wanted], len(design.pieces), len(design.pieces) + len(design.first)
-    costs, errors = design.fit(found[:n], found[n:m], found[m:])
+    if missing := sorted(set(wanted) - set(times)):
+        raise DeviceError(
+            f"{results}: {len(missing)} of {len(set(wanted))} models have no time, such as {missing[0]}: measure them too"
+        )
+    if unknown := sorted(set(times) - set(wanted)):
+        raise DeviceError(f"{results}: {unknown[0]} is not a model of this kit: remove its line")
+    _check_plausible(results, times, dict(zip(wanted, plans, strict=True)))
+    in_order, n, m = [times[file] for file in wanted], len(design.pieces), len(design.pieces) + len(design.first)
+    costs, errors = design.fit(in_order[:n], in_order[n:m], in_order[m:])
     if errors.mape > MOST_ERROR:
         raise DeviceError(
-            f"{results}: these are not the times of these models, as their table is off by {errors.mape:.0%}: measure again"
+            f"{results}: these times do not fit the kit's models: the table is off by {errors.mape:.0%} on average: measure again"
         )
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, 1.0, errors))
 
 
-def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Plan]) -> None:
+def _check_plausible(path: Path, times: Mapping[str, float], plans: Mapping[str, Plan]) -> None:
     """Raise a `DeviceError` for an implausible time: a wrong unit, a wrong line, a disturbed measurement."""
     whole = [file for file, plan in plans.items() if len(plan.segments) > 1]
     usual = float(np.median([times[file] / plans[file].macs for file in whole]))
@@ -137,8 +139,8 @@ def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Pla
             low, high = macs * usual / FASTER, SLOWER * slowest
         if not max(low, 1e3 * macs / RATES[1]) <= ms <= high or (len(plan.segments) > 1 and ms > 1e3 * macs / RATES[0]):
             raise DeviceError(
-                f"{path}: {file}: {ms:g} ms for {amount(macs)} MACs cannot be right, the networks of this kit take "
-                f"{milliseconds(1e6 * usual)} for 1 M: give milliseconds per call, measure it again"
+                f"{path}: {file}: {ms:g} ms for {amount(macs)} MACs cannot be right, as the networks of this kit take "
+                f"{milliseconds(1e6 * usual)} per 1 M MACs: give milliseconds per call, or measure it again"
             )
 
 

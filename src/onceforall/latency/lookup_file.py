@@ -44,7 +44,7 @@ def read_lookup_files(path: Path) -> list[LookupFile]:
     files: dict[int, LookupFile] = {}
     for file in map(_read, paths):
         if same := files.get(file.resolution):
-            raise FileError(f"{file.path}: is for {file.resolution} pixels, as is {same.path.name}: keep one of them in the folder")
+            raise FileError(f"{file.path}: for {file.resolution} pixels, like {same.path.name}: keep one of them")
         files[file.resolution] = file
     return [files[resolution] for resolution in sorted(files)]
 
@@ -57,9 +57,10 @@ def _read(path: Path) -> LookupFile:
         raise FileError(f"{path}: not YAML ({_short(error)})") from None
     resolutions = sorted({int(match[1]) for match in map(FIRST_CONV.fullmatch, ms) if match})
     if len(resolutions) != 1:
-        found = f"those of {resolutions[0]} and {resolutions[1]}" if resolutions else "none"
+        got = f"{resolutions[0]} and {resolutions[1]}" if resolutions else "none"
         raise FileError(
-            f"{path}: a table has a first convolution 'Conv-input:RxRx3-output:…' of one resolution R, this has {found}"
+            f"{path}: a table needs a first convolution 'Conv-input:RxRx3-output:…' at one resolution R, this one has {got}: "
+            "give a table of the original project"
         )
     return LookupFile(path, resolutions[0], ms)
 
@@ -87,8 +88,8 @@ def _pairs(path: Path, events: Iterator[Any], inside: str | None = None) -> Iter
     for name in events:
         if isinstance(name, yaml.MappingEndEvent):
             return
-        value, own = (next(events), name.value) if isinstance(name, yaml.ScalarEvent) else (name, "a key")
-        place = f"{path}: {_short(own if inside is None else inside)}"
+        value, key = (next(events), name.value) if isinstance(name, yaml.ScalarEvent) else (name, "a key")
+        place = f"{path}: {_short(key if inside is None else inside)}"
         for event in (name, value):
             scalar = isinstance(event, yaml.ScalarEvent)
             if not scalar and (inside is not None or event is name or not isinstance(event, yaml.MappingStartEvent)):

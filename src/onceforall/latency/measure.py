@@ -12,7 +12,7 @@ quartile of ratios to the reference 0.7 % and 0.2 %. Hence:
   until that is narrow enough.
 - Some disturbances affect all functions but not the reference (another virtual machine sharing the cache: all networks 5 % slower
   for seconds, the reference as fast as before). They show when each function is compared with its neighbors in the round, if there
-  are at least `LEVELLED` functions; the median is used then. On a quiet machine, 36 networks of 1.4 to 4.1 ms, first against
+  are at least `LEVELED` functions; the median is used then. On a quiet machine, 36 networks of 1.4 to 4.1 ms, first against
   second half of 60 rounds: 1.1 and 5.8 % by lower quartiles (OpenVINO, ONNX Runtime), 0.2 and 0.5 % this way.
 """
 
@@ -31,8 +31,8 @@ from ..common.processors import processors
 from ..errors import DeviceError
 
 QUANTILE = 0.25
-LEVELLED = 8  # minimum number of functions to compare with each other
-NEIGHBOURS = 5  # functions on each side to compare with
+LEVELED = 8  # minimum number of functions to compare with each other
+NEIGHBORS = 5  # functions on each side to compare with
 STUBBORN = 5  # factor of the patience before the machine is rejected
 REFERENCE_EVERY_MS = 4.0  # drift on a finer scale is ignored
 Clock = Callable[[], int]
@@ -67,13 +67,9 @@ class ReferenceKernel:
             np.matmul(self._a, self._a, out=self._b)
         self._big.sum()
 
-    def baseline_ms(self) -> float:
-        """Time of one call when the machine is least disturbed; takes about a fifth of a second to measure."""
-        return least_disturbed_ms(self)
-
 
 def least_disturbed_ms(kernel: Callable[[], object]) -> float:
-    """The 10 % quantile of 300 bursts of a reference kernel."""
+    """Time of a reference kernel when the machine is least disturbed: the 10 % quantile of 300 bursts, a fifth of a second."""
     return float(np.quantile([_burst(kernel, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
 
 
@@ -112,7 +108,7 @@ def time_calls(
     if not functions:
         return []
     if not 2 <= rounds <= max_rounds:
-        raise ValueError(f"rounds is {rounds} and max_rounds {max_rounds}: needed is 2 <= rounds <= max_rounds")
+        raise ValueError(f"rounds is {rounds} and max_rounds {max_rounds}: give 2 <= rounds <= max_rounds")
     kernel = reference or ReferenceKernel()
     started = clock()
     with _no_garbage_collection():
@@ -127,8 +123,10 @@ def time_calls(
             if done < rounds or (done % 5 and done < max_rounds):
                 continue
             base = baseline_ms or float(np.quantile(bases, QUANTILE)) / 1e6
-            levelled, quantile = (_levelled(np.array(quotients)), 0.5) if len(functions) >= LEVELLED else (quotients, QUANTILE)
-            timings = [_timing(np.array(q), base, n, quantile) for q, n in zip(levelled, calls, strict=True)]
+            ratios, quantile = np.array(quotients), QUANTILE
+            if len(functions) >= LEVELED:
+                ratios, quantile = _leveled(ratios), 0.5
+            timings = [_timing(row, base, n, quantile) for row, n in zip(ratios, calls, strict=True)]
             wide = float(np.quantile([t.spread for t in timings], 0.9))
             patience = patience_s if wide <= limit else STUBBORN * patience_s
             if wide <= precision or done >= max_rounds or clock() - started > patience * 1e9:
@@ -136,7 +134,7 @@ def time_calls(
     if wide > limit:
         raise DeviceError(
             f"this machine is too noisy to measure: after {done} rounds a tenth of the 95 % intervals are wider than "
-            f"±{wide:.0%}, at most ±{limit:.0%} is allowed{_load()}: stop other programs and try again"
+            f"±{wide:.0%}, and at most ±{limit:.0%} is allowed{_load()}: stop other programs and try again"
         )
     return timings
 
@@ -186,13 +184,11 @@ def _warm_up(function: Callable[[], object], clock: Clock) -> float:
     return best
 
 
-def _levelled(quotients: Floats) -> Floats:
+def _leveled(ratios: Floats) -> Floats:
     """The ratios (functions, rounds) without the deviation shared by neighboring functions in a round."""
-    relative = quotients / np.median(quotients, 1, keepdims=True)
-    n = len(relative)
-    common = [np.median(relative[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1], 0) for i in range(n)]
-    levelled: Floats = quotients / np.array(common)
-    return levelled
+    relative = ratios / np.median(ratios, 1, keepdims=True)
+    shared = [np.median(relative[max(0, i - NEIGHBORS) : i + NEIGHBORS + 1], 0) for i in range(len(relative))]
+    return np.asarray(ratios / np.array(shared))
 
 
 def _timing(quotients: Floats, base: float, calls: int, quantile: float) -> Timing:
@@ -206,7 +202,7 @@ def _timing(quotients: Floats, base: float, calls: int, quantile: float) -> Timi
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Context without garbage collections, which would disturb only some of the calls."""
+    """Turn garbage collection off, which would disturb only some of the calls."""
     was_on = gc.isenabled()
     gc.disable()
     try:

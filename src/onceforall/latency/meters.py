@@ -1,7 +1,7 @@
 """Timing of networks on this machine or another one; `meter_of` returns the meter of a device."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -13,39 +13,14 @@ from ..backends.kept import Weights
 from ..errors import DeviceError
 from ..ops import Shape
 from ..plan import Plan
-from .device import Device, available
-from .host import Host
+from .device import Device, Host, available
 from .measure import ReferenceKernel, Timing, least_disturbed_ms, time_calls
 from .networks import all_ready, require_threads
 from .remote import RemoteMeter, RemoteModel
 
 
-class _Meter(Protocol):
-    """Times networks with made-up weights."""
-
-    @property
-    def processor(self) -> str:
-        """Name of the processor that is measured."""
-
-    @property
-    def version(self) -> str:
-        """Version of the runtime."""
-
-    @property
-    def baseline_ms(self) -> float:
-        """Undisturbed time of the reference kernel there."""
-
-    def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        """Time networks in turns; the arguments are those of `time_calls`.
-
-        Raises:
-            DeviceError: the machine is too noisy, lost, or cannot run a network.
-            MissingExtraError: a package is not installed.
-        """
-
-
 class _LocalMeter:
-    """Times networks on this machine."""
+    """Times networks on this machine; its attributes are those of `RemoteMeter`."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -57,10 +32,11 @@ class _LocalMeter:
         self.baseline_ms = least_disturbed_ms(self._reference)
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
+        """Time networks with random weights in turns; the arguments are those of `time_calls`."""
         return time_calls(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
 
 
-def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> _Meter:
+def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> _LocalMeter | RemoteMeter:
     """The meter that times networks on a device.
 
     Args:
@@ -71,10 +47,8 @@ def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> 
         DeviceError: a host that cannot be reached or lacks something, or a device whose times were imported.
     """
     if device.imported:
-        raise DeviceError(f"the times of {device} were imported, nothing can be measured on it from here")
-    if device.host is None:
-        return _LocalMeter(device)
-    return _remote(device, say)
+        raise DeviceError(f"the times of {device} were imported: nothing can be measured on it, import new times instead")
+    return _LocalMeter(device) if device.host is None else _remote(device, say)
 
 
 def measure_networks(
@@ -86,10 +60,10 @@ def measure_networks(
     patience_s: float = 20.0,
     anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
-    """Measure the latency of whole networks, timed in turns; on another machine with made-up weights.
+    """Measure the latency of whole networks, timed in turns; on another machine with random weights.
 
     Args:
-        networks: plans with their networks or state dicts; None for made-up weights, since latency does not depend on weights.
+        networks: plans with their networks or state dicts; None for random weights, since latency does not depend on weights.
         rounds: see `time_calls`, also for limit and patience_s.
         anchor: a `LatencyTable.anchor`; it is timed too, which makes the times comparable with the table's estimates.
 
@@ -109,7 +83,7 @@ def measure_networks(
         )
     plans = [plan for plan, _ in networks] + ([] if anchor is None else [anchor[0]])
     timings = meter_of(device).time(plans, rounds=rounds, max_rounds=4 * rounds, limit=limit, patience_s=patience_s)
-    return timings if anchor is None else _scaled(timings, anchor[1])
+    return _scaled(timings, anchor)
 
 
 def measure_onnx(
@@ -131,8 +105,7 @@ def measure_onnx(
         (timing,) = measure_functions([function], device, rounds=rounds, max_rounds=4 * rounds, anchor=anchor)
         return timing
     models = [RemoteModel(model, input_shape)] + ([] if anchor is None else [RemoteModel.stand_in(anchor[0], device.runtime)])
-    timings = _remote(device).time_models(models, rounds=rounds, max_rounds=4 * rounds)
-    return (timings if anchor is None else _scaled(timings, anchor[1]))[0]
+    return _scaled(_remote(device).time_models(models, rounds=rounds, max_rounds=4 * rounds), anchor)[0]
 
 
 def measure_functions(
@@ -145,7 +118,7 @@ def measure_functions(
     patience_s: float = 20.0,
     anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
-    """Time functions on this machine in turns. Times to be shown side by side must come from one call.
+    """Time functions on this machine in turns. Times that are to be compared must come from one call.
 
     Args:
         functions: called without arguments.
@@ -165,12 +138,14 @@ def measure_functions(
         patience_s=patience_s,
         reference=_reference(device),
     )
-    return timings if anchor is None else _scaled(timings, anchor[1])
+    return _scaled(timings, anchor)
 
 
-def _scaled(timings: Sequence[Timing], anchor_ms: float) -> list[Timing]:
-    """All but the last timing, scaled such that the last one takes `anchor_ms`."""
-    factor = anchor_ms / timings[-1].ms
+def _scaled(timings: list[Timing], anchor: tuple[Plan, float] | None) -> list[Timing]:
+    """The timings; with an anchor, whose timing is the last: the others, scaled to the anchor's level."""
+    if anchor is None:
+        return timings
+    factor = anchor[1] / timings[-1].ms
     return [Timing(factor * t.ms, factor * t.low, factor * t.high, t.repeats) for t in timings[:-1]]
 
 
@@ -183,7 +158,7 @@ def load_onnx(model: bytes, input_shape: Shape, device: Device) -> Function:
     """
     runtime = None if device.imported else RUNTIMES[device.runtime]
     if runtime is None or runtime.from_onnx is None or runtime.quantise is not None:
-        raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
+        raise DeviceError(f"{device.runtime} does not run ONNX files here: use onnxruntime or openvino")
     require_threads(device)
     return runtime.load_onnx(model, threads=device.threads, shape=(device.batch, *input_shape))
 

@@ -25,22 +25,22 @@ def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Sha
         onnx.checker.check_model(proto)
     except Exception as error:  # protobuf's and onnx's errors have no common base class
         text = " ".join(str(error).split())[:200]
-        raise DeviceError(f"{name}: not an ONNX model that is complete in itself: {text}") from None
+        raise DeviceError(f"{name}: not an ONNX model that is self-contained: {text}") from None
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in constants]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise DeviceError(f"{name}: one float32 input is needed, this model has {', '.join(v.name for v in inputs) or 'none'}")
+        raise DeviceError(f"{name}: needs one float32 input, the model has {', '.join(v.name for v in inputs) or 'none'}")
     dims = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
     if not dims:
-        raise DeviceError(f"{name}: the input has no batch dimension")
+        raise DeviceError(f"{name}: the input has no batch dimension: export the model with one")
     if dims[0] not in (None, batch):
         raise DeviceError(f"{name}: made for batches of {dims[0]}, not {batch}: use --device RUNTIME:batch={dims[0]}")
     if given is not None and (len(given) != len(dims) - 1 or any(a not in (None, b) for a, b in zip(dims[1:], given, strict=True))):
-        raise DeviceError(f"{name}: an input of shape {_text(given)} does not fit, the model says {_text(dims[1:])}")
-    found = given or tuple(d for d in dims[1:] if d is not None)
-    if len(found) != len(dims) - 1:
-        raise DeviceError(f"{name}: the input's shape is {_text(dims[1:])}: say which with --shape, such as --shape 3x224x224")
-    return found
+        raise DeviceError(f"{name}: the shape {_text(given)} does not fit the model's input {_text(dims[1:])}: change --shape")
+    shape = given or tuple(d for d in dims[1:] if d is not None)
+    if len(shape) != len(dims) - 1:
+        raise DeviceError(f"{name}: the input's shape is {_text(dims[1:])}: complete it with --shape, such as --shape 3x224x224")
+    return shape
 
 
 def tiny_model() -> bytes:

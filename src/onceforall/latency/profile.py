@@ -6,7 +6,7 @@
 
 Not all networks fit into memory at once, the machine changes between groups of them, and a reloaded network may be a few percent
 faster or slower. So every network is timed in several groups, shuffled and reloaded each time, and times are split into a
-component of the network and one of the group (`_levelled`). One network of medium size, the anchor, is in every group.
+component of the network and one of the group (`_leveled`). One network of medium size, the anchor, is in every group.
 
 Every measurement is immediately appended to files in a folder, so an interrupted profile resumes where it stopped.
 """
@@ -37,9 +37,11 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 NETWORK_WORK = 0.4  # time to measure a network per segment, relative to a segment alone
 SWEEPS = 100
-PATIENCE_S = 4.0  # for narrow intervals in a group of networks: another pass is worth more than more rounds
+PATIENCE_S = 4.0  # to wait for narrow intervals in a group of networks: another pass is worth more than more rounds
 USUAL = 0.02  # typical relative difference between two measurements of a network
-GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share the machine's disturbances
+GROUP_BYTES = 400_000_000  # weights held at once: networks timed in turns share the machine's disturbances
+PROFILES = 5  # latest profiles to average: older ones may come from another operating system
+ALIKE = 0.1  # maximum relative difference of two profiles' levels: beyond it, the machine is another one or was disturbed
 
 
 def profile_space(
@@ -64,13 +66,13 @@ def profile_space(
         quick: measure less of everything for a first impression: about 20 s for networks of 0.2 ms instead of minutes.
         effort: exactly how much to measure, instead of `quick`.
         again: delete the measurements in the folder once the device responds.
-        levels: file with the speed of devices in their profiles; the table then has the mean level of this device's latest
-            profiles, see `settled_level`. None, or without a folder: the level of this profile alone.
-        progress: its `count` receives the number of measurements done, the number needed, and what is being measured with the
+        levels: file with the levels of devices in their profiles; the table then has the mean level of this device's latest
+            profiles, see `settled_level`. If it is None, or `folder` is, the level is that of this profile alone.
+        progress: its `count` receives the number of measurements done, the number needed, and what is being measured, with the
             remaining time.
 
     Raises:
-        DeviceError: the machine is too noisy, has fewer threads, or the folder holds the profile of something else.
+        DeviceError: the machine is too noisy, has too few processors, or the folder holds another profile.
         MissingExtraError: the runtime's package is not installed.
         FileError: the folder cannot be written, or holds a damaged profile.
     """
@@ -127,7 +129,7 @@ class _Log:
             write_json(self.head, {**what, **machine, "baseline_ms": self.baseline_ms, "profile": uuid4().hex})
 
     def plan(self, pieces: Sequence[Plan], networks: Sequence[Plan]) -> None:
-        """Register all needed measurements. A network takes longer than a single segment, since it has more of them."""
+        """Register all needed measurements, with their work: a network takes longer than a single segment."""
         self.needed = {(key_of(plan), 0): 1.0 for plan in pieces}
         work = {key_of(plan): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in networks}
         self.needed |= {(key, number): work[key] for key in work for number in range(self.passes)}
@@ -160,9 +162,9 @@ class _Log:
     def times(self, plans: Sequence[Plan]) -> list[float]:
         """Milliseconds of each plan, corrected for the levels of its groups."""
         keys = {key: i for i, key in enumerate(dict.fromkeys(key for key, _, _ in self.records))}
-        own, groups = np.array([keys[key] for key, _, _ in self.records]), np.array([group for _, group, _ in self.records])
-        found = np.exp(_levelled(own, np.unique(groups, return_inverse=True)[1], np.log([ms for _, _, ms in self.records])))
-        return [float(found[keys[key_of(plan)]]) for plan in plans]
+        of_plan, groups = np.array([keys[key] for key, _, _ in self.records]), np.array([group for _, group, _ in self.records])
+        times = np.exp(_leveled(of_plan, np.unique(groups, return_inverse=True)[1], np.log([ms for _, _, ms in self.records])))
+        return [float(times[keys[key_of(plan)]]) for plan in plans]
 
     def settled(self, levels: Path, ms: float) -> tuple[float, int]:
         """The anchor's mean time over this device's latest profiles, and their number; only this profile if that is impossible."""
@@ -184,30 +186,34 @@ class _Log:
         self.done[key] += 1
 
 
-def _levelled(own: Ints, groups: Ints, logs: Floats) -> Floats:
-    """Log times of the plans, from log times of measurements: each is the sum of its plan's and its group's component; the latter
-    have mean 0. Alternating least squares, which weights a measurement less the further off it is, in units of `USUAL`."""
+def _leveled(plans: Ints, groups: Ints, logs: Floats) -> Floats:
+    """Log times of the plans, from the log times of measurements, each the sum of a plan's and a group's component.
+
+    The groups' components have mean 0. Alternating least squares; a measurement weighs less the further off it is, in units of
+    `USUAL`.
+    """
     level, weights = np.zeros(groups.max() + 1), np.ones(len(logs))
-    tells = np.where(np.bincount(own)[own] > 1, 1.0, 1e-9)  # a plan timed only once says nothing about its group
+    informative = np.where(np.bincount(plans)[plans] > 1, 1.0, 1e-9)  # a plan timed only once says nothing about its group
     for _ in range(SWEEPS):
-        plans = np.bincount(own, weights * (logs - level[groups])) / np.bincount(own, weights)
-        level = np.bincount(groups, weights * tells * (logs - plans[own])) / np.bincount(groups, weights * tells)
+        times = np.bincount(plans, weights * (logs - level[groups])) / np.bincount(plans, weights)
+        trust = weights * informative
+        level = np.bincount(groups, trust * (logs - times[plans])) / np.bincount(groups, trust)
         level -= level.mean()
-        weights = 1 / (1 + ((logs - plans[own] - level[groups]) / USUAL) ** 2)
-    return plans
+        weights = 1 / (1 + ((logs - times[plans] - level[groups]) / USUAL) ** 2)
+    return times
 
 
 def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) -> float:
-    """The reference kernel's time when a profile was started; a `DeviceError` if it is of another space or device."""
+    """The reference kernel's time when the profile was started; a `DeviceError` if that is for another space or device."""
     before: Any = read_json(path)
     if not isinstance(before, dict) or {key: before.get(key) for key in what} != what:
         raise DeviceError(f"{path.parent}: holds the profile of another space or device: choose another folder or delete it")
     for key, now in machine.items():
         if (then := before.get(key, now)) != now:
-            raise DeviceError(f"{path.parent}: measured with {key} {then}, which is now {now}: measure all with --again")
+            raise DeviceError(f"{path.parent}: measured with {key} {then}, which is now {now}: measure again with --again")
     baseline = before.get("baseline_ms")
     if not isinstance(baseline, float) or not 0 < baseline < math.inf:
-        raise FileError(f"{path}: damaged: measure all with --again")
+        raise FileError(f"{path}: damaged: measure again with --again")
     return baseline
 
 
@@ -230,12 +236,8 @@ def _group(missing: dict[str, Plan]) -> dict[str, Plan]:
     return group
 
 
-PROFILES = 5  # latest profiles to average: older ones may come from another operating system
-ALIKE = 0.1  # if further off, it is another machine or it was disturbed
-
-
 def settled_level(path: Path, device: Mapping[str, str], profile: str, ms: float) -> tuple[float, int]:
-    """The mean of the anchor's time over this and earlier profiles of the same device, and their number.
+    """The geometric mean of the anchor's time over this and earlier profiles of the same device, and their number.
 
     Args:
         path: JSON lines, one per profile; this profile is added if it is missing.
@@ -257,4 +259,4 @@ def settled_level(path: Path, device: Mapping[str, str], profile: str, ms: float
     times = [r["ms"] for r in records if isinstance(r.get("ms"), float)]
     alike = [before for before in times if abs(before / ms - 1) <= ALIKE][-PROFILES + 1 :]
     alike.append(ms)
-    return ms * math.exp(math.fsum(math.log(one / ms) for one in alike) / len(alike)), len(alike)  # exactly ms where it is alone
+    return ms * math.exp(math.fsum(math.log(other / ms) for other in alike) / len(alike)), len(alike)  # exactly ms if it is alone

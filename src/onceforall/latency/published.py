@@ -95,12 +95,12 @@ def missing_entry(segments: SegmentTable, missing: Mapping[Place, str], genes: G
     needed = ((s, codes[s][row]) for row in range(len(genes)) for s in range(len(codes)))
     key = next(missing[place] for place in needed if place in missing)
     kept = ", ".join(f"{name}=[{', '.join(f'{v:g}' for v in values)}]" for name, values in _measured(segments, missing).items())
-    advice = f"space.restrict({kept}) keeps what was measured" if kept else "leave networks with this block out"
+    advice = f"space.restrict({kept}) keeps what was measured" if kept else "leave out networks with this block"
     return f"no entry {key!r}, and a latency is never guessed: {advice}"
 
 
 def _measured(segments: SegmentTable, missing: Mapping[Place, str]) -> dict[str, list[float]]:
-    """For choices where some values have no entries: the values that have; names as in `Space.restrict`."""
+    """For kinds of choices where some values have no entries: the values that have them, by their names in `Space.restrict`."""
     offered: dict[str, set[float]] = {}
     measured: dict[str, set[float]] = {}
     for s, slot in enumerate(segments.slots):
@@ -116,8 +116,8 @@ def _measured(segments: SegmentTable, missing: Mapping[Place, str]) -> dict[str,
 
 
 def _lacking(segments: SegmentTable, missing: Mapping[Place, str], measured: Set[Resolution]) -> Place | None:
-    """None if some network has all its entries; else the most telling place without one: at a measured resolution, late in the
-    network. Widths are checked one by one, not in combination.
+    """None if some network has all its entries; else the most informative place without one: at a measured resolution, late in
+    the network. Widths are checked one by one, not in combination.
     """
     space = segments.space
     lacking: list[tuple[bool, Place]] = []

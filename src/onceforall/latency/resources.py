@@ -1,4 +1,4 @@
-"""Other resources: the memory that a model needs in its runtime, and its energy if the processor measures it."""
+"""Memory that a model needs in its runtime, and its energy if the processor measures it."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def peak():
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model, device, shape = open(sys.argv[1], "rb").read(), Device.parse(sys.argv[2]), tuple(map(int, sys.argv[3].split("x")))
-small = load_onnx(open(sys.argv[4], "rb").read(), (1, 8, 8), device)  # brings the runtime's own memory in
+small = load_onnx(open(sys.argv[4], "rb").read(), (1, 8, 8), device)  # allocates the runtime's own memory
 small(np.zeros((device.batch, 1, 8, 8), np.float32))
 before = peak()
 load_onnx(model, shape, device)(np.zeros((device.batch, *shape), np.float32))
@@ -46,7 +46,7 @@ def peak_memory_bytes(model: Path, shape: Shape, device: Device, tiny: Path) -> 
     done = subprocess.run([sys.executable, "-P", "-c", PROBE, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DeviceError(f"{model}: it does not run in a process of its own: {last[:300]}")
+        raise DeviceError(f"{model}: it fails in a separate process: {last[:300]}")
     return int(done.stdout)
 
 
@@ -60,8 +60,8 @@ class EnergyCounter:
     """
 
     def __init__(self, counters: Path = POWERCAP) -> None:
-        found = [path for path in sorted(counters.glob("intel-rapl:*")) if path.name.count(":") == 1]
-        self._packages = [path for path in found if (path / "energy_uj").exists()]
+        folders = [path for path in sorted(counters.glob("intel-rapl:*")) if path.name.count(":") == 1]
+        self._packages = [path for path in folders if (path / "energy_uj").exists()]
         self._used = 0
         try:
             self._last, self._ranges = self._read("energy_uj"), self._read("max_energy_range_uj")

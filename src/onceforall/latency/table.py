@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arch import Arch, Stage
 from ..common.files import read_json, write_json
+from ..common.records import as_record
 from ..common.statistics import kendall_tau
 from ..costs import CostTable, segment_table
 from ..errors import DeviceError, FileError
@@ -23,7 +24,7 @@ from .lookup_file import read_lookup_files
 from .published import Place, missing_entry, published_costs
 
 FORMAT = "onceforall.latency/2"
-DRAWS = 1000  # of the bootstrap
+DRAWS = 1000  # bootstrap samples
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
@@ -53,7 +54,7 @@ class LatencyErrors:
         return float((self._relative <= fraction).mean())
 
     def bound(self, share: float = 0.95) -> float:
-        """The error that this share of the networks does not exceed, as a fraction of the measured time."""
+        """The quantile of the errors: this share of the networks does not exceed it, as a fraction of the measured time."""
         return float(np.quantile(self._relative, share))
 
     def interval(self, statistic: Callable[["LatencyErrors"], float]) -> tuple[float, float]:
@@ -184,9 +185,7 @@ class LatencyTable:
     @property
     def _measured(self) -> Measured:
         if self.measured is None:
-            raise DeviceError(
-                f"{self.processor} is a published table, not of a device of this machine: measure one with ofa profile"
-            )
+            raise DeviceError(f"{self.processor} is a published table, not a device measured here: measure one with ofa profile")
         return self.measured
 
     def save(self, path: Path) -> None:
@@ -223,26 +222,21 @@ class LatencyTable:
             raise FileError(f"{path}: not a latency table of format {FORMAT!r}: make one with ofa profile")
         if data.get("space_hash") != space_hash(space, num_classes):
             raise DeviceError(f"{path}: made for another search space or number of classes: profile this space and use that table")
-        segments = segment_table(space, num_classes)
+        segments, again = segment_table(space, num_classes), "make it again with ofa profile"
         try:
             values = tuple(np.array(slot["ms"], np.float64) for slot in data["slots"])
             missing = {(s, int(c)): str(key) for s, slot in enumerate(data["slots"]) for c, key in slot.get("missing", {}).items()}
-            measured = None
-            if data["device"] is not None:
-                errors = LatencyErrors(*(tuple(map(float, data["errors"][key])) for key in ("predicted", "measured")))
-                baseline_ms, anchor_ms = float(data["baseline_ms"]), float(data["anchor_ms"])
-                made = (Device(**data["device"]), str(data["version"]), baseline_ms, anchor_ms, errors)
-                measured = Measured(*made, int(data.get("profiles", 1)))
+            measured = None if data["device"] is None else as_record(data, Measured, path, otherwise=again)
             table = cls(CostTable(segments, values), num_classes, str(data["processor"]), measured, missing)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FileError(f"{path}: a damaged latency table ({error!r}): make it again with ofa profile") from None
+            raise FileError(f"{path}: a damaged latency table ({error!r}): {again}") from None
         if [v.shape for v in values] != [(len(slot.segments),) for slot in segments.slots]:
-            raise FileError(f"{path}: a damaged latency table (slots of another size): make it again with ofa profile")
+            raise FileError(f"{path}: a damaged latency table (slots of another size): {again}")
         known = [v[~np.isnan(v)] for v in values]
         if measured is not None:
             known += [np.array([measured.baseline_ms, measured.anchor_ms, *measured.errors.predicted, *measured.errors.measured])]
         if not all((np.isfinite(v) & (v >= 0)).all() for v in known):
-            raise FileError(f"{path}: a damaged latency table (a time is below 0 or not finite): make it again with ofa profile")
+            raise FileError(f"{path}: a damaged latency table (a time is below 0 or not finite): {again}")
         unknown = {(s, int(code)) for s, v in enumerate(values) for code in np.flatnonzero(np.isnan(v))}
         if unknown != set(missing):
             raise FileError(f"{path}: a damaged latency table (times are missing): make it again")

@@ -1,5 +1,7 @@
-"""`ofa report`: one self-contained HTML page about a run, or several side by side, without scripts or external resources; works in
-print, dark mode and on phones. It shows what the commands of `onceforall.pipeline` left in the run directory."""
+"""`ofa report`: one self-contained HTML page about a run, or several side by side, from the files in the run directories.
+
+The page has no scripts or external resources, and works in print, in dark mode and on phones.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
 """Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No scripts; tooltips are <title> elements.
 
 Their style is templates/charts.css, which uses the page's CSS variables --ink, --paper and --c0 … --c6. Series differ in
-color (Okabe-Ito), dash and marker. Points that are not finite are left out and break a line.
+color (Okabe-Ito), dash and marker. Points that are not finite are left out; a line breaks there.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from .drawing import (
     BOTTOM,
+    GRAY,
     HEIGHT,
     LEFT,
     TOP,
@@ -33,18 +34,17 @@ from .drawing import (
     svg,
 )
 
-MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
-ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # least distance between the names of two marks
-GREY = 6  # number of a color
+MOST_POINTS = 300  # with more, a line's points are averaged in runs of equal length
+ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # minimum distance between the names of two marks
 WIDER = 1.25  # budgets beyond this multiple of the largest cost are not shown
 SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
-PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
+PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its marker, shifted up or down
 SHAPES = {  # marker, color with one run, and what it is
     "published": (2, 3, "other networks, as published"),
     "elsewhere": (3, 4, "architectures published for other devices, predicted"),
     "measured": (0, 2, "found and measured, held-out images"),
     "chosen": (1, 1, "chosen, measured, test images, 95 % intervals"),
-    "fixed": (4, 5, "fixed networks, each fine-tuned alone, likewise"),
+    "fixed": (4, 5, "fixed, each fine-tuned alone, test images, 95 % intervals"),
 }
 FILLED = ("chosen", "fixed")
 
@@ -53,7 +53,7 @@ Groups = Sequence[tuple[str, Sequence[Point]]]
 
 @dataclass(frozen=True)
 class Mark:
-    """A labeled vertical line. With the color of a series, its name is only a tooltip."""
+    """A labeled vertical line. If it has the color of a series, its name is only a tooltip."""
 
     name: str
     x: float
@@ -100,8 +100,9 @@ def line_chart(
     frame = frame_of([p[0] for p in points] + [m.x for m in marks], [p[1] for p in points], x, y, tight_x=True)
     parts = frame.axes() + _marks(frame, marks, ROOM_OF_PHASE, centered=False)
     parts += [part for one in lines for part in line(frame, one)]
-    own = [(one.name, key_line(one.dash or 0, color=one.color)) for one in lines]
-    return svg(parts, name, own if legend is None else legend, description=description)
+    if legend is None:
+        legend = [(one.name, key_line(one.dash or 0, color=one.color)) for one in lines]
+    return svg(parts, name, legend, description=description)
 
 
 def scatter_chart(
@@ -111,33 +112,34 @@ def scatter_chart(
 
     Args:
         groups: names and points, in the order of their colors and markers.
-        equal: name of the diagonal y = x, which is drawn if given; both axes then have the same scale.
-        band: also draw the lines y = x · (1 ± band).
+        equal: name of the diagonal y = x; if given, it is drawn and both axes have the same scale.
+        band: also draw the lines where x differs from y by this fraction of y.
     """
-    shown = [(kind, [point for point in own if point.finite]) for kind, own in groups]
-    points = [point for _, own in shown for point in own]
+    shown = [(kind, [point for point in some if point.finite]) for kind, some in groups]
+    points = [point for _, some in shown for point in some]
     if not points:
         return nothing(name)
     xs = [v for p in points for v in (p.x, *finite(p.x_interval))]
     ys = [v for p in points for v in (p.y, *finite(p.y_interval))]
     frame = frame_of(xs + ys, xs + ys, x, y) if equal else frame_of(xs, ys, x, y)
-    legend = [(kind, key_marker(index)) for index, (kind, own) in enumerate(shown) if kind and own]
+    legend = [(kind, key_marker(index)) for index, (kind, some) in enumerate(shown) if kind and some]
     parts = frame.axes()
     if equal:
         low, high = (tick / x.scale for tick in (frame.x_ticks[0], frame.x_ticks[-1]))
         parts.append(f'<path class="dash" d="{_segment(frame, low, high, 1.0)}"/>')
         legend.append((equal, '<path class="dash" d="M0 -4H20"/>'))
         if band is not None and isfinite(band) and low >= 0:
-            parts += [f'<path class="grid" d="{_segment(frame, low, high, slope)}"/>' for slope in (1 / (1 + band), 1 + band)]
+            slopes = [1 / (1 + band), *([1 / (1 - band)] if band < 1 else [])]
+            parts += [f'<path class="grid" d="{_segment(frame, low, high, slope)}"/>' for slope in slopes]
             legend.append((f"± {100 * band:.2g} %", '<path class="grid" d="M0 -6H20M0 -2H20"/>'))
-    parts += [dot(frame, point, index) for index, (_, own) in enumerate(shown) for point in own]
+    parts += [dot(frame, point, index) for index, (_, some) in enumerate(shown) for point in some]
     return svg(parts, name, legend, description=description)
 
 
 def front_chart(
     series: Sequence[FrontSeries], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = ""
 ) -> Markup:
-    """Random networks as a cloud, the Pareto front as a line, other networks as marks, chosen and fixed ones as labeled marks."""
+    """Random networks as a cloud, the Pareto front as a line, other networks as markers; chosen and fixed ones have labels."""
     shown = [_finite(one) for one in series]
     pairs = [pair for one in shown for pair in (*one.random, *one.front)]
     named = [point for one in shown for kind in SHAPES for point in _points(one, kind)]
@@ -145,7 +147,7 @@ def front_chart(
     if not pairs and not named:
         return nothing(name)
     across = [a for a, _ in pairs] + [p.x for p in named]
-    marks = [mark for mark in marks if mark.x <= WIDER * max(across)]  # a budget far beyond all networks says nothing here
+    marks = [mark for mark in marks if mark.x <= WIDER * max(across)]  # a budget far beyond all networks would squeeze the chart
     frame = frame_of(
         across + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
         [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
@@ -168,10 +170,10 @@ def front_chart(
     for kind, (shape, color, words) in SHAPES.items():
         hollow = kind not in FILLED
         if any(_points(one, kind) for one in shown):
-            legend.append((words, key_marker(shape, color=GREY if neutral else color, hollow=hollow)))
+            legend.append((words, key_marker(shape, color=GRAY if neutral else color, hollow=hollow)))
         for index, one in enumerate(shown):
-            own, size = index if one.name else color, 4.4 if hollow else 6.5
-            parts += [dot(frame, point, shape, size=size, color=own, hollow=hollow) for point in _points(one, kind)]
+            fill, size = index if one.name else color, 4.4 if hollow else 6.5
+            parts += [dot(frame, point, shape, size=size, color=fill, hollow=hollow) for point in _points(one, kind)]
     parts += _labels(frame, picked, named)
     return svg(parts, name, legend, description=description)
 
@@ -195,10 +197,10 @@ def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centered: bool) 
         parts.append(f'<path class="{look}" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
         if mark.color is None and at >= free:
             text, where = escape(shorten(mark.name, 18)), f'm" x="{at:.1f}' if centered else f'" x="{at + 4:.1f}'
-            wide = 7.2 * len(mark.name[:18])
-            if at + (wide / 2 if centered else wide + 4) <= WIDTH:
+            width = 7.2 * len(mark.name[:18])
+            if at + (width / 2 if centered else width + 4) <= WIDTH:
                 parts.append(f'<text class="soft {where}" y="{TOP - 8}">{text}</text>')
-            free = at + max(room, wide + 6)
+            free = at + max(room, width + 6)
     return parts
 
 
@@ -218,38 +220,38 @@ def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
 
 
 def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> list[str]:
-    """Names of the chosen networks, each placed beside its mark where it overlaps least with names, marks and edges.
+    """Names of the chosen networks, each beside its marker where it overlaps least with names, markers and edges.
 
     The hyphen-separated words that all names begin with are left out.
     """
-    beginnings = zip(*(point.name.split("-")[:-1] for point in points), strict=False)
-    alike = len(list(takewhile(lambda words: len(set(words)) == 1, beginnings))) if len(points) > 1 else 0
+    columns = zip(*(point.name.split("-")[:-1] for point in points), strict=False)
+    shared = len(list(takewhile(lambda words: len(set(words)) == 1, columns))) if len(points) > 1 else 0
     parts: list[str] = []
     boxes: list[tuple[float, float, float, float]] = []  # of names: left, right, top, bottom
-    dots, own = ([(frame.x(mark.x), frame.y(mark.y)) for mark in some] for some in (marks, points))
+    dots, named = ([(frame.x(mark.x), frame.y(mark.y)) for mark in some] for some in (marks, points))
     for point in sorted(points, key=lambda p: -p.y):
-        at, up, text = frame.x(point.x), frame.y(point.y), shorten("-".join(point.name.split("-")[alike:]), 28)
-        wide = 7.0 * len(text)
+        at, up, text = frame.x(point.x), frame.y(point.y), shorten("-".join(point.name.split("-")[shared:]), 28)
+        width = 7.0 * len(text)
 
-        def covered(place: tuple[int, float], at: float = at, up: float = up, wide: float = wide) -> float:
+        def overlap(place: tuple[int, float], at: float = at, up: float = up, width: float = width) -> float:
             side, shift = place
-            left, right, top, bottom = _box(at + 11 * side, up + shift, wide, side)
+            left, right, top, bottom = _box(at + 11 * side, up + shift, width, side)
             over = 4.0 * sum(left < b[1] and b[0] < right and top < b[3] and b[2] < bottom for b in boxes)
             over += sum(left - 5 < x < right + 5 and top - 5 < y < bottom + 5 for x, y in dots)
-            near = ((x - at - 11 * side, y - up - shift + 4) for x, y in own if (x, y) != (at, up))
-            over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in near)  # it would seem to be another's
+            near = ((x - at - 11 * side, y - up - shift + 4) for x, y in named if (x, y) != (at, up))
+            over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in near)  # it would seem to be another marker's name
             return over + 4.0 * (left < LEFT or right > WIDTH or top < TOP or bottom > HEIGHT - BOTTOM)
 
-        side, shift = min(PLACES, key=covered)  # the first of equally good places
-        boxes.append(_box(at + 11 * side, up + shift, wide, side))
+        side, shift = min(PLACES, key=overlap)  # the first of equally good places
+        boxes.append(_box(at + 11 * side, up + shift, width, side))
         look = "halo e" if side < 0 else "halo"
         parts.append(f'<text class="{look}" x="{at + 11 * side:.1f}" y="{up + shift:.1f}">{escape(text)}</text>')
     return parts
 
 
-def _box(x: float, y: float, wide: float, side: int) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of a text that begins (side 1) or ends (side -1) at x, with its feet at y."""
-    return min(x, x + side * wide), max(x, x + side * wide), y - 11, y + 3
+def _box(x: float, y: float, width: float, side: int) -> tuple[float, float, float, float]:
+    """Left, right, top and bottom of a text that begins (side 1) or ends (side -1) at x, with its baseline at y."""
+    return min(x, x + side * width), max(x, x + side * width), y - 11, y + 3
 
 
 def _thin(series: Series) -> Series:

@@ -14,27 +14,27 @@ from ..scores import METRICS
 from .charts import FrontSeries
 from .confusion import confusion_part, disagreement, labels_part
 from .html import html
-from .shown import Chosen, Shown, tested, timed
+from .shown import Chosen, Shown, counted, timed
 
 
 def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
     """The networks in specialised/, fastest first; `tables` are latency tables by device name."""
-    found = []
+    networks = []
     for name, made in specialised_in(run).items():
         device = tables[made.device].device.spec if made.device in tables else made.device
         plan, metric = run.space.lower(made.arch, run.num_classes), made.metric or run.metric
-        found.append(Chosen(name, device, made, plan, run.info.classes, metric))
-    return sorted(found, key=lambda one: one.made.latency.ms)
+        networks.append(Chosen(name, device, made, plan, run.info.classes, metric))
+    return sorted(networks, key=lambda network: network.made.latency.ms)
 
 
 def chosen(runs: Sequence[Shown]) -> Markup:
     """Table and pictures of the specialized networks."""
-    without, words = [run for run in runs if not run.chosen], "No network was specialised yet."
-    lacking = Markup().join(run.empty(words, f"specialise {{run}} --latency {_middle(run)}") for run in without)
+    without, words = [run for run in runs if not run.chosen], "No network was specialized yet."
+    missing = Markup().join(run.empty(words, f"specialise {{run}} --latency {_middle(run)}") for run in without)
     named = [(run.label(one.name), one) for run in runs for one in run.chosen]
     if not named:
-        return lacking
-    names = list(dict.fromkeys(one.told[0] for _, one in named))
+        return missing
+    names = list(dict.fromkeys(one.reported[0] for _, one in named))
     score = names[0] if len(names) == 1 else "score"
     words = f"Measured on the exported files: latency on the device, {score} on test images that were not used for any choice."
     header = ["network", "asked for", "latency", f"test {score}", "MACs", "parameters", "activations"]
@@ -43,7 +43,7 @@ def chosen(runs: Sequence[Shown]) -> Markup:
             (name, one.device),
             str(one.made.budget),
             _latency(one.made),
-            tested(one),
+            counted(*one.score(one.metric), one.made.test.images),
             amount(one.plan.macs),
             amount(one.plan.params),
             memory(one.plan.peak_memory_bytes),
@@ -51,12 +51,12 @@ def chosen(runs: Sequence[Shown]) -> Markup:
         for name, one in named
     ]
     drawn = Markup().join(_drawn(name, one) for name, one in named)
-    apart = Markup().join(_disagreement(run) for run in runs)
-    return Markup(html.soft(words) + html.table("Chosen networks", header, rows, 2) + apart + drawn + lacking)
+    disagreements = Markup().join(_disagreement(run) for run in runs)
+    return Markup(html.soft(words) + html.table("Chosen networks", header, rows, 2) + disagreements + drawn + missing)
 
 
 def _disagreement(run: Shown) -> Markup:
-    """Of the smallest and the largest network, if they are two and were tested on the same images."""
+    """Where the smallest and the largest network disagree, if they differ and were tested on the same images."""
     known = [one for one in run.chosen if one.made.wrong]
     small, large = (end(known, key=lambda one: one.plan.macs, default=None) for end in (min, max))
     if small is None or large is None or small.made.arch == large.made.arch or small.made.test.images != large.made.test.images:
@@ -65,8 +65,8 @@ def _disagreement(run: Shown) -> Markup:
 
 
 def _latency(made: Specialised) -> tuple[str, str]:
-    most, (ms, low, high) = made.budget.latency_ms, (made.latency.ms, made.latency.low, made.latency.high)
-    return timed(ms, low, high, f", {100 * ms / most:.0f} % of budget" if most else "")
+    most, latency = made.budget.latency_ms, made.latency
+    return timed(latency.ms, latency.low, latency.high, f", {100 * latency.ms / most:.0f} % of budget" if most else "")
 
 
 def _middle(run: Shown) -> str:
@@ -77,7 +77,7 @@ def _middle(run: Shown) -> str:
 
 
 def _drawn(name: str, one: Chosen) -> Markup:
-    (metric, value), made = one.told, one.made
+    (metric, value), made = one.reported, one.made
     pairs = [("latency", milliseconds(made.latency.ms)), (f"test {metric}", percent(value))]
     if made.predicted_ms is not None:
         pairs.append(("predicted latency", milliseconds(made.predicted_ms)))
@@ -88,7 +88,12 @@ def _drawn(name: str, one: Chosen) -> Markup:
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
     more = [f"test {METRICS[one.metric]} through it"] if any(file.score is not None for file in made.files) else []
     rows = [
-        [file.format, percent(file.told[1]), *(percent(file.score) for _ in more), timed(*file.latency) if file.latency else "–"]
+        [
+            file.format,
+            percent(file.reported[1]),
+            *(percent(file.score) for _ in more),
+            timed(*file.latency) if file.latency else "–",
+        ]
         for file in made.files
     ]
     header = ["file", f"test {made.test.told[0]} through it", *more, "latency through it"]

@@ -1,4 +1,4 @@
-"""Confusion matrix of a network: picture, table, most frequent mistakes, photographs; for multi-label networks a table."""
+"""A network's confusion matrix: picture, table, most frequent mistakes, photographs; a table for multi-label networks."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
-MOST_CLASSES = 40  # in a picture
+MOST_CLASSES = 40  # with more, there is no picture
 CELL, LETTER = 22, 6.4  # pixels of a cell, and mean width of a letter
 LONGEST = 22  # letters of a name
 
@@ -21,8 +21,8 @@ def confusion_part(
     name: str, confusion: Confusion, classes: Sequence[str], photographs: Sequence[Mistake] = (), metric: str = "top1"
 ) -> Markup:
     """Numbers, picture, table and photographs; with very many classes only the mistakes."""
-    mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 8)]
-    told = html.numbers(numbers_of(confusion, metric)) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
+    mistakes = [f"{label} taken for {predicted} ({number:,})" for label, predicted, number in confusion.mistaken(classes, 8)]
+    body = html.numbers(numbers_of(confusion, metric)) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
     groups: dict[tuple[int, int], list[Mistake]] = {}
     for one in photographs:
         groups.setdefault((one.label, one.said), []).append(one)
@@ -30,43 +30,43 @@ def confusion_part(
     if len(classes) <= MOST_CLASSES:
         table = html.table(f"Classes of {name}", CLASS_HEADER, confusion.rows(classes))
         caption = "Rows: true classes. Columns: predicted classes."
-        told += html.figure(f"{caption} Framed squares link to photographs." if groups else caption,
+        body += html.figure(f"{caption} Framed squares link to photographs." if groups else caption,
                             confusion_picture(confusion, classes, places), table)  # fmt: skip
     shown = [(places[i, j], f"{classes[i]} taken for {classes[j]}", group) for (i, j), group in groups.items()]
-    return Markup(told + (html.mistakes(f"The most confident mistakes of {name}", shown, percent) if shown else ""))
+    return Markup(body + (html.mistakes(f"The most confident mistakes of {name}", shown, percent) if shown else ""))
 
 
 def disagreement(small: tuple[str, Specialised], large: tuple[str, Specialised]) -> Markup:
-    """Where two networks disagree on the same test images, by their names, and whether one is better by more than chance.
+    """Where two networks, given with their names, disagree on the same test images, and whether one is better by more than chance.
 
-    Photographs are those of mistakes that a network is surest of and the other does not make.
+    The photographs are the most confident mistakes that only one of the networks makes.
     """
     (name, first), (other, second) = small, large
     wrong, others = (from_bits(made.wrong, made.test.images) for made in (first, second))
-    told = Difference.of(~others, ~wrong).told(other, name)
+    words = Difference.of(~others, ~wrong).told(other, name)
     groups = [
-        (f"{alone} is wrong, {better} is right", [one for one in made.mistakes if one.place is not None and not free[one.place]])
-        for alone, better, made, free in ((name, other, first, others), (other, name, second, wrong))
+        (f"{bad} is wrong, {good} is right", [one for one in made.mistakes if one.place is not None and not also[one.place]])
+        for bad, good, made, also in ((name, other, first, others), (other, name, second, wrong))
     ]
-    shown = [(f"disagree-{i}", words, group) for i, (words, group) in enumerate(groups) if group]
+    shown = [(f"disagree-{i}", caption, group) for i, (caption, group) in enumerate(groups) if group]
     title = f"Photographs on which {name} and {other} disagree"
-    return Markup(html.soft(f"{told}.") + (html.mistakes(title, shown, percent) if shown else ""))
+    return Markup(html.soft(f"{words}.") + (html.mistakes(title, shown, percent) if shown else ""))
 
 
-def numbers_of(told: Confusion | LabelScores, metric: str) -> list[tuple[str, str]]:
-    """Names and values of further scores besides top-1 or mAP; chance is by the metric."""
-    if isinstance(told, LabelScores):
-        return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP by chance", percent(told.chance))]
+def numbers_of(scores: Confusion | LabelScores, metric: str) -> list[tuple[str, str]]:
+    """Names and values of further scores besides top-1 or mAP; the majority class is scored by the metric."""
+    if isinstance(scores, LabelScores):
+        return [("macro F1 at the thresholds", percent(scores.macro_f1)), ("mAP by chance", percent(scores.chance))]
     return [
-        ("balanced accuracy", percent(told.balanced)),
-        ("macro F1", percent(told.macro_f1)),
-        (f"{METRICS[metric]} of the majority class", percent(told.baseline(metric))),
-        ("calibration error", percent(told.calibration_error)),
+        ("balanced accuracy", percent(scores.balanced)),
+        ("macro F1", percent(scores.macro_f1)),
+        (f"{METRICS[metric]} of the majority class", percent(scores.baseline(metric))),
+        ("calibration error", percent(scores.calibration_error)),
     ]
 
 
 def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Markup:
-    """Scores of a multi-label network for each label."""
+    """The scores of a multi-label network for each label."""
     words = (
         "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
     )
@@ -75,7 +75,7 @@ def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Marku
 
 
 def confusion_picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:
-    """A square for each pair of classes, more opaque for a larger share of the row; `places` are the links of some squares."""
+    """A square for each pair of classes, more opaque for a larger share of its row; `places` are link targets of some squares."""
     names = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in classes]
     margin = round(LETTER * max(map(len, names))) + 12
     side = CELL * len(names)
@@ -93,12 +93,12 @@ def confusion_picture(confusion: Confusion, classes: Sequence[str], places: Mapp
         for j, number in enumerate(confusion.counts[i].tolist()):
             place = f'x="{margin + CELL * j + 1}" y="{margin + CELL * i + 1}" width="{CELL - 2}" height="{CELL - 2}"'
             color = "var(--c0)" if i == j else "var(--c1)"
-            told = f"{escape(classes[i])} taken for {escape(classes[j])}: {number:,} of {images:,}"
+            tip = f"<title>{escape(classes[i])} taken for {escape(classes[j])}: {number:,} of {images:,}</title>"
             opacity = 0.15 + 0.85 * (number / images if images else 0.0)
-            parts.append(f'<rect {place} fill="var(--ink)" fill-opacity="0.05"><title>{told}</title></rect>')
+            parts.append(f'<rect {place} fill="var(--ink)" fill-opacity="0.05">{tip}</rect>')
             if number:
                 frame = ' stroke="var(--ink)"' if (i, j) in places else ""
-                square = f'<rect {place} fill="{color}" fill-opacity="{opacity:.2f}"{frame}><title>{told}</title></rect>'
+                square = f'<rect {place} fill="{color}" fill-opacity="{opacity:.2f}"{frame}>{tip}</rect>'
                 parts.append(f'<a href="#{places[i, j]}">{square}</a>' if frame else square)
                 text = f'x="{margin + CELL * j + CELL / 2:g}" y="{middle:g}" text-anchor="middle" font-size="9"'
                 parts.append(f'<text {text} pointer-events="none">{number if number < 1000 else f"{number / 1000:.0f}k"}</text>')

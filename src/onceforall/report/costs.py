@@ -1,4 +1,4 @@
-"""Time and work of the runs, and what is needed to repeat them."""
+"""Time and work of the runs, and how to repeat them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,24 +21,24 @@ Cost = tuple[float | None, str]  # wall time, if known, and the work done
 
 def read_costs(run: Run, training: Metrics, seen: int | None, tables: Mapping[Path, LatencyTable]) -> dict[str, Cost]:
     """Time and work of each stage. `seen`: images that passed through a network during training."""
-    found: dict[str, Cost] = {}
+    stages: dict[str, Cost] = {}
     if training.seconds is not None:
         images = "" if seen is None else f", {seen:,} images through a sub-network"
-        found["training"] = training.seconds, f"{training.step:,} steps{images}"
+        stages["training"] = training.seconds, f"{training.step:,} steps{images}"
     if rows := measured_rows(run):
         work = f"{len(rows):,} sub-networks, {sum(row.images for row in rows):,} images in all, shared prefixes computed once"
-        found["accuracy data"] = sum(row.seconds for row in rows), work
+        stages["accuracy data"] = sum(row.seconds for row in rows), work
     for place, table in tables.items():
         with as_file_error(place / "measurements.jsonl"):
             timings = [r for r in read_lines(place / "measurements.jsonl") if "repeats" in r]
             seconds = sum(float(r["ms"]) * int(r["repeats"]) for r in timings) / 1000
         if timings:
-            found[f"profile of {table.device.spec}"] = seconds, f"{len(timings):,} timings, only the timed calls counted"
+            stages[f"profile of {table.device.spec}"] = seconds, f"{len(timings):,} timings, only the timed calls counted"
     if finalists := read_lines(run.folder / "searches.jsonl"):
-        found["searches"] = None, f"{len(finalists):,} finalists measured; times are not recorded"
+        stages["searches"] = None, f"{len(finalists):,} finalists measured; times are not recorded"
     if opened := read_lines(run.folder / "test_openings.jsonl"):
-        found["test images"] = None, f"opened {len(opened):,} times, for final numbers"
-    return found
+        stages["test images"] = None, f"opened {len(opened):,} times, for final numbers"
+    return stages
 
 
 def costs(runs: Sequence[Shown]) -> Markup:
@@ -52,8 +52,8 @@ def costs(runs: Sequence[Shown]) -> Markup:
         rows.append([name, *("–" if cell is None else (duration(cell[0]), cell[1]) for cell in cells)])
     rows.append(["energy of the training", *(_energy(run.training.joules) for run in runs)])
     words = (
-        "Training and accuracy data are paid for once; another device needs only a profile and searches, another budget a search. "
-        "For the energy of one call of an exported file: {}, where the processor counts it."
+        "Training and accuracy data are paid for once; another device needs only a profile and searches, another budget only a "
+        "search. For the energy of one call of an exported file: {}, where the processor counts it."
     )
     return Markup(html.columns("What it took", runs, rows) + html.soft(Markup(words).format(html.code("ofa measure"))))
 
@@ -61,7 +61,7 @@ def costs(runs: Sequence[Shown]) -> Markup:
 def _energy(joules: float | None) -> Cell:
     if joules is None:
         return "–", "not counted: the processor has no counters, or this user may not read them"
-    return f"{joules / 3600:,.3g} Wh", "of the processor, including whatever else ran on it"
+    return f"{joules / 3600:,.3g} Wh", "of the processor, including other programs"
 
 
 def about(runs: Sequence[Shown]) -> Markup:
@@ -69,8 +69,8 @@ def about(runs: Sequence[Shown]) -> Markup:
     described = [_described(run) for run in runs]
     if len(runs) == 1:
         return Markup(html.definitions(described[0]))
-    names = list(dict.fromkeys(name for own in described for name in own))
-    rows = [[name, *(html.words(own.get(name, "–")) for own in described)] for name in names]
+    names = list(dict.fromkeys(name for texts in described for name in texts))
+    rows = [[name, *(html.words(texts.get(name, "–")) for texts in described)] for name in names]
     return Markup(html.columns("The runs", runs, rows))
 
 
@@ -101,5 +101,5 @@ def _described(shown: Shown) -> dict[str, str]:
 
 
 def _value(value: Any) -> str:
-    """The value as `--recipe` takes it."""
+    """The value in the form that `--recipe` takes."""
     return ("no", "yes")[value] if isinstance(value, bool) else value if isinstance(value, str) else short(value)

@@ -1,4 +1,4 @@
-"""Drawing functions of all charts, as pieces of SVG text: axes with round ticks, lines, points with error bars, legends."""
+"""Drawing functions for all charts, which return SVG text: axes with round ticks, lines, points with error bars, legends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ WIDTH, HEIGHT = 560, 350
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 24, 50
 MOST_MARKERS = 60  # on a line; with more points it is drawn without markers
 COLORS = 7
+GRAY = 6  # the last of them
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 2", "1 4", "12 4")
 
 
@@ -25,8 +26,8 @@ class Axis:
     def title(self) -> str:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
-    def told(self, value: float, interval: tuple[float, float] | None = None) -> str:
-        """A value for a tooltip."""
+    def text(self, value: float, interval: tuple[float, float] | None = None) -> str:
+        """A value, with its interval, for a tooltip."""
         text = f"{self.label}: {self.scale * value:.4g}"
         if interval:
             text += f" ({self.scale * interval[0]:.4g} to {self.scale * interval[1]:.4g})"
@@ -78,17 +79,17 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 class Frame:
     """Maps values to the plot. Ticks and ranges are in the axes' units; the y ticks span the plot's height."""
 
-    across: Axis
-    up: Axis
+    x_axis: Axis
+    y_axis: Axis
     x_ticks: list[float]
     y_ticks: list[float]
     x_range: tuple[float, float]
 
     def x(self, value: float) -> float:
-        return self._x(self.across.scale * value)
+        return self._x(self.x_axis.scale * value)
 
     def y(self, value: float) -> float:
-        return self._y(self.up.scale * value)
+        return self._y(self.y_axis.scale * value)
 
     def _x(self, tick: float) -> float:
         low, high = self.x_range
@@ -111,9 +112,9 @@ class Frame:
             parts.append(f'<text class="m" x="{at:.1f}" y="{floor_y + 18}">{_label(tick, self.x_ticks)}</text>')
         parts.append(f'<path class="axis" d="M{LEFT} {floor_y}H{WIDTH - RIGHT}"/>')
         middle = (LEFT + WIDTH - RIGHT) / 2
-        parts.append(f'<text class="m soft" x="{middle:.0f}" y="{floor_y + 38}">{escape(self.across.title)}</text>')
+        parts.append(f'<text class="m soft" x="{middle:.0f}" y="{floor_y + 38}">{escape(self.x_axis.title)}</text>')
         turned = f"translate(14 {(TOP + floor_y) / 2:.0f}) rotate(-90)"
-        parts.append(f'<text class="m soft" transform="{turned}">{escape(self.up.title)}</text>')
+        parts.append(f'<text class="m soft" transform="{turned}">{escape(self.y_axis.title)}</text>')
         return parts
 
 
@@ -137,8 +138,7 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
 
 def line(frame: Frame, series: Series) -> list[str]:
     """One line in its color and dash; if there are few points, each has a marker and a tooltip."""
-    path, pen = [], "M"
-    marks = []
+    path, pen, marks = [], "M", []
     for a, b in zip(series.xs, series.ys, strict=True):
         if not (isfinite(a) and isfinite(b)):
             pen = "M"
@@ -167,7 +167,7 @@ def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, color: int
         bars += f"M{low:.1f} {up:.1f}H{high:.1f}M{low:.1f} {up - 3:.1f}v6M{high:.1f} {up - 3:.1f}v6"
     bar = f'<path class="bar s{color}" d="{bars}"/>' if bars else ""
     look = f"open s{color}" if hollow else f"f{color}"
-    tip = f"{point.name}\n{frame.across.told(point.x, point.x_interval)}\n{frame.up.told(point.y, point.y_interval)}"
+    tip = f"{point.name}\n{frame.x_axis.text(point.x, point.x_interval)}\n{frame.y_axis.text(point.y, point.y_interval)}"
     return (
         f'<g class="p"><title>{escape(tip)}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
         f'<path class="mark {look}" d="{marker(index, at, up, size)}"/></g>'
@@ -206,13 +206,13 @@ def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, d
     keys, x, y = [], float(LEFT), HEIGHT + 12
     for text, symbol in legend:
         text = shorten(text, 60)
-        wide = 30 + 6.7 * len(text) + 18
-        if x > LEFT and x + wide > WIDTH:
+        width = 30 + 6.7 * len(text) + 18
+        if x > LEFT and x + width > WIDTH:
             x, y = float(LEFT), y + 20
         keys.append(f'<g transform="translate({x:.0f} {y})">{symbol}<text x="30">{escape(text)}</text></g>')
-        x += wide
-    told = [f"<desc>{escape(description)}</desc>"] if description else []
-    return _svg(name, y + 10, "\n".join([*told, *parts, *keys]))
+        x += width
+    about = [f"<desc>{escape(description)}</desc>"] if description else []
+    return _svg(name, y + 10, "\n".join([*about, *parts, *keys]))
 
 
 def nothing(name: str) -> Markup:
@@ -231,14 +231,11 @@ def finite(interval: tuple[float, float] | None) -> tuple[float, ...]:
 
 
 def _label(value: float, among: Sequence[float]) -> str:
+    """A tick's text, with as many digits as the step between ticks needs."""
     step = abs(among[1] - among[0]) if len(among) > 1 else abs(value) or 1.0
-    return f"{0.0 if abs(value) < 1e-9 * step else value:,.{_digits(step)}f}"
-
-
-def _digits(step: float) -> int:
-    return max(0, -floor(log10(step) + 1e-9))
+    return f"{0.0 if abs(value) < 1e-9 * step else value:,.{max(0, -floor(log10(step) + 1e-9))}f}"
 
 
 def shorten(text: str, most: int) -> str:
-    """Shortened to at most `most` letters."""
+    """The text, cut to at most `most` letters."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""Accuracy against cost: one chart for each device, and one for MACs, which do not depend on the device."""
+"""Accuracy against cost: a chart for each device, and one for MACs, which do not depend on the device."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,31 +27,31 @@ from .shown import Chosen, Fronts, Shown, lacking, no_device, score_axis
 FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
 IMAGENET_CLASSES = 1000
-DOUBTFUL = 0.005  # loss of accuracy from one resolution to the next larger one
+DOUBTFUL = 0.005  # an implausible loss of predicted accuracy from one resolution to the next larger one
 KINDS = {
     "measured": "found and measured on held-out images",
     "elsewhere": "published for another device, predicted here",
     "published": "as published",
 }
 
-Found = Mapping[tuple[Arch, str], tuple[str, float, float]]  # network and device -> name, ms, held-out top-1
+Known = Mapping[tuple[Arch, str], tuple[str, float, float]]  # network and device -> name, ms, held-out top-1
 
 
 def read_fronts(run: Run, predictor: AccuracyPredictor, tables: Sequence[LatencyTable], seed: int) -> Fronts:
     """Fronts of latency on each device and of MACs."""
-    found, macs = _found(run), macs_table(segment_table(run.space, run.num_classes))
-    fronts: Fronts = {(table.device.spec, table.hardware): _front(run, predictor, table, found, seed) for table in tables}
-    return {**fronts, (None, ""): _front(run, predictor, macs, found, seed)}
+    known, macs = _known_networks(run), macs_table(segment_table(run.space, run.num_classes))
+    fronts: Fronts = {(table.device.spec, table.hardware): _front(run, predictor, table, known, seed) for table in tables}
+    return {**fronts, (None, ""): _front(run, predictor, macs, known, seed)}
 
 
-def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTable, found: Found, seed: int) -> FrontSeries:
+def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTable, known: Known, seed: int) -> FrontSeries:
     objectives: Objectives = {"top1": (predictor.score, "max"), "cost": (cost.estimate, "min")}
     best = pareto(run.space, objectives, seed=seed, size=100, evaluations=FRONT_EVALUATIONS).points
     cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
     table = cost if isinstance(cost, LatencyTable) else None
     measured = {  # each network once, even if measured on several devices
         arch: Point(name, ms if table is not None else float(cost.estimate([arch])[0]), top1)
-        for (arch, device), (name, ms, top1) in found.items()
+        for (arch, device), (name, ms, top1) in known.items()
         if table is None or device == str(table.device)
     }
     elsewhere = dict[Arch, Point]()
@@ -75,40 +75,41 @@ def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTabl
 
 
 def predictor_doubts(run: Run, predictor: AccuracyPredictor, seed: int) -> list[str]:
-    """Implausible predictions of an imported, unchecked predictor: that larger images make networks less accurate."""
+    """A warning if an imported, unchecked predictor predicts that larger images make networks less accurate."""
     if predictor.kind != "published":
         return []
     genes, means = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD), list[float]()
-    for place in range(len(run.space.resolutions)):
-        genes[:, 0] = place
+    for index in range(len(run.space.resolutions)):
+        genes[:, 0] = index
         means.append(float(predictor.predict(genes).mean()))
     falls = [(a - b, *at) for a, b, at in zip(means, means[1:], pairwise(run.space.resolutions), strict=False)]
     fall, before, after = max(falls, default=(0.0, 0, 0))
     if fall < DOUBTFUL:
         return []
-    text = (
+    warning = (
         f"The imported predictor rates the same {CLOUD} networks {100 * fall:.1f} points lower at {after} than at {before} pixels: "
+        f"it was probably not fitted to {before} pixels and less, so do not trust the fronts there"
     )
-    return [text + f"it was probably not fitted to {before} pixels and less, so do not trust the fronts there"]
+    return [warning]
 
 
-def _found(run: Run) -> Found:
-    """Networks measured by searches; if one was measured twice on a device, the measurement on more images."""
-    found, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
+def _known_networks(run: Run) -> Known:
+    """Networks measured by searches; of several measurements on a device, the last one on the most images."""
+    known, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
     every = run.info.images.get("held-out", 0)
     for one in read_records(run.folder / "searches.jsonl", Finalist):
-        key, of = (one.arch, one.device), every if one.held_out_images is None else one.held_out_images
-        if of >= images.get(key, 0) and one.metric in (None, run.metric):
-            found[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), of
+        key, n = (one.arch, one.device), every if one.held_out_images is None else one.held_out_images
+        if n >= images.get(key, 0) and one.metric in (None, run.metric):
+            known[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), n
     if (path := run.folder / "front.json").exists():
         front = read_record(path, MeasuredFront)
         for point in front.points:
-            found[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out)
-    return {key: values for key, values in found.items() if key[0] in run.space}
+            known[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out)
+    return {key: values for key, values in known.items() if key[0] in run.space}
 
 
 def _is_imagenet(run: Run) -> bool:
-    """Whether accuracies are comparable with published ones: the authors' weights without other images, or ImageNet's classes."""
+    """Whether accuracies are comparable with published ones: the authors' weights without images, or ImageNet's classes."""
     named = run.info.data is None or all(re.fullmatch(r"n\d{8}", name) for name in run.info.classes)
     return run.num_classes == IMAGENET_CLASSES and named
 
@@ -125,10 +126,10 @@ def fronts(runs: Sequence[Shown]) -> Markup:
 
 
 def _words(runs: Sequence[Shown]) -> str:
-    words = "Dots: random networks of the space. Line: the best network that the search found at each cost. Both are predicted "
     others = list(dict.fromkeys(run.predictor for run in runs if run.predictor is not None))
-    words += "for held-out images." if not others else f"by {', '.join(others)}, not for the images of this run."
-    words += " Diamonds: the chosen networks as measured on test images."
+    how = f"by {', '.join(others)}, not for the images of this run" if others else "for held-out images"
+    words = "Dots: random networks of the space. Line: the best network that the search found at each cost. Both are predicted "
+    words += f"{how}. Diamonds: the chosen networks as measured on test images."
     if any(series.elsewhere for run in runs for series in run.fronts.values()):
         words += (
             " Triangles: kernels, ratios and depths that the Once-for-All authors published for other devices, with a width and "
@@ -151,33 +152,33 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
     series, rows, budgets = list[FrontSeries](), list[list[str]](), set[float]()
     for run in runs:
         name = "" if run.alone else run.name
-        own = run.fronts.get((device, hardware))
-        if own is None:  # holds its color
+        front = run.fronts.get((device, hardware))
+        if front is None:  # an empty series, so that each run has the same color in all charts
             series.append(FrontSeries(name))
             continue
         here = [one for one in run.chosen if device is None or one.device == device]
         limits = {one.made.budget.latency_ms for one in here} if device is not None else set()
         budgets |= {limit for limit in limits if limit is not None}
-        own = replace(own, name=name, chosen=[_point(one, run.run.metric, device is None) for one in here])
-        series.append(own)
-        rows += [[run.label(point.name), "chosen", unit(point.x), percent(point.y)] for point in own.chosen]
-        for kind, points in (("measured", own.measured), ("elsewhere", own.elsewhere), ("published", own.published)):
+        front = replace(front, name=name, chosen=[_point(one, run.run.metric, device is None) for one in here])
+        series.append(front)
+        rows += [[run.label(point.name), "chosen", unit(point.x), percent(point.y)] for point in front.chosen]
+        for kind, points in (("measured", front.measured), ("elsewhere", front.elsewhere), ("published", front.published)):
             ordered = sorted(points, key=lambda point: point.x)
             rows += [[run.label(point.name), KINDS[kind], unit(point.x), percent(point.y)] for point in ordered]
-        rows += [[run.label("front"), "predicted", unit(cost), percent(top1)] for cost, top1 in sorted(own.front)]
+        rows += [[run.label("front"), "predicted", unit(cost), percent(top1)] for cost, top1 in sorted(front.front)]
     score = score_axis(runs)
     what = score.label if score.label[1:2].isupper() else f"{score.label[0].upper()}{score.label[1:]}"  # mAP stays
     name = f"{what} against MACs" if device is None else f"{what} against latency on {device}"
     marks = [Mark(f"{budget:g} ms", budget) for budget in sorted(budgets)]
-    told = f"Predicted {score.label} in percent against {axis.title}; the table below has every named network and the fronts."
-    chart = front_chart(series, axis, score, name=name, marks=marks, description=told)
+    description = f"Predicted {score.label} in percent against {axis.title}; the table has every named network and the fronts."
+    chart = front_chart(series, axis, score, name=name, marks=marks, description=description)
     header = ["network", "what", "MACs" if device is None else "latency", score.label]
     return Markup(html.figure(name + (f" ({hardware})" if hardware else ""), chart, html.table(name, header, rows, 2)))
 
 
 def _point(one: Chosen, metric: str, by_macs: bool) -> Point:
-    made, (value, found) = one.made, one.score(metric)
-    interval = found or (value, value)
+    latency, (value, interval) = one.made.latency, one.score(metric)
+    interval = interval or (value, value)
     if by_macs:
         return Point(one.name, one.plan.macs, value, None, interval)
-    return Point(one.name, made.latency.ms, value, (made.latency.low, made.latency.high), interval)
+    return Point(one.name, latency.ms, value, (latency.low, latency.high), interval)

@@ -1,4 +1,4 @@
-"""The page's HTML templates; their macros escape every text that is not already HTML."""
+"""The page's HTML templates. Their macros escape every text that is not HTML already."""
 
 from typing import Any
 

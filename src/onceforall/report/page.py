@@ -1,4 +1,4 @@
-"""The whole page: what it shows of each run, headline numbers, and the sections in the order of a reader's questions."""
+"""The whole page: what it shows of each run, the headline numbers, and the sections in the order of a reader's questions."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from .shown import Shown
 from .subnets import read_subnets, subnets
 from .training import last_top1, training_section
 
-MOST_EXAMPLES = 3  # of a kind of problem
+MOST_EXAMPLES = 3  # for each kind of problem
 MOST_LISTED = 200  # problems of a run
 SAME = "kept, but nearly the same as a training image"
 DOUBTFUL = "of one class, with the pixels of an image of another"
@@ -61,15 +61,15 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
     """
     places = [Path(folder) for folder in folders]
     if not 1 <= len(places) <= MOST_RUNS:
-        raise FileError(f"{len(places)} run directories: give 1 to {MOST_RUNS}, so that they can be told apart on one page")
+        raise FileError(f"{len(places)} run directories: give 1 to {MOST_RUNS}, so that one page can distinguish them")
     runs = [Run.open(place) for place in places]
     with reading_or_writing(places[0]):
         real = [place.resolve() for place in places]
     for place, count in Counter(real).items():
         if count > 1:
             raise FileError(f"{place}: given {count} times: give each run directory once")
-    short = Counter(place.name for place in real)
-    names = [path.name if short[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
+    counts = Counter(place.name for place in real)
+    names = [path.name if counts[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
     path = out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html")
     write_text(path, render([shown_of(run, name, seed) for run, name in zip(runs, names, strict=True)]))
     return path
@@ -82,29 +82,29 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
         OnceForAllError: a file is damaged.
     """
     schedule, tables = run.schedule, latency_tables(run)
-    found = Shown(run, name, schedule, Metrics.of(run.folder))
+    shown = Shown(run, name, schedule, Metrics.of(run.folder))
     if schedule is not None and run.info.data is not None and not (run.folder / "supernet.safetensors").exists():
-        found = replace(found, resume=run.resume_command())
+        shown = replace(shown, resume=run.resume_command())
     listed = run.problems()
     kinds = _by_kind(listed)
     problems = [*kinds, *(f"{name}: {why}" for name, why in fleet_misses(run).items())]
     if (run.folder / "accuracy" / "predictor.safetensors").exists():
         predictor = load_predictor(run)
-        authors = run.info.imported is not None and predictor.kind == "published"
+        imported = run.info.imported is not None and predictor.kind == "published"
         problems += predictor_doubts(run, predictor, seed)
-        found = replace(
-            found,
-            predictor="the Once-for-All authors' predictor" if authors else None,
+        shown = replace(
+            shown,
+            predictor="the Once-for-All authors' predictor" if imported else None,
             fronts=read_fronts(run, predictor, list(tables.values()), seed),
         )
     return replace(
-        found,
+        shown,
         subnets=read_subnets(run),
         checks=read_checks(run),
         tables=[(table, latency_points(table, place)) for place, table in tables.items()],
         chosen=read_chosen(run, {str(table.device): table for table in tables.values()}),
         compared=stored_comparison(run),
-        costs=read_costs(run, found.training, found.images_seen, tables),
+        costs=read_costs(run, shown.training, shown.images_seen, tables),
         problems=problems,
         listed=[f"{problem.name}: {problem.reason}" for problem in listed] if len(kinds) < len(listed) else [],
     )
@@ -113,15 +113,14 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
 def _by_kind(problems: Sequence[Problem]) -> list[str]:
     """A line for each kind of problem: how many, and some examples."""
     kinds: dict[str, list[Problem]] = {}
-    for one in problems:
-        kinds.setdefault(SAME if one.alike else DOUBTFUL if one.doubtful else one.reason, []).append(one)
-    return [
-        f"{sum(one.count for one in found):,} × {kind}: {', '.join(one.name for one in found[:MOST_EXAMPLES])}"
-        f"{', …' if len(found) > MOST_EXAMPLES else ''}"
-        if len(found) > 1
-        else f"{found[0].name}: {found[0].reason}"
-        for kind, found in kinds.items()
-    ]
+    for problem in problems:
+        kinds.setdefault(SAME if problem.alike else DOUBTFUL if problem.doubtful else problem.reason, []).append(problem)
+    lines = []
+    for kind, group in kinds.items():
+        names = ", ".join(problem.name for problem in group[:MOST_EXAMPLES]) + (", …" if len(group) > MOST_EXAMPLES else "")
+        several = f"{sum(problem.count for problem in group):,} × {kind}: {names}"
+        lines.append(several if len(group) > 1 else f"{group[0].name}: {group[0].reason}")
+    return lines
 
 
 def render(runs: Sequence[Shown]) -> str:
@@ -129,17 +128,17 @@ def render(runs: Sequence[Shown]) -> str:
     alone = len(runs) == 1
     runs = [replace(run, place=place, alone=alone) for place, run in enumerate(runs)]
     numbers = [_headline(run) for run in runs]
-    best = max(runs[0].chosen, key=lambda one: one.told[1], default=None)
+    best = max(runs[0].chosen, key=lambda one: one.reported[1], default=None)
     if alone and best is not None:
-        metric, value = best.told
+        metric, value = best.reported
         numbers[0][f"test {metric} of {'the best network, ' if len(runs[0].chosen) > 1 else ''}{best.name}"] = percent(value)
-    names = list(dict.fromkeys(name for own in numbers for name in own))
+    names = list(dict.fromkeys(name for of_run in numbers for name in of_run))
     data = {(run.data, run.run.info.classes, run.run.info.images.get("held-out")) for run in runs}
     return PAGES.get_template("page.html").render(
         runs=runs,
         title=str(runs[0].run.folder) if alone else ", ".join(run.name for run in runs),
         tiles=numbers[0],
-        glance=[[name, *(own.get(name, "–") for own in numbers)] for name in names],
+        glance=[[name, *(of_run.get(name, "–") for of_run in numbers)] for name in names],
         different=len(data) > 1,
         problems=[run.label(problem) for run in runs for problem in run.problems],
         listed=[run.label(line) for run in runs for line in run.listed[:MOST_LISTED]],
@@ -150,12 +149,12 @@ def render(runs: Sequence[Shown]) -> str:
 
 def _headline(run: Shown) -> dict[str, str]:
     """Names and values of the headline numbers."""
-    found = {"networks in the space": amount(run.run.space.count()), "classes": f"{run.run.num_classes:,}"}
+    numbers = {"networks in the space": amount(run.run.space.count()), "classes": f"{run.run.num_classes:,}"}
     if run.training.seconds is not None:
-        found["training time"] = duration(run.training.seconds)
+        numbers["training time"] = duration(run.training.seconds)
     if run.images_seen is not None:
-        found["images seen"] = amount(run.images_seen)
+        numbers["images seen"] = amount(run.images_seen)
     if last := last_top1(run.training):
         span = percent(last[0]) if len(last) == 1 else f"{100 * min(last):.1f} – {percent(max(last))}"
-        found[f"{METRICS[run.run.metric]} on held-out images, sub-networks of the last phase"] = span
-    return found
+        numbers[f"{METRICS[run.run.metric]} on held-out images, sub-networks of the last phase"] = span
+    return numbers

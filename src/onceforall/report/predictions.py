@@ -1,4 +1,4 @@
-"""Predicted against measured accuracy, and latency on each device, for networks that were not used for fitting."""
+"""Predicted against measured accuracy and latency, for networks that were not used for fitting."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from .drawing import Axis, Point
 from .html import html
 from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device, score_axis
 
-FITTED = "network not used for fitting"
+NOT_FITTED = "network not used for fitting"
 EQUAL = "predicted = measured"
 
 
 def read_checks(run: Run) -> PredictorChecks | None:
-    """The accuracy predictor on the networks it was checked on, with 90 % error bars and 95 % intervals of the measurements."""
+    """Accuracy predictions for the networks to check it on, with 90 % error bars, and measurements with 95 % intervals."""
     with as_file_error(run.folder / "accuracy" / "errors.json"):
         errors, rows = checks(run)
         if not rows:
@@ -44,7 +44,7 @@ def read_checks(run: Run) -> PredictorChecks | None:
 
 
 def latency_points(table: LatencyTable, folder: Path) -> list[Point]:
-    """The networks that a latency table was checked on, with intervals from the measurements in `folder`."""
+    """The networks that a latency table was tested on, with intervals from the measurements in `folder`."""
     errors, known = table.errors, checked_networks(table, folder)
     named: list[tuple[str, tuple[float, float] | None]] = [(f"network {i + 1}", None) for i in range(errors.n)]
     if known is not None:
@@ -70,7 +70,7 @@ def accuracy(runs: Sequence[Shown]) -> Markup:
     else:
         rows = [[name, *(numbers[name] for _, _, numbers in known)] for name in known[0][2]]
         head = html.columns("Accuracy predictors", [run for run, _, _ in known], rows)
-    figures = [run.named(_accuracy_chart(found, score_axis([run]).label)) for run, found, _ in known]
+    figures = [run.named(_accuracy_chart(checked, score_axis([run]).label)) for run, checked, _ in known]
     return Markup(head + html.soft(words) + html.pair(figures) + missing)
 
 
@@ -80,25 +80,25 @@ def _no_predictor(run: Shown) -> Markup:
     return run.empty(f"Accuracy is predicted by {run.predictor}, not checked on these images.", "predict {run}")
 
 
-def _numbers(found: PredictorChecks) -> dict[str, str]:
-    errors = found.errors
+def _numbers(checked: PredictorChecks) -> dict[str, str]:
+    errors = checked.errors
     return {
         "RMSE": f"{100 * errors['rmse']:.2f} points",
         "Kendall τ": kendall_text(errors["kendall_tau"], errors["ceiling"]),
         "90 % error bars hold": percent(errors["coverage90"], 0),
-        "networks checked": f"{len(found.points):,}",
-        "networks fitted on": f"{errors['fitted_on']:,}",
-        "held-out images each": f"{errors['images']:,}",
-        "kind": found.kind,
+        "networks checked": f"{len(checked.points):,}",
+        "networks used for fitting": f"{errors['fitted_on']:,}",
+        "held-out images per network": f"{errors['images']:,}",
+        "kind": checked.kind,
     }
 
 
-def _accuracy_chart(found: PredictorChecks, score: str) -> Markup:
+def _accuracy_chart(checked: PredictorChecks, score: str) -> Markup:
     axes = Axis(f"predicted {score}", "%", 100), Axis(f"measured {score}", "%", 100)
-    rmse = f"{100 * found.errors['rmse']:.2f}"
-    told = f"{len(found.points)} networks, root mean square error {rmse} points; all are in the table below."
-    chart = scatter_chart([(FITTED, found.points)], *axes, name=f"predicted and measured {score}", equal=EQUAL, description=told)
-    numbers = _table(f"Checked networks: {score}", found.points, percent)
+    n, rmse, name = len(checked.points), f"{100 * checked.errors['rmse']:.2f}", f"predicted and measured {score}"
+    description = f"{n} networks, root mean square error {rmse} points; all are in the table below."
+    chart = scatter_chart([(NOT_FITTED, checked.points)], *axes, name=name, equal=EQUAL, description=description)
+    numbers = _table(f"Checked networks: {score}", checked.points, percent)
     return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
 
 
@@ -124,8 +124,10 @@ def _device(table: LatencyTable, points: Sequence[Point]) -> Markup:
         "networks checked": f"{len(points):,}",
     }
     axes = Axis("predicted latency", "ms"), Axis("measured latency", "ms")
-    told = f"{len(points)} networks, mean error {percent(errors.mape)}; all are in the table below."
-    chart = scatter_chart([(FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=told)
+    description = f"{len(points)} networks, mean error {percent(errors.mape)}; all are in the table below."
+    chart = scatter_chart(
+        [(NOT_FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=description
+    )
     figure = html.figure("", chart, _table(f"Latency of checked networks on {device}", points, milliseconds))
     return Markup(html.device(device, table.hardware, numbers.items(), figure))
 
@@ -143,4 +145,4 @@ def _table(name: str, points: Sequence[Point], shown: Callable[[float], str]) ->
         ]
         for point in points
     ]
-    return Markup(html.table(name, ["network", "predicted", "measured", "off by, of the measured"], rows))
+    return Markup(html.table(name, ["network", "predicted", "measured", "relative error"], rows))

@@ -1,6 +1,6 @@
-"""What the page shows of a run: the records in its directory. Shares are fractions in [0, 1], latencies milliseconds.
+"""What the page shows of a run, read from its directory. Shares are fractions in [0, 1], latencies milliseconds.
 
-Whatever is None or empty is not known yet; the page says which command measures it.
+What is None or empty is not known yet; the page names the command that measures it.
 """
 
 import json
@@ -50,6 +50,7 @@ class Chosen:
         device: the device it was measured on.
         made: the content of the file.
         classes: names of the classes.
+        metric: the metric that it was chosen by.
     """
 
     name: str
@@ -60,13 +61,13 @@ class Chosen:
     metric: str = "top1"
 
     @property
-    def told(self) -> tuple[str, float]:
-        """Name and value of the test score: the metric that it was chosen by if the file has it, else top-1."""
+    def reported(self) -> tuple[str, float]:
+        """Name and value of the test score: the metric that the network was chosen by if the file has it, else top-1."""
         metric = "map" if self.made.labels is not None else "top1" if self.made.confusion is None else self.metric
         return METRICS[metric], self.score(metric)[0]
 
     def score(self, metric: str) -> tuple[float, tuple[float, float] | None]:
-        """The test score by a metric, top-1 where that is not known, and its 95 % interval."""
+        """The test score by a metric (top-1 if that is not known) and its 95 % interval."""
         test, confusion = self.made.test, self.made.confusion
         if self.made.labels is not None:
             return self.made.labels.map, self.made.labels.interval
@@ -82,12 +83,12 @@ class Shown:
     Args:
         run: its directory and run.json.
         name: a short name, unique on the page.
-        schedule: of the training, if there is one.
-        training: its metrics; joules are the processor's, including whatever else ran on it.
+        schedule: the training schedule, if there is one.
+        training: metrics of the training; joules are the processor's, including other programs.
         resume: the command that resumes an unfinished training.
-        predictor: the accuracy predictor, if it was not fitted in this run.
+        predictor: what predicts accuracy, if it was not fitted in this run.
         subnets: the accuracy data, with MACs.
-        checks: of the accuracy predictor.
+        checks: checks of the accuracy predictor.
         tables: latency tables, each with points (predicted, measured) for the networks it was checked on.
         fronts: top-1 against latency on each device, and against MACs.
         chosen: the networks in specialised/, fastest first.
@@ -120,11 +121,11 @@ class Shown:
     @property
     def space(self) -> str:
         """The space as text, such as "mobilenet_v3(width=0.5)", with the choices that its networks have."""
-        given, left = self.run.info.space["arguments"], {"graph"}
-        if "graph" in given:
-            left |= {key for key, value in given.items() if value is None}
-            left |= {key for key in ("heads", "kernels") if all(len(getattr(stage, key)) == 1 for stage in self.run.space.stages)}
-        return f"{self.run.family}({', '.join(f'{key}={short(value)}' for key, value in given.items() if key not in left)})"
+        arguments, hidden = self.run.info.space["arguments"], {"graph"}
+        if "graph" in arguments:
+            hidden |= {key for key, value in arguments.items() if value is None}
+            hidden |= {key for key in ("heads", "kernels") if all(len(getattr(s, key)) == 1 for s in self.run.space.stages)}
+        return f"{self.run.family}({', '.join(f'{key}={short(v)}' for key, v in arguments.items() if key not in hidden)})"
 
     @property
     def data(self) -> str | None:
@@ -141,8 +142,8 @@ class Shown:
         """Images that passed through a network during training, counted for each sub-network."""
         if self.schedule is None:
             return None
-        done = zip(self.schedule.steps_done(self.training.step), self.schedule.phases, strict=True)
-        return self.schedule.recipe.batch_size * sum(steps * phase.subnets for steps, phase in done) or None
+        phases = zip(self.schedule.steps_done(self.training.step), self.schedule.phases, strict=True)
+        return self.schedule.recipe.batch_size * sum(steps * phase.subnets for steps, phase in phases) or None
 
     @property
     def sign(self) -> Markup:
@@ -156,18 +157,14 @@ class Shown:
 
     def named(self, body: Markup) -> Markup:
         """The body, under the run's name if there are several runs."""
-        named: Markup = body if self.alone else html.named(self.sign, self.name, body)
-        return named
+        return body if self.alone else Markup(html.named(self.sign, self.name, body))
 
     def empty(self, words: str, command: str, *, images: bool = True) -> Markup:
-        """What is missing, and the command to run; `images` tells whether that needs images."""
-        missing: Markup
+        """What is missing, and the command to run; `images`: whether the command needs images."""
         if images and self.data is None:
-            missing = html.empty(f"{self.label(words)} This needs images, and the run was imported without any.")
-        else:
-            told = ofa(*(self.run.folder if word == "{run}" else word for word in command.split()))
-            missing = html.empty(f"{self.label(words)} Run", told)
-        return missing
+            return Markup(html.empty(f"{self.label(words)} This needs images, and the run was imported without any."))
+        line = ofa(*(self.run.folder if word == "{run}" else word for word in command.split()))
+        return Markup(html.empty(f"{self.label(words)} Run", line))
 
 
 def score_axis(runs: Sequence[Shown]) -> Axis:
@@ -187,14 +184,9 @@ def no_device(runs: Sequence[Shown], lacks: Callable[[Shown], bool]) -> Markup:
 
 
 def counted(value: float, interval: tuple[float, float] | None, images: int) -> tuple[str, str]:
-    """A cell with a score and its interval."""
-    between = "" if interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in interval))
-    return percent(value), f"{between}n = {images:,}"
-
-
-def tested(one: Chosen) -> tuple[str, str]:
-    """A cell with a network's score on the test images and its interval."""
-    return counted(*one.score(one.metric), one.made.test.images)
+    """A cell with a score on images, its interval, and their number."""
+    ends = "" if interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in interval))
+    return percent(value), f"{ends}n = {images:,}"
 
 
 def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]:
@@ -203,7 +195,7 @@ def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]
 
 
 def short(value: Any) -> str:
-    """A value as text; long sequences as first…last."""
+    """A value as text; a long sequence as first…last."""
     if not isinstance(value, list | tuple):
         return json.dumps(value)
     items = [v.replace("x", "×") if isinstance(v, str) else f"{v:g}" for v in value]

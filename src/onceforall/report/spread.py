@@ -1,4 +1,4 @@
-"""A chart of the spread of values within classes: every value as a dot, a box between the quartiles, the median as a line."""
+"""A chart of the spread of values within classes: each value is a dot, the quartiles a box, the median a line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,29 +23,25 @@ def spread_chart(
     description: str = "",
     text: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
-    """Values by class, with several series side by side.
-
-    Args:
-        series: names, and the values of each class.
-    """
-    finite = [(label, {key: [v for v in values if isfinite(v)] for key, values in own.items()}) for label, own in series]
-    classes = sorted({key for _, own in finite for key, values in own.items() if values})
+    """Values by class, with several series side by side; a series has a name, and the values of each class."""
+    finite = [(label, {key: [v for v in values if isfinite(v)] for key, values in by_class.items()}) for label, by_class in series]
+    classes = sorted({key for _, by_class in finite for key, values in by_class.items() if values})
     if not classes:
         return nothing(name)
-    everything = [v for _, own in finite for values in own.values() for v in values]
+    everything = [v for _, by_class in finite for values in by_class.values() for v in values]
     frame = replace(frame_of([0.0, 1.0], everything, x, y), x_ticks=[], x_range=(-0.5, len(classes) - 0.5))
     parts = frame.axes()
     parts += [
         f'<text class="m" x="{frame.x(place):.1f}" y="{HEIGHT - BOTTOM + 18}">{text(key)}</text>'
         for place, key in enumerate(classes)
     ]
-    wide = ROOM / len(finite)
-    for index, (label, own) in enumerate(finite):
+    width = ROOM / len(finite)
+    for index, (label, by_class) in enumerate(finite):
         for place, key in enumerate(classes):
-            if values := own.get(key):
-                middle = place - ROOM / 2 + wide * (index + 0.5)
-                parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {text(key)} {x.unit}".strip()))
-    legend = [(label, key_marker(index)) for index, (label, own) in enumerate(finite) if label and any(own.values())]
+            if values := by_class.get(key):
+                middle = place - ROOM / 2 + width * (index + 0.5)
+                parts.append(_box(frame, values, middle, 0.38 * width, index, f"{label} {x.label} {text(key)} {x.unit}".strip()))
+    legend = [(label, key_marker(index)) for index, (label, by_class) in enumerate(finite) if label and any(by_class.values())]
     legend.append(("box: middle half, line: median", '<path class="axis" d="M2 -10h16v11h-16ZM2 -5h16"/>'))
     return svg(parts, name, legend, description=description)
 
@@ -65,10 +61,9 @@ def _box(frame: Frame, values: Sequence[float], middle: float, half: float, inde
         marker(index, center + 0.8 * (right - center) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
         for i, v in enumerate(sorted(values))
     )
-    y = frame.up
+    y = frame.y_axis
     a, b, c, d, e = (f"{y.scale * value:.4g}" for value in (low, q1, median, q3, high))
-    told = f"{y.label}: median {c} {y.unit}, middle half {b} to {d}, all {a} to {e}"
-    tip = f"{name}\nn = {len(values)}\n{told}"
+    tip = f"{name}\nn = {len(values)}\n{y.label}: median {c} {y.unit}, middle half {b} to {d}, all {a} to {e}"
     return (
         f'<g class="p"><title>{escape(tip)}</title><path class="wash f{color}" d="{dots}"/>'
         f'<path class="line s{color}" style="stroke-width:1.4" d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"/>'

@@ -1,4 +1,4 @@
-"""Measured accuracy of sub-networks across the space, by MACs, resolution and depth."""
+"""Measured accuracy of sub-networks across the space: by MACs, resolution and depth."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from .html import html
 from .shown import Shown, lacking, score_axis
 from .spread import quartiles, spread_chart
 
-BANDS = 5  # of MACs, in the table
+BANDS = 5  # ranges of MACs in the table
 HEADER = ("networks", "lowest", "lower quartile", "median", "upper quartile", "highest")
 
 
@@ -61,7 +61,7 @@ def _pixels(row: AccuracyRow) -> str:
 
 
 def _by_macs(runs: Sequence[Shown]) -> Markup:
-    """Accuracy against MACs, with a marker for each resolution of one run, or for each of several runs."""
+    """Accuracy against MACs, with a marker for each resolution of a single run, or for each of several runs."""
 
     def points(run: Shown, among: Sequence[Resolution] | None = None) -> list[Point]:
         return [
@@ -73,12 +73,12 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
     groups = [(run.name, points(run)) for run in runs]
     if len(runs) == 1:
         some = _thinned(ascending({row.arch.resolution for row, _ in runs[0].subnets}))
-        ends = ["–".join(in_pixels(one, "") for one in dict.fromkeys((own[0], own[-1]))) for own in some]
-        groups = [(f"{text} px", points(runs[0], own)) for text, own in zip(ends, some, strict=True)]
+        ends = ["–".join(in_pixels(one, "") for one in dict.fromkeys((group[0], group[-1]))) for group in some]
+        groups = [(f"{text} px", points(runs[0], group)) for text, group in zip(ends, some, strict=True)]
     score = score_axis(runs)
     name = f"Measured {score.label} by MACs"
-    told = "Each point is a measured sub-network; the table below summarizes them by fifths of MACs."
-    chart = scatter_chart(groups, MACS, score, name=name, description=told)
+    description = "Each point is a measured sub-network; the table below summarizes them by fifths of MACs."
+    chart = scatter_chart(groups, MACS, score, name=name, description=description)
     rows = []
     for run in runs:
         ordered = sorted(run.subnets, key=lambda pair: pair[1])
@@ -96,7 +96,7 @@ def _by(
     key: Callable[[AccuracyRow], float],
     text: Callable[[AccuracyRow], str] = lambda row: str(_depth(row)),
 ) -> Markup:
-    """Accuracy by `key`, the number on the axis; `text` is its text in the table."""
+    """Accuracy by `key`, the position on the axis, which is shown as `text`."""
     series, rows, texts = [], [], defaultdict[float, set[str]](set)
 
     def shown(value: float) -> str:
@@ -110,8 +110,8 @@ def _by(
         series.append(("" if run.alone else run.name, classes))
         rows += [[run.label(shown(value)), *_summary(top1)] for value, top1 in sorted(classes.items())]
     score = score_axis(runs)
-    told = f"Measured {score.label} by {axis.title}; the table below has the quartiles."
-    chart = spread_chart(series, axis, score, name=name, description=told, text=shown)
+    description = f"Measured {score.label} by {axis.title}; the table below has the quartiles."
+    chart = spread_chart(series, axis, score, name=name, description=description, text=shown)
     return Markup(html.figure(name, chart, html.table(name, [axis.title, *HEADER], rows)))
 
 

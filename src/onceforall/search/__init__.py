@@ -1,6 +1,6 @@
 """Find the best networks of a space: `maximise` for one objective, `pareto` for the whole trade-off.
 
-Both work on gene matrices and are independent of training: scores, costs and latencies are callables.
+Both work on gene matrices and know nothing of training: scores, costs and latencies are callables.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
 """Chains that walk from network to network, with prices in place of the limits.
 
 Under limits, nearly every single change is either useless or forbidden. So limits are replaced by prices: a chain makes changes
-whose gain in score exceeds their price, and each price rises while its limit is violated and falls while it is met. Chains thus
-hover around the limits, and every network they meet that satisfies them is a candidate. Noise on the worth of changes lets chains
+whose gain in score exceeds their price, and each price rises while its limit is violated and falls while it is met. So chains hover
+around the limits, and every network they visit that meets the limits is a candidate. Noise on the worth of changes lets chains
 leave local optima; it decays to zero. Changes are selected by their worth when last tried.
 """
 
@@ -22,7 +22,7 @@ PROMISING = 20  # changes of highest expected worth that each chain tries per ro
 RANDOM = 10  # other changes, on average
 MOST = 6  # maximum number of changes made at once
 RESTARTS = (0.3, 0.5, 0.7, 0.85)  # fractions of the evaluations
-SPEED = 6.0  # change of a price's logarithm when its limit is exceeded by 100 %
+SPEED = 6.0  # change of a price's logarithm in a round where its limit is exceeded by 100 %
 HUGE = 1e12
 HEAT = 0.6  # initial noise, in units of a typical gain
 
@@ -36,14 +36,14 @@ def anneal(
     rng: np.random.Generator,
     restart: Callable[[Evaluated, Costs], Evaluated],
 ) -> Evaluated:
-    """Run one chain from each row of `start`, all in parallel; `evaluator` keeps what is found on the way.
+    """Run one chain from each row of `start`, all in parallel; `evaluator` keeps the best networks on the way.
 
     Args:
         start: starting networks (chains,).
         bounds: bounds of each chain's limits (chains, limits).
         evaluations: approximate number of evaluations.
-        restart: called at the fractions `RESTARTS` with the chains' networks and prices (chains, limits); returns where they
-            continue.
+        restart: called at the fractions `RESTARTS` with the chains' networks and prices (chains, limits); returns the networks from
+            which they continue.
 
     Returns:
         The final networks of the chains, which need not meet the limits.
@@ -53,21 +53,20 @@ def anneal(
     view = _View(changes, at)
     size = np.where(bounds == 0, 1.0, np.abs(bounds))
     while (progress := tries / max(1, evaluations)) < 1 and not evaluator.spent:
-        tried = view.tried(changes.possible(at.genes), heat * (1 - progress), rng)
-        who, which = np.nonzero(tried)
-        if not len(who):
+        chain, which = np.nonzero(view.to_try(changes.possible(at.genes), heat * (1 - progress), rng))
+        if not len(chain):
             break
-        tries += len(who)
-        near = evaluator(changes.apply(at.genes[who], which))
+        tries += len(chain)
+        near = evaluator(changes.apply(at.genes[chain], which))
         with np.errstate(invalid="ignore"):  # infinity minus infinity
-            view.learn(who, which, near.scores - at.scores[who], near.costs - at.costs[who])
+            view.learn(chain, which, near.scores - at.scores[chain], near.costs - at.costs[chain])
         if not heat:
             heat = HEAT * _typical(view.gains)
             view.price(bounds)
-        worth = view.worth(who, which) + heat * (1 - progress) * rng.gumbel(size=len(who))
+        worth = view.worth(chain, which) + heat * (1 - progress) * rng.gumbel(size=len(chain))
         rows = at.genes.copy()
         for c in range(len(at)):
-            first, last = np.searchsorted(who, [c, c + 1])
+            first, last = np.searchsorted(chain, [c, c + 1])
             picked = first + _picked(worth[first:last], changes.groups[which[first:last]], 1 + int(rng.integers(MOST)))
             rows[c] += (near.genes[picked] - at.genes[c]).sum(0, dtype=np.int16)
             view.move(c, which[picked])
@@ -81,7 +80,7 @@ def anneal(
 
 
 class _View:
-    """What each chain knows of its changes: gains in score (chains, changes), rises in cost (chains, changes, limits); prices."""
+    """What each chain knows of its changes: gains in score (chains, changes), rises in cost (chains, changes, limits), prices."""
 
     def __init__(self, changes: Changes, at: Evaluated) -> None:
         shape, limits, columns = (len(at), len(changes)), at.costs.shape[1], changes.space.columns
@@ -90,28 +89,26 @@ class _View:
         self.stages = np.array([columns[group].stage for group in changes.groups])
         self.of_blocks = np.array([columns[group].kind == "kernel" for group in changes.groups])
 
-    def worth(self, who: Ints, which: Ints) -> Floats:
+    def worth(self, chain: Ints, which: Ints) -> Floats:
         """Gain minus price."""
-        result: Floats = self.gains[who, which] - (self.rises[who, which] * self.prices[who]).sum(1)
-        return result
+        return np.asarray(self.gains[chain, which] - (self.rises[chain, which] * self.prices[chain]).sum(1))
 
-    def tried(self, possible: Bools, heat: float, rng: np.random.Generator) -> Bools:
-        """The changes to evaluate in this round: the most promising ones, some others, and all unknown ones."""
+    def to_try(self, possible: Bools, heat: float, rng: np.random.Generator) -> Bools:
+        """Which changes to evaluate in this round (chains, changes): the most promising, some others, and all unknown ones."""
         worth = self.gains - (self.rises * self.prices[:, None]).sum(2) + heat * rng.gumbel(size=self.gains.shape)
         worth[~possible] = -np.inf
         most = min(PROMISING, worth.shape[1] - 1)
         cut = -np.partition(-worth, most, 1)[:, most : most + 1]
-        chosen: Bools = possible & ((worth >= cut) | self.unknown | (rng.random(worth.shape) < RANDOM / worth.shape[1]))
-        return chosen
+        return np.asarray(possible & ((worth >= cut) | self.unknown | (rng.random(worth.shape) < RANDOM / worth.shape[1])))
 
-    def learn(self, who: Ints, which: Ints, gains: Floats, rises: Costs) -> None:
+    def learn(self, chain: Ints, which: Ints, gains: Floats, rises: Costs) -> None:
         """Record the effects of changes; infinities become large finite numbers."""
         for known, new in ((self.gains, gains), (self.rises, rises)):
-            known[who, which] = np.nan_to_num(new, nan=0.0, posinf=HUGE, neginf=-HUGE)
-        self.unknown[who, which] = False
+            known[chain, which] = np.nan_to_num(new, nan=0.0, posinf=HUGE, neginf=-HUGE)
+        self.unknown[chain, which] = False
 
     def price(self, bounds: Costs) -> None:
-        """Set the prices such that half of the useful changes are worth their rise in cost."""
+        """Set the prices such that half of the changes that raise score and cost are worth it."""
         for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
             for k, bound in enumerate(bounds[c]):
                 up = (gains > 0) & (rises[:, k] > 0)
@@ -119,7 +116,7 @@ class _View:
                 self.prices[c, k] = price / bounds.shape[1]
 
     def move(self, chain: int, made: Ints) -> None:
-        """Update a chain after it made changes: others of their groups are relative to the new choice; new blocks are unknown."""
+        """Update a chain after its changes: others of their groups are now relative to the new choice; new blocks are unknown."""
         for m in made:
             same = self.changes.groups == self.changes.groups[m]
             self.gains[chain, same] -= self.gains[chain, m]

@@ -6,9 +6,8 @@ most promising ones are evaluated. Whether a network is a local optimum is alway
 
 import numpy as np
 
-from ..genes import Genes
 from .evaluator import Evaluated, Evaluator
-from .moves import Ints, combine, keys, near, pairs, second_steps
+from .moves import Ints, combine, distinct, near, pairs, second_steps
 
 TRIES = 192  # pairs evaluated per step
 
@@ -46,7 +45,7 @@ def two_step_optimum(evaluator: Evaluator, start: Evaluated) -> tuple[Evaluated,
         row, space = at.genes[0], evaluator.problem.space
         moves, columns = near(space, row)
         both = combine(space, row, moves, *pairs(columns))
-        around = _different(np.concatenate([moves, both, second_steps(space, row, moves)]))
+        around = distinct(np.concatenate([moves, both, second_steps(space, row, moves)]))
         reached = at
         for part in np.array_split(around, max(1, len(around) // 2048)):
             if evaluator.spent:
@@ -67,12 +66,8 @@ def _leaps(evaluator: Evaluator, at: Evaluated, around: Evaluated, columns: Ints
     promise = gain[first] + gain[second]
     fits = (rise[first] + rise[second] <= room + 1e-3 * np.abs(room)).all(1) & (promise > 0)
     order = np.argsort(-promise[fits], kind="stable")[:TRIES]
-    return evaluator(_different(combine(space, row, moves, first[fits][order], second[fits][order])), only_feasible=True)
+    return evaluator(distinct(combine(space, row, moves, first[fits][order], second[fits][order])), only_feasible=True)
 
 
-def _different(genes: Genes) -> Genes:
-    return genes[np.sort(np.unique(keys(genes), return_index=True)[1])]
-
-
-def _better(one: Evaluated, other: Evaluated) -> bool:
-    return (-one.excess[0], one.scores[0]) > (-other.excess[0], other.scores[0])
+def _better(first: Evaluated, second: Evaluated) -> bool:
+    return (-first.excess[0], first.scores[0]) > (-second.excess[0], second.scores[0])

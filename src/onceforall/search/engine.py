@@ -1,6 +1,6 @@
-"""The search shared by all goals: random networks, evolution, then chains under prices of the limits (`anneal.py`).
+"""The search that all goals share: random networks, evolution, then chains under prices of the limits (`anneal.py`).
 
-What to keep, the final local search and proofs are up to `maximise` and `pareto`.
+`maximise` and `pareto` decide what to keep, and add the final local search and proofs.
 """
 
 import time
@@ -25,20 +25,20 @@ RANDOM = 1024  # initial random networks
 class _Goal(Protocol):
     """The goal of a search and how it spends its evaluations. It reads results from the evaluator, or watches them."""
 
-    mixes: int  # how often each of the first networks is crossed with a feasible one
+    mixes: int  # how often each random network is crossed with a feasible one
     evolution: float  # share of the evaluations after which evolution ends
-    generations: int  # at most
-    chains: int  # at most
+    generations: int  # maximum
+    chains: int  # maximum
     per_chain: int  # minimum evaluations; a chain tries every change of its first network
-    walks: int  # consecutive walks of all chains
-    walking: float  # share of the evaluations
+    walks: int  # number of consecutive walks of all chains
+    walking: float  # share of the evaluations for walks
 
     def watch(self, rows: Evaluated) -> None:
         """Called with all evaluated networks that meet the limits."""
         ...
 
     def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
-        """One more generation."""
+        """The next generation."""
         ...
 
     def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
@@ -53,7 +53,7 @@ class _Goal(Protocol):
 def begin(
     problem: SearchProblem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
-    """An evaluator and rows to search from, or None for the rows if the space is small and has been evaluated entirely.
+    """An evaluator and rows to search from; None for the rows if the space is small and was evaluated completely.
 
     Raises:
         NothingFeasibleError: no network meets the limits.
@@ -74,7 +74,7 @@ def begin(
 def explore(evaluator: Evaluator, goal: _Goal, seeds: Genes, rng: np.random.Generator) -> Evaluated:
     """Evaluate random networks (also crossed with seeds, so that many meet the limits), then run evolution, then walks.
 
-    Afterwards `evaluator.budget` is reduced by a tenth, which is reserved for a local search or a proof.
+    Afterwards `evaluator.budget` is smaller by a tenth, which is reserved for a local search or a proof.
 
     Returns:
         The final networks of the last walk's chains, which need not meet the limits.
@@ -124,5 +124,5 @@ def evolve(
 
 
 def chains_of(goal: _Goal, budget: int) -> int:
-    """How many chains the budget allows."""
+    """The number of chains that the budget allows."""
     return min(max(budget // goal.per_chain, 1), goal.chains)

@@ -36,15 +36,15 @@ class Evaluated:
         genes, costs = np.concatenate([self.genes, other.genes]), np.concatenate([self.costs, other.costs])
         return Evaluated(genes, np.concatenate([self.scores, other.scores]), costs, np.concatenate([self.excess, other.excess]))
 
-    def different(self) -> "Evaluated":
+    def distinct(self) -> "Evaluated":
         """The networks without duplicates."""
         return self.rows(np.unique(keys(self.genes), return_index=True)[1])
 
     def best(self, n: int) -> "Evaluated":
         """The n best distinct networks, best first: feasible ones first, then by score; ties by genes."""
-        part = self.different()
-        order = np.lexsort((*part.genes.T[::-1], -part.scores, part.excess))
-        return part.rows(order[:n])
+        rows = self.distinct()
+        order = np.lexsort((*rows.genes.T[::-1], -rows.scores, rows.excess))
+        return rows.rows(order[:n])
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Evaluator:
     Args:
         budget: evaluations of the score after which `spent` is true.
         deadline: `time.monotonic()` after which `spent` is true, or None.
-        keep: how many of the best feasible networks to keep.
+        keep: number of the best feasible networks to keep.
         watch: called with all evaluated networks that meet the limits.
     """
 
@@ -82,22 +82,20 @@ class Evaluator:
         if only_feasible:
             genes, costs, excess = genes[excess == 0], costs[excess == 0], excess[excess == 0]
         result = Evaluated(genes, self._score(genes), costs, excess)
-        kept = result.rows(result.feasible)
-        self._keep(kept)
-        self.watch(kept)
+        feasible = result.rows(result.feasible)
+        self._keep(feasible)
+        self.watch(feasible)
         return result
 
     def within(self, bounds: Sequence[float]) -> "Evaluator":
-        """The same evaluator with other bounds of the limits. It keeps the cache and the count of evaluations so far."""
+        """A copy with other bounds of the limits, which shares the cache and starts with the same count of evaluations."""
         limits = tuple(Limit(limit.measure, bound) for limit, bound in zip(self.problem.limits, bounds, strict=True))
         return replace(self, problem=replace(self.problem, limits=limits))
 
     def _score(self, genes: Genes) -> Floats:
         known, names = self._scores, keys(genes).tolist()
-        new = {name: i for i, name in enumerate(names) if name not in known}
-        if new:
-            fresh = self.problem.score(genes[list(new.values())])
-            known.update(zip(new, fresh.tolist(), strict=True))
+        if new := {name: i for i, name in enumerate(names) if name not in known}:
+            known.update(zip(new, self.problem.score(genes[list(new.values())]).tolist(), strict=True))
             self.evaluations += len(new)
         return np.array([known[name] for name in names], np.float64)
 

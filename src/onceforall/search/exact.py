@@ -20,23 +20,17 @@ from ..structure import Factor, Quadratic, Structured, Terms
 from .problem import Floats, Limit, Measure, SearchProblem
 
 CHECKED = 500  # random networks on which declared terms must agree with the function
-TOLERANCE = 2e-6  # of HiGHS, absolute
+TOLERANCE = 2e-6  # absolute tolerance of HiGHS
 RTOL = 1e-5  # predictors compute in float32
 
 
-@dataclass(frozen=True)
-class _Bound:
-    """No feasible network scores more than `value`; `genes` are networks (n, columns) that may attain it."""
+def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> tuple[float, Genes] | None:
+    """An upper bound on the score of feasible networks, and networks (n, columns) that may attain it.
 
-    value: float
-    genes: Genes
-
-
-def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> _Bound | None:
-    """An upper bound on the score of feasible networks; None if the score is not known to be a sum of terms.
+    None if the score is not known to be a sum of terms.
 
     Args:
-        reached: a score already attained; whatever cannot beat it is skipped.
+        reached: a score already attained; resolutions that cannot beat it are skipped.
         seconds: approximate time limit; the bound is looser if it runs out.
     """
     space, deadline = problem.space, time.monotonic() + seconds
@@ -44,15 +38,15 @@ def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> _B
         return None
     if problem.score.takes_archs or (score := _terms(space, problem.score)) is None or score[0].largest:
         return None
-    known = [(limit, terms) for limit in problem.limits if (terms := _terms(space, limit.measure)) is not None]
+    structured = [(limit, terms) for limit in problem.limits if (terms := _terms(space, limit.measure)) is not None]
     programs = []
     for r in range(len(space.resolutions)):
         if time.monotonic() > deadline:
             return None
-        program = _Program(space, r, score[0], [(limit, terms[0], _rounding(terms)) for limit, terms in known])
+        program = _IntegerProgram(space, r, score[0], [(limit, terms[0], _rounding(terms)) for limit, terms in structured])
         relaxed, _ = program.solve(integer=False, seconds=max(0.1, deadline - time.monotonic()))
         if relaxed == math.inf:
-            return None  # out of time: without a bound at every resolution there is none
+            return None  # out of time, and a bound needs all resolutions
         programs.append((relaxed, program))
     value, rows = reached, [np.zeros((0, len(space.columns)), np.int16)]
     for relaxed, program in sorted(programs, key=lambda pair: -pair[0]):
@@ -63,14 +57,14 @@ def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> _B
         value = max(value, min(bound, relaxed))
         rows += [] if row is None else [row]
     slack = _rounding(score) + 1e-9 * abs(value)
-    return _Bound(value + slack, np.concatenate(rows)) if math.isfinite(value) else None
+    return (value + slack, np.concatenate(rows)) if math.isfinite(value) else None
 
 
 Known = tuple[Terms, Floats, Genes]
 
 
 def _terms(space: Space, measured: Measure) -> Known | None:
-    """The terms that an object declares, if its method agrees with them; with the samples used to check."""
+    """The terms that an object declares, if its method agrees with them, with the samples for which this was checked."""
     function = measured.function
     if not inspect.ismethod(function) or not isinstance(function.__self__, Structured):
         return None
@@ -78,7 +72,8 @@ def _terms(space: Space, measured: Measure) -> Known | None:
     terms = declared.terms if isinstance(declared, Quadratic) else declared
     if terms is None or not all(np.isfinite(factor.values).all() for factor in terms.factors):
         return None
-    genes = _some(space)
+    ends = space.genes([arch for r in space.resolutions for arch in (space.smallest(r), space.largest(r))])
+    genes = np.concatenate([ends, sample(space.columns, np.random.default_rng(0), CHECKED)])
     values = measured(genes)
     return (terms, values, genes) if np.allclose(terms(genes), values, rtol=RTOL, atol=1e-9) else None
 
@@ -89,13 +84,8 @@ def _rounding(known: Known) -> float:
     return 2 * float(np.abs(terms(genes) - values).max())
 
 
-def _some(space: Space) -> Genes:
-    ends = space.genes([arch for r in space.resolutions for arch in (space.smallest(r), space.largest(r))])
-    return np.concatenate([ends, sample(space.columns, np.random.default_rng(0), CHECKED)])
-
-
 @dataclass
-class _Program:
+class _IntegerProgram:
     """The integer program of one resolution: maximize the score's terms subject to the limits' terms.
 
     Args:
@@ -114,10 +104,8 @@ class _Program:
     def __post_init__(self) -> None:
         for c, column in enumerate(self.space.columns):
             choices = list(range(len(column.choices)))
-            least = self.space.stages[column.stage].depths[0] if column.block >= 0 else 0
-            self.states[c] = (
-                [self.resolution] if c == 0 else ([-1] if column.block >= least and column.block >= 0 else []) + choices
-            )
+            optional = column.block >= 0 and column.block >= self.space.stages[column.stage].depths[0]
+            self.states[c] = [self.resolution] if c == 0 else [-1, *choices] if optional else choices
         for c in self.states:
             self.rows.append(({self._variable((c,), (gene,)): 1.0 for gene in self.states[c]}, 1.0, 1.0))
         depth_at = {column.stage: c for c, column in enumerate(self.space.columns) if column.kind == "depth"}
@@ -156,18 +144,18 @@ class _Program:
         data = [(i, v, w) for i, (weights, _, _) in enumerate(self.rows) for v, w in weights.items()]
         index = np.array([(i, v) for i, v, _ in data]).T
         matrix = csr_array((np.array([w for _, _, w in data]), (index[0], index[1])), shape=(len(self.rows), n))
-        found = milp(
+        result = milp(
             cost / unit,
             integrality=whole,
             bounds=Bounds(np.zeros(n), high),
             constraints=LinearConstraint(matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]),
             options={"time_limit": seconds, "mip_rel_gap": 0.0},
         )
-        if found.status == 2:
+        if result.status == 2:
             return -math.inf, None
-        bound = found.mip_dual_bound if integer else (found.fun if found.status == 0 else None)
-        solved = integer and found.status == 0  # at a timeout, the solution would depend on the machine
-        row = self._row(found.x) if solved else None
+        bound = result.mip_dual_bound if integer else (result.fun if result.status == 0 else None)
+        solved = integer and result.status == 0  # at a timeout, the solution would depend on the machine
+        row = self._row(result.x) if solved else None
         if bound is None or not math.isfinite(bound):
             return math.inf, row
         return self.score.constant - unit * (float(bound) - TOLERANCE), row
@@ -188,14 +176,14 @@ class _Program:
         new = len(free) > 1 and (free, tuple(self.states[c][-1] for c in free)) not in self.at
         for genes in product(*(self.states[c] for c in factor.columns)):
             if self._possible(factor.columns, genes):
-                kept = tuple(gene for c, gene in zip(factor.columns, genes, strict=True) if c in free)
-                own = (free, kept) if free else ((0,), (self.resolution,))  # a constant multiplies the resolution, which is 1
-                yield self._variable(*own), float(factor.values[tuple(gene + 1 for gene in genes)])
+                chosen = tuple(gene for c, gene in zip(factor.columns, genes, strict=True) if c in free)
+                place = (free, chosen) if free else ((0,), (self.resolution,))  # a constant multiplies the resolution, which is 1
+                yield self._variable(*place), float(factor.values[tuple(gene + 1 for gene in genes)])
         if new:
             self._tie(free)
 
     def _possible(self, columns: tuple[int, ...], genes: tuple[int, ...]) -> bool:
-        """Whether the choices of each block are all present or all absent."""
+        """Whether each block's choices are all present or all absent."""
         absent: dict[tuple[int, int], bool] = {}
         for c, gene in zip(columns, genes, strict=True):
             column = self.space.columns[c]
@@ -204,7 +192,7 @@ class _Program:
         return True
 
     def _tie(self, columns: tuple[int, ...]) -> None:
-        """Constrain the combinations of some columns to sum to each choice of each column."""
+        """Constrain the combinations of the columns' choices: those with a choice of a column sum to that choice."""
         combinations = [(genes, v) for (of, genes), v in self.at.items() if of == columns]
         for i, c in enumerate(columns):
             for gene in self.states[c]:

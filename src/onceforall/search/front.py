@@ -1,4 +1,4 @@
-"""Pareto fronts: sets of networks that do not dominate each other."""
+"""`Front`: networks that do not dominate each other (a Pareto front)."""
 
 from dataclasses import dataclass
 
@@ -47,14 +47,12 @@ def nondominated(values: Values, genes: Genes) -> Ints:
     order, ranked = order[~repeated], ranked[~repeated]
     if values.shape[1] == 2:  # sorted by the first: a row that beats all earlier ones in the second is on the front
         before = np.concatenate([[-np.inf], np.maximum.accumulate(ranked[:-1, 1])]) if len(ranked) else ranked[:, 1]
-        front: Ints = order[ranked[:, 1] > before][::-1]
-        return front
+        return np.asarray(order[ranked[:, 1] > before][::-1])
     kept: list[int] = []
     for i in range(len(ranked)):
         if not (ranked[kept] >= ranked[i]).all(1).any():
             kept.append(i)
-    kept_order: Ints = order[kept][::-1]
-    return kept_order
+    return np.asarray(order[kept][::-1])
 
 
 def crowding(values: Values) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -72,8 +70,7 @@ def _dominated(values: Values, by: Values) -> Bools:
     """Which rows are no better in any objective than some row of `by`."""
     if values.shape[1] == 2:  # a front ascends in the first objective and descends in the second
         at = np.searchsorted(by[:, 0], values[:, 0])
-        beaten: Bools = np.append(by[:, 1], -np.inf)[at] >= values[:, 1]
-        return beaten
+        return np.asarray(np.append(by[:, 1], -np.inf)[at] >= values[:, 1])
     result: Bools = np.zeros(len(values), np.bool_)
     for begin in range(0, len(values), 1024):
         rows = slice(begin, begin + 1024)

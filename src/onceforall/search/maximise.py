@@ -1,4 +1,4 @@
-"""The best network within limits: the shared search, then local search from the ends of its chains, then a proof."""
+"""Find the best network within limits: the shared search, local search from the ends of its chains, then a proof."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from .problem import Costs, FoundNetwork, Function, Limits, SearchProblem, limit
 FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # for functions that take one Arch at a time
 POPULATION = 256
-EXACT = 1e-6  # of the score: a smaller gap is rounding
+EXACT = 1e-6  # relative to the score: a smaller gap is rounding
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def maximise(
     """Find the network with the highest score among those that meet every limit.
 
     Args:
-        score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers, or one `Arch` to a number. Which of these it
-            takes is found out by calling it.
-        limits: by name, a pair of an estimate (a function like `score`) and the largest value allowed, e.g.
+        score: maps a gene matrix (n, columns) or a list of n `Arch` to n numbers, or one `Arch` to a number; a trial call shows
+            which of these it takes.
+        limits: by name, pairs of an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
-        seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
-        evaluations: about as many networks are scored. The local search at the end tries all changes of one choice together, and
-            the proof adds some, so that a number below a few hundred is exceeded. The default takes about a second with a fast
+        seed: the same seed and arguments give the same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
+        evaluations: approximate number of networks to score. The local search at the end tries all changes of one choice together,
+            and the proof adds some, so numbers below a few hundred are exceeded. The default takes about a second with a fast
             score. A space with fewer networks is searched exhaustively, up to 20,000.
         time_s: stop after this many seconds with the best found by then.
         start: networks to start from, such as the result for another limit.
@@ -107,10 +107,10 @@ def maximise(
     optimal_within = len(space.columns)
     if seeds is not None:
         gap, optimal_within = _search(evaluator, seeds, np.random.default_rng(seed), proof_s)
-    found, names = evaluator.found.best(finalists), [limit.measure.name for limit in problem.limits]
-    numbers = zip(space.archs(found.genes), found.scores.tolist(), found.costs.tolist(), strict=True)
-    best = tuple(FoundNetwork(arch, value, dict(zip(names, costs, strict=True))) for arch, value, costs in numbers)
-    return SearchResult(best, gap, optimal_within, evaluator.evaluations, time.monotonic() - began)
+    best, names = evaluator.found.best(finalists), [limit.measure.name for limit in problem.limits]
+    numbers = zip(space.archs(best.genes), best.scores.tolist(), best.costs.tolist(), strict=True)
+    networks = tuple(FoundNetwork(arch, value, dict(zip(names, costs, strict=True))) for arch, value, costs in numbers)
+    return SearchResult(networks, gap, optimal_within, evaluator.evaluations, time.monotonic() - began)
 
 
 def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_s: float) -> tuple[float | None, int]:
@@ -124,19 +124,20 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
     _, optimal_within = two_step_optimum(evaluator, evaluator.found)
     before = evaluator.found.scores[0]
     seconds = proof_s if evaluator.deadline is None else min(proof_s, evaluator.deadline - time.monotonic())
-    bound = upper_bound(evaluator.problem, reached=before, seconds=seconds)
-    if bound is None:
+    bounded = upper_bound(evaluator.problem, reached=before, seconds=seconds)
+    if bounded is None:
         return None, optimal_within
-    evaluator(bound.genes, only_feasible=True)
+    bound, candidates = bounded
+    evaluator(candidates, only_feasible=True)
     if evaluator.found.scores[0] > before:
         evaluator.budget += budget // 10
         _, optimal_within = two_step_optimum(evaluator, evaluator.found)
-    gap = max(0.0, bound.value - evaluator.found.scores[0])
+    gap = max(0.0, bound - evaluator.found.scores[0])
     return gap, len(space.columns) if gap < EXACT * abs(evaluator.found.scores[0]) else optimal_within
 
 
 class _Best:
-    """The goal of a single best network: the best are parents, and the worse half of the chains restarts from the better half."""
+    """The goal of one best network: the best are parents, and the worse half of the chains restarts from the better half."""
 
     mixes, evolution, generations = 4, 1 / 16, 24
     chains, per_chain = 16, 3000
@@ -157,8 +158,8 @@ class _Best:
         """Good networks, half by score and half alternating between resolutions; all chains have the same bounds."""
         rows = evaluator.found.best(4 * self.chains).joined(first)
         order = np.argsort(-rows.scores, kind="stable")
-        of_each = [order[rows.genes[order, 0] == resolution] for resolution in np.unique(rows.genes[:, 0])]
-        turns = [int(own[i]) for i in range(chains) for own in of_each if i < len(own)][: chains // 2]
+        by_resolution = [order[rows.genes[order, 0] == resolution] for resolution in np.unique(rows.genes[:, 0])]
+        turns = [int(best[i]) for i in range(chains) for best in by_resolution if i < len(best)][: chains // 2]
         rest = rng.permutation(order[: 4 * chains])[: chains - len(turns)].tolist()
         start = rows.rows(np.array([*turns, *rest]))
         return start, np.tile([limit.bound for limit in evaluator.problem.limits], (len(start), 1))

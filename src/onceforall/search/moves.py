@@ -1,6 +1,6 @@
 """Changes of networks as arrays: all changes of a space, rows one or two steps away, and all rows of a small space.
 
-A few numpy calls change thousands of rows.
+Thousands of rows are changed by a few numpy calls.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,13 @@ KINDS = ("kernel", "expand_ratio", "heads")  # choices of a block, in the order 
 
 def keys(genes: Genes) -> Ints:
     """One int64 per row, equal for equal rows; different rows collide with probability 2^-64."""
-    weights: Ints = np.random.default_rng(genes.shape[1]).integers(-(2**63), 2**63 - 1, genes.shape[1], np.int64)
-    names: Ints = (genes.astype(np.int64) + 1) @ (weights | 1)
-    return names
+    weights = np.random.default_rng(genes.shape[1]).integers(-(2**63), 2**63 - 1, genes.shape[1], np.int64)
+    return np.asarray((genes.astype(np.int64) + 1) @ (weights | 1))
+
+
+def distinct(genes: Genes) -> Genes:
+    """The rows without duplicates, in the same order."""
+    return genes[np.sort(np.unique(keys(genes), return_index=True)[1])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +68,10 @@ class Changes:
             differs |= rows[:, self.columns[:, i]] != self.values[:, i]
         differs &= first >= 0
         deeper = (first + self.steps >= 0) & (first + self.steps < self.sizes[self.columns[:, 0]])
-        result: Bools = np.where(self.steps != 0, deeper, differs)
-        return result
+        return np.where(self.steps != 0, deeper, differs)
 
     def apply(self, rows: Genes, which: Ints) -> Genes:
-        """Row i after change which[i], which must be possible."""
+        """The rows, each after one change: row i after change which[i], which must be possible."""
         rows, at = rows.copy(), np.arange(len(rows))
         depth = self.steps[which] != 0
         rows[at[depth], self.columns[which[depth], 0]] += self.steps[which[depth]].astype(np.int16)
@@ -81,20 +84,20 @@ class Changes:
 @lru_cache(maxsize=8)
 def changes_of(space: Space) -> Changes:
     """All changes of a space."""
-    found: list[tuple[int, ...]] = []
+    changes: list[tuple[int, ...]] = []  # group, 3 columns, 3 values, step
     for c, column in enumerate(space.columns):
         if column.kind in ("resolution", "width"):
-            found += [(c, c, c, c, v, v, v, 0) for v in range(len(column.choices))]
+            changes += [(c, c, c, c, v, v, v, 0) for v in range(len(column.choices))]
         elif column.kind in ("kernel", "depth"):
             choices = space.stages[column.stage].of_block
-            looks = list(product(*(range(len(values)) for _, values in choices)))
+            blocks = list(product(*(range(len(values)) for _, values in choices)))
             if column.kind == "kernel":
-                own = [*range(c, c + len(choices)), c][:3]
-                found += [(c, *own, *[*look, look[0]][:3], 0) for look in looks]
+                columns = [*range(c, c + len(choices)), c][:3]
+                changes += [(c, *columns, *[*block, block[0]][:3], 0) for block in blocks]
             elif len(column.choices) > 1:
-                found += [(c, c, c, c, *[*look, 0][:3], 1) for look in looks]
-                found.append((c, c, c, c, 0, 0, 0, -1))
-    table = np.array(found, np.int64).reshape(len(found), 8)
+                changes += [(c, c, c, c, *[*block, 0][:3], 1) for block in blocks]
+                changes.append((c, c, c, c, 0, 0, 0, -1))
+    table = np.array(changes, np.int64).reshape(len(changes), 8)
     return Changes(space, table[:, 0], table[:, 1:4], table[:, 4:7].astype(np.int16), table[:, 7])
 
 
@@ -104,9 +107,9 @@ def near(space: Space, row: Row) -> tuple[Genes, Ints]:
     which = np.flatnonzero(changes.possible(row[None])[0])
     rows = changes.apply(np.repeat(row[None], len(which), 0), which)
     deeper, differs = changes.steps[which] != 0, rows != row
-    one = deeper | (differs.sum(1) == 1)  # some changes set all choices of a block at once
-    columns: Ints = np.where(deeper, changes.groups[which], differs.argmax(1))
-    return rows[one], columns[one]
+    single = deeper | (differs.sum(1) == 1)  # some changes set all choices of a block at once
+    columns = np.where(deeper, changes.groups[which], differs.argmax(1))
+    return rows[single], columns[single]
 
 
 def pairs(columns: Ints) -> tuple[Ints, Ints]:
@@ -125,7 +128,7 @@ def combine(space: Space, row: Row, moves: Genes, *chosen: Ints) -> Genes:
 
 
 def settle(space: Space, totals: Genes) -> Genes:
-    """Make sums of a row and several moves canonical: changes to blocks that no longer exist are dropped."""
+    """Make sums of a row and several moves canonical, dropping changes to blocks that no longer exist."""
     sizes = np.array([len(column.choices) for column in space.columns], np.int16)
     return canonical(space.columns, np.clip(totals, -1, sizes - 1))
 

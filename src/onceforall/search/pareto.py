@@ -1,4 +1,4 @@
-"""The trade-off between several objectives: the shared search along a front, then local search from targets on the front."""
+"""Find the Pareto front of several objectives: the shared search along a front, then local search from targets on it."""
 
 import math
 import time
@@ -57,12 +57,13 @@ def pareto(
     """Find the Pareto front of two or more objectives.
 
     Args:
-        objectives: by name, a pair of a function as in `maximise` and "max" or "min", e.g.
+        objectives: by name, pairs of a function as in `maximise` and "max" or "min", e.g.
             `{"accuracy": (predictor.predict, "max"), "latency_ms": (table.estimate, "min")}`.
         limits: as in `maximise`.
-        seed: same seed and arguments, same result (unless `time_s` ends the search).
+        seed: the same seed and arguments give the same result (unless `time_s` ends the search).
         size: maximum number of points, spread over the front; by default all that were found.
-        evaluations: approximate maximum of networks evaluated. A space with fewer networks is searched exhaustively, up to 20,000.
+        evaluations: approximate maximum number of networks to evaluate. A space with fewer networks is searched exhaustively, up to
+            20,000.
         time_s: stop after this many seconds with the front found by then.
         start: networks to start from.
 
@@ -99,18 +100,14 @@ def pareto(
 def _measures(space: Space, objectives: Objectives) -> tuple[Measure, list[Measure]]:
     """The first objective as a measure to maximize, the others as measures to minimize."""
     if len(objectives) < 2:
-        raise ValueError(f"{len(objectives)} objectives: a front needs at least 2; for one use maximise")
+        raise ValueError(f"{len(objectives)} objectives: a front needs at least 2, for a single one use maximise")
     result: list[Measure] = []
     for name, pair in objectives.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[1] not in ("max", "min"):
             raise ValueError(f"objective {name!r} is {pair!r}: give a pair of a function and 'max' or 'min'")
-        found = measure_of(space, name, pair[0])
-        result.append(found if pair[1] == ("min" if result else "max") else _negative(found))
+        measure = measure_of(space, name, pair[0])
+        result.append(measure if pair[1] == ("min" if result else "max") else measure.negative())
     return result[0], result[1:]
-
-
-def _negative(measured: Measure) -> Measure:
-    return Measure(measured.name, lambda genes: -measured(genes), False, measured.space)
 
 
 def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.Generator) -> None:
@@ -165,20 +162,19 @@ class _Along:
         return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Every other chain continues from the best network that any found within its target; the rest stay where they are."""
+        """Every other chain continues from the best network within its target that any chain found; the others stay."""
         best = self.best_within(evaluator, bounds[:, : self.costs])
         return evaluator(np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes))
 
     def targets(self, n: int, rng: np.random.Generator) -> Costs:
-        """Bounds of the costs (n, costs): evenly spaced over the front's range for one cost, else those of front members."""
+        """Bounds of the costs (n, costs): for one cost, evenly spaced over the front's range; else the costs of front members."""
         costs = -self.front.values[:, 1:]
         if self.costs > 1:
             return costs[rng.permutation(len(costs))[:n]]
         steps = (np.arange(n) + rng.random(n)) / n
-        targets: Costs = np.maximum(costs.min(0) + steps[:, None] * np.ptp(costs, 0), costs.min(0))
-        return targets
+        return np.asarray(np.maximum(costs.min(0) + steps[:, None] * np.ptp(costs, 0), costs.min(0)))
 
     def best_within(self, evaluator: Evaluator, targets: Costs) -> Evaluated:
-        """For each target, the front member with the highest score among those within it."""
-        inside = (-self.front.values[:, 1:][None] <= targets[:, None] + 1e-12).all(2)
-        return evaluator(self.front.genes[np.where(inside, self.front.values[:, 0], -np.inf).argmax(1)])
+        """For each target, the front member with the highest score among the members within it."""
+        within = (-self.front.values[:, 1:][None] <= targets[:, None] + 1e-12).all(2)
+        return evaluator(self.front.genes[np.where(within, self.front.values[:, 0], -np.inf).argmax(1)])

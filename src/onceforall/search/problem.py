@@ -1,4 +1,4 @@
-"""The search problem: measures of networks (scores and estimates), checked once, then only called on gene matrices."""
+"""The search problem: measures of networks (scores and estimates), which are checked once, then called on gene matrices."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ class NothingFeasibleError(InfeasibleError):
 
 
 class _ShapeError(ValueError):
-    """A function gave something else than one number per network."""
+    """A function did not return one number per network."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FoundNetwork:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number for every network, called with a gene matrix whatever the wrapped function takes.
+    """Maps a gene matrix to a number for every network, whatever the wrapped function takes.
 
     Args:
         function: the user's function.
@@ -76,8 +76,8 @@ class Measure:
         values = np.asarray([self.function(arch) for arch in given] if self.one_by_one else self.function(given), np.float64)
         if values.shape != (len(genes),):
             raise _ShapeError(
-                f"{self.name} gave an array of shape {values.shape} for {len(genes)} networks: "
-                f"it must give one number per network, shape ({len(genes)},)"
+                f"{self.name} returned an array of shape {values.shape} for {len(genes)} networks: "
+                f"it must return one number per network, shape ({len(genes)},)"
             )
         if np.isnan(values).any():
             arch = self.space.archs(genes[np.isnan(values)][:1])[0]
@@ -85,6 +85,10 @@ class Measure:
                 f"{self.name} is NaN for a network, it must be a number for every network; the network: {arch.to_json()}"
             )
         return values
+
+    def negative(self) -> "Measure":
+        """The measure with the opposite sign."""
+        return Measure(self.name, lambda genes: -self(genes), False, self.space)
 
 
 @dataclass(frozen=True)
@@ -111,16 +115,14 @@ class SearchProblem:
     def costs(self, genes: Genes) -> Costs:
         """Values of all limited measures (n, limits)."""
         known: dict[Function, Floats] = {}  # an objective can also be limited
-        columns = []
         for limit in self.limits:
-            function = limit.measure.function
-            if function not in known:
-                known[function] = limit.measure(genes)
-            columns.append(known[function])
+            if limit.measure.function not in known:
+                known[limit.measure.function] = limit.measure(genes)
+        columns = [known[limit.measure.function] for limit in self.limits]
         return np.stack(columns, 1) if columns else np.zeros((len(genes), 0))
 
     def excess(self, costs: Costs) -> Floats:
-        """Sum of how far each limit is exceeded; 0 where all are met."""
+        """How far the limits are exceeded, summed over the limits; 0 where all are met."""
         total = np.zeros(len(costs))
         for column, limit in enumerate(self.limits):
             total += limit.excess(costs[:, column])
@@ -133,10 +135,10 @@ class SearchProblem:
 
 
 def measure_of(space: Space, name: str, function: Function) -> Measure:
-    """Find out by calling it whether the function takes a gene matrix, a list of architectures or one architecture.
+    """Wrap a function; calling it shows whether it takes a gene matrix, a list of architectures or one architecture.
 
     Raises:
-        ValueError: it is not callable, takes none of them (the cause is chained), gave NaN, or was made for another space.
+        ValueError: it is not callable, takes none of them (the cause is chained), returns NaN, or was made for another space.
         Exception: whatever the function itself raises, such as an error of a latency table with a missing entry.
     """
     if not callable(function):
@@ -148,29 +150,29 @@ def measure_of(space: Space, name: str, function: Function) -> Measure:
     for measure in (by_genes, by_archs, by_arch):
         try:
             values = measure(probe)
-        except Exception as error:  # user code: a function that expects something else may raise anything
+        except Exception as error:  # user code may raise anything if it expects another argument
             failures.append(error)
             continue
         if measure is by_genes:
             _require_same_space(by_archs, probe, values)
         return measure
-    unfit = (AttributeError, TypeError, ArchError)  # as of a function that expects something else
-    own = [error for error in failures if not isinstance(error, (*unfit, _ShapeError))]  # NaN, or what the function itself raises
-    if own:
-        raise own[0]
+    unfit = (AttributeError, TypeError, ArchError)  # likely raised by a function that expects another argument
+    others = [error for error in failures if not isinstance(error, (*unfit, _ShapeError))]  # NaN, or errors of the function itself
+    if others:
+        raise others[0]
     first, second, third = failures
     last = third if isinstance(third, ArchError) else second if isinstance(first, AttributeError | TypeError) else first
     wrong = next((error for error in failures if isinstance(error, _ShapeError)), last)
     if isinstance(wrong, ArchError):
         raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
-    told = [f"{type(error).__name__}: {error}" if isinstance(error, unfit) else str(error) for error in failures]
+    why = [f"{type(error).__name__}: {error}" if isinstance(error, unfit) else str(error) for error in failures]
     raise ValueError(
-        f"{name} fails on a gene matrix ({told[0]}), a list of Arch ({told[1]}) and one Arch ({told[2]}): it must take one of them"
+        f"{name} fails on a gene matrix ({why[0]}), a list of Arch ({why[1]}) and one Arch ({why[2]}): it must take one of them"
     ) from wrong
 
 
 def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None:
-    """Check the space of a function that takes both forms: in another space, the gene matrix means other networks."""
+    """Check the space of a function that takes both forms: in another space, a gene matrix means other networks."""
     try:
         same = np.allclose(by_archs(probe), values, rtol=1e-5, atol=1e-9)
     except OnceForAllError:
@@ -179,8 +181,8 @@ def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None
         return
     if not same:
         raise ValueError(
-            f"{by_archs.name} returns other numbers for a gene matrix than for its networks, so it was made for another space than "
-            "the one searched: make all functions for one space"
+            f"{by_archs.name} returns different numbers for a gene matrix and for its networks, so it was made for another space "
+            "than the one searched: make all functions for one space"
         )
 
 

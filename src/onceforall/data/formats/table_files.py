@@ -143,7 +143,7 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
 
 
 def _rows_of_coco(path: Path, data: dict[str, Any], *, several: bool) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
-    """A row for each image, with its file and its label or labels; and lines on what is doubtful. A `KeyError` if an entry is missing."""
+    """A row for each image, with its file and its labels; and lines on what is doubtful. A `KeyError` if an entry is missing."""
     names, files = _by_id(path, data["categories"], "name"), _by_id(path, data["images"], "file_name")
     twice = [name for name, n in Counter(names.values()).items() if n > 1]
     remarks = [f"several categories are called {shown(name)}: they are one class" for name in twice[:3]]

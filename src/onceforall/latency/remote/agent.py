@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ...common.processors import processors
-from ..measure import ReferenceKernel, time_calls
+from ..measure import ReferenceKernel, least_disturbed_ms, time_calls
 
 WEIGHTS = "weights.bin"  # its name in the models
 CHUNK = 1 << 20  # random numbers generated at once
@@ -35,7 +35,7 @@ OpenModel = Callable[..., tuple[Callable[[Any], object], Callable[[Any], object]
 
 
 def run_agent(arguments: Sequence[str], package: str, open_model: OpenModel) -> int:
-    """Run the command in the arguments. Exit code 0: the answer is on stdout; 1: an error is.
+    """Run the command in the arguments and return the exit code: 0 if the answer is on stdout, 1 if an error is.
 
     Args:
         package: package of the runtime.
@@ -55,12 +55,12 @@ def run_agent(arguments: Sequence[str], package: str, open_model: OpenModel) -> 
 
 def _about(package: str) -> dict[str, Any]:
     try:
-        found = importlib.import_module(package)
+        module = importlib.import_module(package)
     except ImportError as error:
         raise RuntimeError(f"{error}: pip install {package} there") from None
     return {
-        "version": str(found.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
-        "baseline_ms": ReferenceKernel().baseline_ms(),
+        "version": str(module.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
+        "baseline_ms": least_disturbed_ms(ReferenceKernel()),
     }  # fmt: skip
 
 
@@ -81,11 +81,11 @@ def _result(folder: str, seconds: str) -> dict[str, Any]:
     while True:
         alive = _alive(place)  # before looking for the result, as the job may end in between
         if (place / "result.json").exists():
-            found: dict[str, Any] = json.loads((place / "result.json").read_text())
-            return found
+            result: dict[str, Any] = json.loads((place / "result.json").read_text())
+            return result
         if not alive:
             log = (place / "log.txt").read_text(errors="replace") if (place / "log.txt").exists() else "it was never started"
-            return {"error": "measuring ended without a result: " + " ".join(log.split())[-300:]}
+            return {"error": "the measurement ended without a result: " + " ".join(log.split())[-300:]}
         if time.monotonic() > end:
             return {"running": True}
         time.sleep(0.05)
@@ -129,7 +129,7 @@ def _load(open_model: OpenModel, path: Path, threads: int, shape: Sequence[int])
 
 
 def _random_weights(path: Path, size: int) -> None:
-    """Write `size` bytes of small numbers, practically none of them denormal: otherwise times do not depend on their values."""
+    """Write `size` bytes of small random numbers. Times depend on their values only if some are denormal; almost none are."""
     rng = np.random.default_rng(0)
     with open(path, "wb") as file:
         for start in range(0, size, 4 * CHUNK):
@@ -137,8 +137,10 @@ def _random_weights(path: Path, size: int) -> None:
 
 
 def _alive(place: Path) -> bool:
-    """Whether the job's process is running. After a restart of the machine, another process may have its id; and a zombie process
-    keeps its id but has no command line."""
+    """Whether the job's process is running.
+
+    After a restart of the machine, another process may have its id; a zombie process has an id but no command line.
+    """
     try:
         pid = int((place / "pid").read_text())
         os.kill(pid, 0)

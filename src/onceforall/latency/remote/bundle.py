@@ -15,7 +15,7 @@ from ...backends.common import noise
 from ...nn.onnx import to_onnx
 from ...ops import Shape
 from ...plan import Plan
-from ..networks import made_up
+from ..networks import random_weights
 from .agent import WEIGHTS
 
 PACKAGE = Path(__file__).parents[2]
@@ -36,16 +36,16 @@ except ImportError as error:
     sys.exit(1)
 sys.exit(run_agent(sys.argv[1:], there.PACKAGE, there.open_model))
 """
-IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfrom typing import Any\n"  # of `Runtime.there`
+IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfrom typing import Any\n"  # for `Runtime.there`
 
 
 def agent_zip(runtime: str) -> bytes:
     """The agent as a zip that Python runs, including the runtime's model loader; the same sources give the same bytes."""
     files = {f"onceforall/{name}": b"" for name in EMPTY}
     files |= {f"onceforall/{name}": (PACKAGE / name).read_bytes() for name in SOURCES}
-    found = RUNTIMES[runtime]
-    facts = f"PACKAGE = {found.package!r}\nopen_model = {found.there[-1].__name__}\n"
-    files["onceforall/there.py"] = "\n\n".join([IMPORTS, *map(inspect.getsource, found.there), facts]).encode()
+    there, package = RUNTIMES[runtime].there, RUNTIMES[runtime].package
+    names = f"PACKAGE = {package!r}\nopen_model = {there[-1].__name__}\n"
+    files["onceforall/there.py"] = "\n\n".join([IMPORTS, *map(inspect.getsource, there), names]).encode()
     return _zipped({**files, "__main__.py": START.encode()})
 
 
@@ -59,15 +59,15 @@ class RemoteModel:
 
     @classmethod
     def stand_in(cls, plan: Plan, runtime: str) -> "RemoteModel":
-        """A model of the plan with made-up weights, as the named runtime on this machine would make it.
+        """A model of the plan with random weights, as the named runtime on this machine would make it.
 
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
-        found = RUNTIMES[runtime]
-        content = to_onnx(plan, made_up(plan), opset=found.opset)
-        if found.quantise is not None:  # int8 weights are sent
-            return cls(found.model_of(content, noise(plan.input_shape)), plan.input_shape)
+        backend = RUNTIMES[runtime]
+        content = to_onnx(plan, random_weights(plan), opset=backend.opset)
+        if backend.quantise is not None:  # int8 weights are sent
+            return cls(backend.model_of(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)
         return cls(light, plan.input_shape, size)
 

@@ -10,7 +10,7 @@ from typing import Any
 from ...backends import RUNTIMES
 from ...errors import DeviceError
 from ...plan import Plan
-from ..host import Host
+from ..device import Host
 from ..measure import Timing
 from .bundle import RemoteModel, agent_zip, digest_of_bytes, job_zip
 from .ssh import Ssh, printable_text
@@ -21,7 +21,7 @@ LIMIT_S = 120.0  # for any request
 
 
 class RemoteMeter:
-    """Copies the agent to a host and times networks there. A lost connection does no harm.
+    """Copies the agent to a host and times networks there. A lost connection does no harm: requests are retried.
 
     Args:
         runtime: name in `RUNTIMES` of a runtime that can be loaded remotely.
@@ -48,8 +48,8 @@ class RemoteMeter:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not RUNTIMES[runtime].there:
-            able = [name for name, found in RUNTIMES.items() if found.there]
-            raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {', '.join(able)}")
+            able = ", ".join(name for name, other in RUNTIMES.items() if other.there)
+            raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {able}")
         self.host, self.runtime, self.threads, self.batch = host, runtime, threads, batch
         self._ssh = ssh or Ssh(host, say=say)
         agent = agent_zip(runtime)
@@ -60,10 +60,10 @@ class RemoteMeter:
         self.baseline_ms = _number(about, "baseline_ms")
         cpus = int(_number(about, "cpus"))
         if threads > cpus:
-            raise DeviceError(f"threads is {threads}, {host} has {cpus} processors for this: ask for at most {cpus} threads")
+            raise DeviceError(f"threads is {threads}, {host} has {cpus} processors for this: use at most {cpus}")
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        """Time networks with made-up weights in turns; the arguments are those of `time_calls`.
+        """Time networks with random weights in turns; the arguments are those of `time_calls`.
 
         Raises:
             DeviceError: the host is too noisy, lost, or cannot run a network.
@@ -88,7 +88,7 @@ class RemoteMeter:
                 pass
             timings = answer.get("timings")
             if not isinstance(timings, list) or len(timings) != len(models):
-                raise DeviceError(f"{self.host}: the agent gave {str(answer)[:200]!r} for {len(models)} networks: try again")
+                raise DeviceError(f"{self.host}: the agent returned {str(answer)[:200]!r} for {len(models)} networks: try again")
             return [self._timing(timing) for timing in timings]
         finally:
             with suppress(DeviceError):  # if the connection did not come back, the result waits for the next try
@@ -100,27 +100,27 @@ class RemoteMeter:
         A broken connection looks like the end of the file to the receiver, so the size is checked before the file is renamed.
         """
         parent, temporary = PurePosixPath(path).parent, f"{path}.{os.getpid()}.tmp"
-        there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path} && {has_size(path, data)}; then echo yes; fi")
-        if there.strip() != "yes":
+        exists = self._ssh.shell(f"mkdir -p {parent} && if test -f {path} && {has_size(path, data)}; then echo yes; fi")
+        if exists.strip() != "yes":
             self._ssh.shell(f"cat > {temporary} && {has_size(temporary, data)} && mv {temporary} {path}", data)
 
     def _ask(self, *words: str, patience_s: float | None = None) -> dict[str, Any]:
         """Send a command to the agent and return its answer; a `DeviceError` if it reports an error, or cannot be understood."""
         python = self.host.python.removeprefix("~/")
-        said = self._ssh(python, self._agent, *words, limit_s=LIMIT_S, patience_s=patience_s)
+        output = self._ssh(python, self._agent, *words, limit_s=LIMIT_S, patience_s=patience_s)
         try:
-            answer = json.loads(said)
+            answer = json.loads(output)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise DeviceError(f"{self.host}: the agent returned no JSON but {said[:200]!r}: is {python} a Python there?")
+            raise DeviceError(f"{self.host}: the agent returned {output[:200]!r}, not JSON: check that {python} is Python there")
         if "error" in answer:
             raise DeviceError(f"{self.host}: {printable_text(str(answer['error'])[:300])}")
         return answer
 
     def _timing(self, values: object) -> Timing:
         if not isinstance(values, dict):
-            raise DeviceError(f"{self.host}: the agent gave {str(values)[:100]!r} as a time: try again")
+            raise DeviceError(f"{self.host}: the agent returned {str(values)[:100]!r} as a time: try again")
         ms, low, high, repeats = (_number(values, key) for key in ("ms", "low", "high", "repeats"))
         timing = Timing(ms, low, high, int(repeats))
         if not 0 < timing.low <= timing.ms <= timing.high:
@@ -131,7 +131,7 @@ class RemoteMeter:
 def _number(values: Mapping[str, Any], key: str) -> float:
     value = values.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e12:
-        raise DeviceError(f"the agent gave {repr(value)[:50]} for {key}: try again")
+        raise DeviceError(f"the agent returned {repr(value)[:50]} for {key}: try again")
     return float(value)
 
 
@@ -140,5 +140,5 @@ def _text(values: Mapping[str, Any], key: str) -> str:
 
 
 def has_size(path: str, data: bytes) -> str:
-    """A shell condition: the file is as long as the data."""
+    """A shell condition: whether the file is as long as the data."""
     return f"test $(wc -c < {path}) -eq {len(data)}"

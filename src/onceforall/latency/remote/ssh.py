@@ -1,4 +1,4 @@
-"""`Ssh`: commands on another machine, through the system's ssh."""
+"""`Ssh`: run commands on another machine, through the system's ssh."""
 
 import shlex
 import shutil
@@ -10,7 +10,7 @@ from threading import Thread
 from typing import IO
 
 from ...errors import DeviceError
-from ..host import Host
+from ..device import Host
 
 BROKEN = 255  # ssh's exit code when the connection fails
 MOST_BYTES = 10_000_000  # per answer
@@ -22,7 +22,7 @@ SETTINGS = (
 
 
 class Ssh:
-    """Runs commands on a host. Its answers are only ever treated as text.
+    """Runs commands on a host, whose answers are only ever treated as text.
 
     Args:
         patience_s: how long a lost connection is retried.
@@ -43,7 +43,7 @@ class Ssh:
         self._connected = False
 
     def __call__(self, *words: str, limit_s: float | None = None, patience_s: float | None = None) -> str:
-        """Run a command and return its output. Words are quoted. A lost connection is retried, so the command must be idempotent.
+        """Run a command, quoted for the shell, and return its output. It must be idempotent, as a lost connection is retried.
 
         Args:
             limit_s: seconds without an answer after which the connection counts as lost; None for no limit.
@@ -64,20 +64,20 @@ class Ssh:
         end, pause = time.monotonic() + patience_s, 0.5
         while True:
             code, out, err = _run([*self._command, line], stdin, limit_s)
-            said = printable_text(" ".join((err or out).decode(errors="replace").split())[-300:])
+            detail = printable_text(" ".join((err or out).decode(errors="replace").split())[-300:])
             if len(out) >= MOST_BYTES:
-                raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB or more, which is no answer: is it this host?")
+                raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB or more, which is no answer: check the host")
             if code != BROKEN:
                 self._connected = True
                 if code != 0 and not out.startswith(b"{"):
-                    raise DeviceError(f"{self.host}: {line.split()[0]} failed there: {said or f'exit code {code}'}")
+                    raise DeviceError(f"{self.host}: {line.split()[0]} failed there: {detail or f'exit code {code}'}")
                 return out.decode(errors="replace")
             if not self._connected:
                 raise DeviceError(
-                    f"{self.host} cannot be reached: {said}: try ssh {self._command[-1]} by hand; keys only, no passwords"
+                    f"{self.host} cannot be reached: {detail}: try ssh {self._command[-1]} by hand, with a key, not a password"
                 )
             if time.monotonic() + pause > end:
-                raise DeviceError(f"{self.host}: the connection broke and did not come back in {patience_s:.0f} s: {said}")
+                raise DeviceError(f"{self.host}: the connection broke and did not come back in {patience_s:.0f} s: {detail}")
             self.say(f"{self.host}: connection lost, trying again")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
@@ -90,17 +90,17 @@ def printable_text(text: str) -> str:
 
 def _run(command: Sequence[str], stdin: bytes, limit_s: float | None) -> tuple[int, bytes, bytes]:
     """Exit code, stdout and stderr of a command, at most `MOST_BYTES` each; it is killed if it writes more."""
-    said: dict[str, bytes] = {}
+    output: dict[str, bytes] = {}
 
     def read(name: str, stream: IO[bytes]) -> None:
-        said[name] = stream.read(MOST_BYTES)
-        if len(said[name]) == MOST_BYTES:
+        output[name] = stream.read(MOST_BYTES)
+        if len(output[name]) == MOST_BYTES:
             process.kill()
 
-    with tempfile.TemporaryFile() as given:
-        given.write(stdin)
-        given.seek(0)
-        with subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with tempfile.TemporaryFile() as input_file:
+        input_file.write(stdin)
+        input_file.seek(0)
+        with subprocess.Popen(command, stdin=input_file, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             readers = [Thread(target=read, args=pair) for pair in (("out", process.stdout), ("err", process.stderr))]
@@ -115,4 +115,4 @@ def _run(command: Sequence[str], stdin: bytes, limit_s: float | None) -> tuple[i
                 process.kill()  # does nothing to a process that has ended
                 for reader in readers:
                     reader.join()
-    return (BROKEN, b"", late) if late else (process.returncode, said["out"], said["err"])
+    return (BROKEN, b"", late) if late else (process.returncode, output["out"], output["err"])

@@ -18,7 +18,7 @@ from ...accuracy import (
     read_rows,
     suggest,
 )
-from ...accuracy.choose import LEARNERS, families
+from ...accuracy.choose import LEARNERS, relatives
 from ...arch import Arch
 from ...common.advice import ofa
 from ...common.arguments import takes
@@ -270,8 +270,8 @@ def _split(run: Run, rows: list[AccuracyRow], seed: int) -> tuple[list[AccuracyR
 
 
 def _by_family(run: Run, rows: list[AccuracyRow], rng: np.random.Generator) -> list[int]:
-    """Indices of the rows, families in random order."""
-    family = families(run.space, run.space.genes([row.arch for row in rows]))
+    """Indices of the rows, relatives in random order."""
+    family = relatives(run.space, run.space.genes([row.arch for row in rows]))
     place = rng.permutation(family.max() + 1)
     order: list[int] = np.argsort(place[family], kind="stable").tolist()
     return order
