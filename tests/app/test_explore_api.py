@@ -126,7 +126,7 @@ def test_two_people_pin_at_once(tmp_path: Path) -> None:
     assert len(pins[0].read()) == 15
     with pytest.raises(FileError, match="someone has removed it"):
         pins[0].rename(kept[1]["id"], "x")
-    with pytest.raises(FileError, match="1 to 80 letters"):
+    with pytest.raises(FileError, match="give one of 1 to 80"):
         pins[0].rename(kept[0]["id"], " ")
     before = pins[0].path.read_bytes()[:-9]
     pins[0].path.write_bytes(before)

@@ -45,7 +45,7 @@ def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     rows = json.loads(out)
     assert [row["name"] for row in rows] == ["board", "phone"]
     assert rows[0]["interval"][0] < rows[0]["test"] < rows[0]["interval"][1]
-    assert "board: as before" in err
+    assert "board: unchanged" in err
 
     file.write_text(GOOD.replace("params: 1M", "params: 900k").replace("device: cpu", "device: pytorch"))
     assert run(options) == 0  # other limits are told; times of another device are not compared
