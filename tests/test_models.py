@@ -158,7 +158,7 @@ def test_bad_names(tmp_path: Path) -> None:
         bring("none.py:f")
     with pytest.raises(ModelError, match=r"no model 'resnet19': did you mean resnet18"):
         bring("torchvision:resnet19")
-    with pytest.raises(ModelError, match=r"no weights 'V9' of resnet18: IMAGENET1K_V1"):
+    with pytest.raises(ModelError, match=r"no weights 'V9' of resnet18: choose from IMAGENET1K_V1"):
         bring("torchvision:resnet18.V9")
 
 
@@ -227,7 +227,7 @@ def test_timm() -> None:
     assert (found.pixels, found.mean) == (160, (0.485, 0.456, 0.406))
     with pytest.raises(ModelError, match=r"did you mean .*resnet18"):
         bring("timm:resnet81")
-    with pytest.raises(ModelError, match="timm has no weights 'foo' of resnet18: a1_in1k"):
+    with pytest.raises(ModelError, match="timm has no weights 'foo' of resnet18: choose from a1_in1k"):
         bring("timm:resnet18.foo")
 
 
