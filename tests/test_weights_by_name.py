@@ -104,7 +104,7 @@ def test_random_weights_are_not_a_function_s(tmp_path: Path) -> None:
     refused(
         f"{tmp_path / 'own.py'}:net",
         ModelError,
-        "own.py:net: decides on its weights itself: leave --weights random",
+        "own.py:net decides on its weights itself: omit --weights random",
         weights="random",
     )
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onceforall.accuracy import measurement_noise, read_rows, suggest
+from onceforall.accuracy import fit_rows, read_rows, suggest
 from onceforall.arch import Arch
 from onceforall.cli import run as ofa
 from onceforall.common.progress import Progress
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import CheckpointError, DataError, FileError
 from onceforall.pipeline import Run, compare_predictors, fit_predictor, measure_accuracy, next_subnets, predict, show_predictor
-from onceforall.pipeline.accuracies.predictor import fitted_to, load_predictor
+from onceforall.pipeline.accuracies.predictor import load_predictor
 from tiny_run import SUBNETS
 
 
@@ -138,7 +138,8 @@ def test_of_many_the_last_are_chosen_by_the_predictor_so_far(trained: Path, tmp_
     assert len(rows) == 40
     drawn, chosen = rows[:28], rows[28:]
     assert {row.arch for row in found.checked} <= {row.arch for row in drawn}
-    guess = fitted_to(run, [row for row in drawn if row not in found.checked], noise=measurement_noise(drawn))
+    own = [row for row in drawn if row not in found.checked]
+    guess = fit_rows(run.space, own, weights_hash=run.weights_hash())
     first = {row.arch for row in chosen[:6]}
     assert first == set(suggest(guess, macs_table(segment_table(run.space, 10)), 6, known=[row.arch for row in drawn], seed=0))
     measure_accuracy(run.folder, archs=[run.space.sample(np.random.default_rng(9))])

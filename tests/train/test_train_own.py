@@ -234,7 +234,7 @@ class Functional(nn.Module):
 
 def test_a_batch_norm_that_is_no_layer_is_named() -> None:
     supernet = elastic(Functional().eval(), (32,))
-    with pytest.raises(StatisticsError, match=r"the statistics of mean cannot be measured: .* make it a torch\.nn\.BatchNorm2d"):
+    with pytest.raises(StatisticsError, match=r"the statistics of mean cannot be measured: .* use a torch\.nn\.BatchNorm2d"):
         recalibrate(supernet.extract(supernet.space.largest()), [images_and_labels(0)[0]])
 
 

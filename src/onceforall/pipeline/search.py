@@ -228,7 +228,7 @@ class Searcher:
         keeps = _keeps(limits, genes)
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         top1, images = np.array([row.value for row in self._steady(rows)]), np.array([row.images for row in rows])
-        chance = self._noise**2 or _chance(top1, images)
+        chance = np.minimum(_chance(top1, images), self._noise**2 or math.inf)
         weight = _weight(std, chance)
         expected = mean + weight * (top1 - mean)
         cautious = expected - self.caution * np.sqrt(weight * chance)  # standard error of the weighted mean
