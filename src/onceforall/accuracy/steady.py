@@ -2,7 +2,7 @@
 
 On few held-out images, top-1 is a coarse count: a network that is barely right on an image counts as much as one that is sure. The
 mean probability of the right class ("soft") orders networks by much the same ability, and varies less by chance. How much either is
-worth is measured on the images themselves: half of them must predict top-1 on the other half (docs/results/predictor.md).
+worth is measured on the images themselves, by what half of them say of the other half. Results: docs/results/predictor.md.
 """
 
 import math
@@ -24,20 +24,23 @@ Steady = Callable[[Sequence[AccuracyRow]], list[AccuracyRow]]
 def steadying(rows: Sequence[AccuracyRow]) -> Steady:
     """A function that replaces the scores of rows by steadier ones, learnt from these rows.
 
-    A score becomes a + b (β value + γ soft). β and γ, not negative, are the weights with which the value and the soft score on half
-    of the images best predict the value on the other half, over all networks; a and b keep the mean and the scale of the measured
-    values. All rows stay as they are if fewer than `LEAST` are given, one lacks a soft score, or soft adds nothing.
+    A score becomes a + b (β value + γ soft). β and γ are the weights, not negative, of the best linear prediction of the value on
+    infinitely many images; a and b keep the mean and the scale of the measured values. All rows stay as they are if fewer than
+    `LEAST` are given, one lacks a soft score, or soft adds nothing.
     """
     known = [row for row in rows if _complete(row)]
     if len(known) < max(LEAST, len(rows)):
         return list
     value, soft = np.array([row.value for row in known]), np.array([row.soft for row in known], np.float64)
-    first, second = halves(value.tolist(), [row.top1_half for row in known], known)
-    soft_first, soft_second = halves(soft.tolist(), [row.soft_half for row in known], known)
-    own, other = _centered([first, second], [soft_first, soft_second]), _centered([second, first])[:, 0]
-    weights = _not_negative(own, other)
-    both = np.stack([value, soft], 1)
-    along = both @ weights
+    images = np.array([row.images for row in known], np.float64)
+    parts = np.stack(
+        [
+            halves(value.tolist(), [row.top1_half for row in known], known),
+            halves(soft.tolist(), [row.soft_half for row in known], known),
+        ]
+    )
+    weights = _weights(parts, float(np.mean(np.ceil(images / 2) * np.floor(images / 2) / images**2)))
+    along = np.stack([value, soft], 1) @ weights
     if not weights[1] > 0 or not np.var(along) > 0:
         return list
     slope = float(np.cov(along, value, ddof=0)[0, 1] / np.var(along))
@@ -80,13 +83,21 @@ def _complete(row: AccuracyRow) -> bool:
     return row.images > 1 and None not in (row.top1_half, row.soft, row.soft_half)
 
 
-def _centered(*columns: Sequence[Floats]) -> Floats:
-    """Columns (2 n, k) of both halves' scores over all networks; each half is centered, since one may be easier than the other."""
-    return np.stack([np.concatenate([half - half.mean() for half in column]) for column in columns], 1)
+def _weights(parts: Floats, share: float) -> Floats:
+    """Weights of value and soft, not negative, in the best linear prediction of the true value.
 
+    Covariances between halves hold no noise, as no image is in both; noise is what the halves differ by.
 
-def _not_negative(x: Floats, y: Floats) -> Floats:
-    """The two weights of least squares that are not negative."""
-    from scipy.optimize import nnls  # takes 0.2 s to load
-
-    return np.asarray(nnls(x, y)[0])
+    Args:
+        parts: (2, 2, n) value and soft, on either half of the images.
+        share: of the variance of the difference of halves, that is the noise of a score on all images.
+    """
+    (first, second), (soft_first, soft_second) = parts - parts.mean(2, keepdims=True)
+    true = float(np.mean(first * second))
+    common = float(np.mean(soft_first * second) + np.mean(soft_second * first)) / 2
+    if not (true > 0 and common > 0):
+        return np.array([1.0, 0.0])
+    of_soft = max(float(np.mean(soft_first * soft_second)), common**2 / true)
+    noise = share * np.cov(first - second, soft_first - soft_second)
+    found = np.linalg.lstsq(np.array([[true, common], [common, of_soft]]) + noise, np.array([true, common]), rcond=None)[0]
+    return np.array([1.0, 0.0]) if found[1] <= 0 else np.array([0.0, 1.0]) if found[0] < 0 else found
