@@ -57,17 +57,17 @@ def compare(run: Run, archs: list, right: np.ndarray, sure: np.ndarray, images: 
         order = rng.permutation(right.shape[1])
         held, truth = order[:images], right[:, order[images:]].mean(1)
         numbers = zip(*(scores[:, part].mean(1) for part in (held, held[::2]) for scores in (right, sure)), strict=True)
+        losses = -np.log(np.maximum(sure[:, held], 1e-12)).mean(1)
         rows = [
-            AccuracyRow(arch, float(y), 1.0, images, 0.1, float(half), None, float(soft), float(soft_half))
-            for arch, (y, soft, half, soft_half) in zip(archs, numbers, strict=True)
+            AccuracyRow(arch, float(y), float(loss), images, 0.1, float(half), None, float(soft), float(soft_half))
+            for arch, loss, (y, soft, half, soft_half) in zip(archs, losses, numbers, strict=True)
         ]
         measured = np.array([row.value for row in rows])
+        before = AccuracyPredictor.fit(run.space, archs, measured, losses=losses, noise=measurement_noise(rows))
         scores = {
             "measured": measured,
             "steadied": np.array([row.value for row in steadying(rows)(rows)]),
-            "predictor of measured": AccuracyPredictor.fit(run.space, archs, measured, noise=measurement_noise(rows)).predict(
-                archs
-            ),
+            "predictor of measured": before.predict(archs),
             "predictor of steadied": fit_rows(run.space, rows, weights_hash="").predict(archs),
         }
         for name, score in scores.items():

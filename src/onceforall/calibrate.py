@@ -229,25 +229,27 @@ class Tally:
     def __init__(self) -> None:
         self.hits5, self.loss = 0, 0.0
         self.counts: Tensor | None = None  # (3, classes): images of each class, correct ones, predicted ones
-        self.sure: Tensor | None = None  # (classes,): the sum of the probabilities of the right class
+        self.sure = 0.0  # the sum of the probabilities of the right class
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Count a batch of logits (n, classes) and labels (n,); return the predicted classes (n,)."""
         ranked = logits.topk(min(5, logits.shape[1]), 1).indices
         self.hits5 += int((ranked == labels[:, None]).any(1).sum())
         self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        predicted, classes = ranked[:, 0], logits.shape[1]
-        counts = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, labels[predicted == labels], predicted)])
-        right = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
-        sure = torch.zeros(classes, dtype=right.dtype, device=right.device).index_add_(0, labels, right)
-        self.counts = counts if self.counts is None else self.counts + counts
-        self.sure = sure if self.sure is None else self.sure + sure
-        return predicted
+        self.count(ranked[:, 0], labels, logits)
+        return ranked[:, 0]
 
     @staticmethod
     def right(predicted: Tensor, labels: Tensor) -> Tensor:
         """Which predictions are right, (n,)."""
         return predicted == labels
+
+    def count(self, predicted: Tensor, labels: Tensor, logits: Tensor) -> None:
+        """Count predicted classes (n,) without their loss and runners-up."""
+        parts = labels, labels[predicted == labels], predicted
+        counts = torch.stack([torch.bincount(part, minlength=logits.shape[1]) for part in parts])
+        self.counts = counts if self.counts is None else self.counts + counts
+        self.sure += float((logits.gather(1, labels[:, None])[:, 0] - logits.logsumexp(1)).exp().sum())
 
     def effective_images(self) -> int:
         """Number of images, in classes of equal size, that give top-1 as precisely as these give balanced accuracy: C² / Σ 1/n."""
@@ -256,13 +258,9 @@ class Tally:
         return max(1, round(len(images) ** 2 / float((1 / images).sum())))
 
     def soft(self, metric: str) -> float | None:
-        """Mean probability of the right class: over the images, or over the classes' means where the metric is not top-1."""
+        """Mean probability of the right class; None for other metrics than top-1."""
         assert self.counts is not None
-        assert self.sure is not None
-        images = self.counts[0].double()
-        if metric == "top1":
-            return float(self.sure.sum() / images.sum())
-        return float((self.sure / images)[images > 0].mean())
+        return self.sure / int(self.counts[0].sum()) if metric == "top1" else None
 
     def accuracy(self) -> Accuracy:
         """The accuracy over all batches.
@@ -291,8 +289,7 @@ class LabelTally:
         self.hits1 += int(self.right(logits, labels).sum())
         self.hits5 += int(ranked.any(1).sum())
         self.loss += float(F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum"))
-        self.logits.append(logits.float().cpu())
-        self.labels.append(labels.cpu())
+        self.count(logits, labels, logits)
         return logits
 
     @staticmethod
@@ -300,10 +297,14 @@ class LabelTally:
         """For which images the likeliest label is correct, (n,)."""
         return labels.gather(1, scores.argmax(1, keepdim=True))[:, 0] > 0
 
+    def count(self, scores: Tensor, labels: Tensor, logits: Tensor) -> None:
+        """Count logits of labels (n, classes) for the mean average precision only."""
+        self.logits.append(logits.float().cpu())
+        self.labels.append(labels.cpu())
+
     @staticmethod
-    def soft(metric: str) -> float | None:
-        """None: mean average precision has no such form."""
-        return None
+    def soft(metric: str) -> None:
+        """None: see `Tally.soft`."""
 
     def effective_images(self) -> int:
         """Like `Tally.effective_images`, from the images with each label: a rough guide to how much mAP varies by chance.

@@ -56,26 +56,24 @@ def test_a_soft_score_without_meaning_does_little_harm(seed: int) -> None:
     assert np.std(values(steadying(rows)(rows)) - truth) < 1.1 * np.std(values(rows) - truth)
 
 
-def test_other_scores_than_top1() -> None:
-    rows, _ = measured(120, 0)
-    scored = [replace(row, score=row.top1, top1=0.5) for row in rows]
-    for one, other in zip(steadying(scored)(scored), steadying(rows)(rows), strict=True):
-        assert one.score == pytest.approx(other.top1)
-        assert one.top1 == 0.5
-
-
 def test_as_they_are_where_soft_is_not_known() -> None:
     rows, _ = measured(120, 0)
-    for given in (rows[:15], [*rows, replace(rows[0], soft=None)], [replace(row, soft=None, soft_half=None) for row in rows], []):
+    scored = [replace(row, score=row.top1) for row in rows]
+    unknown = [replace(row, soft=None, soft_half=None) for row in rows]
+    for given in (rows[:39], scored, [*rows, replace(rows[0], soft=None)], unknown, []):
         assert steadying(given)(given) == given
 
 
 def test_the_predictor_s_error_bars_are_those_of_measurements() -> None:
-    """They hold new measurements as often as they say, whatever the predictor was fitted to."""
-    rows, _ = measured(150, 1)
-    steady = steadying(rows)(rows)
-    predictor = fit_rows(TINY, rows, weights_hash="")
-    removed = np.sqrt(np.mean((values(steady) - values(rows)) ** 2))
-    assert predictor.calibration.noise >= removed > 0
-    mean, std = predictor.predict_with_error([row.arch for row in rows])
-    assert np.mean(np.abs(mean - values(rows)) < 1.645 * std) >= 0.85
+    """They hold measurements of other networks about as often as they say, whatever the predictor was fitted to."""
+    inside = []
+    for seed in range(4):
+        rows, _ = measured(150, seed)
+        fitted, others = rows[:45], rows[45:]
+        predictor = fit_rows(TINY, fitted, weights_hash="")
+        noise = measurement_noise(fitted)
+        assert noise is not None
+        assert predictor.calibration.noise >= noise
+        mean, std = predictor.predict_with_error([row.arch for row in others])
+        inside += [np.abs(mean - values(others)) < 1.645 * std]
+    assert np.mean(inside) >= 0.8

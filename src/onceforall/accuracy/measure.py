@@ -195,8 +195,8 @@ def _evaluate(
         targets, first = labels.to(device), seen % 2  # `half` counts every second image
 
         def count(step: _Step, logits: Tensor, targets: Tensor = targets, first: int = first) -> None:
-            step.tally.add(logits, targets)
-            step.half.add(logits[first::2], targets[first::2])
+            predicted = step.tally.add(logits, targets)
+            step.half.count(predicted[first::2], targets[first::2], logits[first::2])
 
         _run(steps, same_shape(images, shape).to(device), count)
         seen += len(labels)

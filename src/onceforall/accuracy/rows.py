@@ -1,6 +1,7 @@
 """Measured sub-networks on disk: a folder of Parquet files, one per flush, each written atomically.
 
-Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, and in newer files top1_half and score. The
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, and in newer files top1_half, score,
+soft and soft_half. The
 metadata of every file holds the hash of the supernet's weights, so that measurements of different weights never mix.
 """
 
@@ -44,8 +45,8 @@ class AccuracyRow:
         seconds: time spent, including its share of joint computation.
         top1_half: score on every second image (the first, third, …), to estimate the noise; None if unknown.
         score: the run's metric (balanced accuracy, macro F1 or mAP); None if that is top-1.
-        soft: mean probability of the right class, over the images, or over the classes' means if `score` is given; None for several
-            labels per image and in older files. See `onceforall.accuracy.steady`.
+        soft: mean probability of the right class, to steady top-1 (`onceforall.accuracy.steadying`); None if `score` is given, and
+            in older files.
         soft_half: `soft` on every second image.
         interpolated: whether it is interpolated (`onceforall.accuracy.interpolate`); such rows are never written.
     """

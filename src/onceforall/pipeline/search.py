@@ -242,7 +242,7 @@ class Searcher:
 
     @cached_property
     def _steady(self) -> Steady:
-        """Less noisy scores, as the predictor was fitted to."""
+        """Less noisy scores, of the kind that the predictor was fitted to."""
         return steadying(self._rows)
 
     @cached_property

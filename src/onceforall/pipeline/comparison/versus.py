@@ -109,7 +109,9 @@ class Verdict:
         ours = self.ours is not None and not self.over
         if self.difference is None or self.over:
             return "ours" if ours else "fixed" if self.fixed is not None else "none"
-        return "ours" if self.difference > 0 else "fixed" if self.difference < 0 else "equal"
+        if abs(self.difference) < 1e-12:  # rounding of sums over classes
+            return "equal"
+        return "ours" if self.difference > 0 else "fixed"
 
     @property
     def certain(self) -> bool:
