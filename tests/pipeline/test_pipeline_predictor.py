@@ -116,7 +116,7 @@ def test_commands(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 17
     assert "--samples 1,x: give whole numbers separated by commas" in out("compare", str(run_copy), "--samples", "1,x", code=2)
-    assert "no run directory" in out("show", str(tmp_path), code=1)
+    assert "not a run directory" in out("show", str(tmp_path), code=1)
 
 
 def test_predict_uses_what_else_was_measured(run_copy: Path) -> None:
