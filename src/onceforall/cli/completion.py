@@ -6,16 +6,14 @@ from pathlib import Path
 
 import typer
 
-from ..accuracy.choose import LEARNERS
 from ..backends import FORMATS, RUNTIMES
 from ..common.files import read_json
 from ..data.reading import CACHES
 from ..errors import OnceForAllError
 from ..scores import METRICS
 from ..tasks.task import TASKS
-from ..train import SCHEMES
 
-# Presets, originals and precisions are copies: their registries load Pillow or torch; tests/cli/test_completion.py compares them.
+# Copies of the keys of registries whose modules take long to load; tests/cli/test_completion.py compares them.
 VALUES: dict[str, Collection[str]] = {
     "metric": tuple(METRICS),
     "task": tuple(TASKS),
@@ -30,10 +28,19 @@ VALUES: dict[str, Collection[str]] = {
         "imagenet-ofa",
         "imagenet-alphanet",
     ),
-    "scheme": SCHEMES,
+    "scheme": (
+        "progressive_shrinking",
+        "single_path",
+        "all_sizes",
+        "sandwich",
+        "alphanet",
+        "best_up",
+        "coupled",
+        "delayed_shrinking",
+    ),
     "runtime": RUNTIMES,
     "format": FORMATS,
-    "kind": LEARNERS,
+    "kind": ("linear", "pairwise", "smooth"),
     "original": (
         "ofa_mbv3_d234_e346_k357_w1_0",
         "ofa_mbv3_d234_e346_k357_w1_2",
