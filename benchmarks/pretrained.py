@@ -33,7 +33,7 @@ from onceforall.pipeline.run_directory.environment import environment
 from onceforall.report.charts import scatter_chart
 from onceforall.report.drawing import Axis, Point
 from onceforall.report.html import PAGES
-from onceforall.scores import UNEVEN
+from onceforall.scores import METRICS, UNEVEN
 from onceforall.train import work_per_step
 
 SETS: dict[str, dict[str, Any]] = {  # epochs of each fixed network, and images to train with
@@ -103,6 +103,7 @@ def report(path: Path) -> None:
     gains, notes, over = [], [], 0
     for record in read_lines(path):
         rivals = {one["name"]: one for side in ("ours", "fixed") for one in record[side]}
+        decided = METRICS[record.get("metric", "top1")]
         verdicts = [v for v in record["verdicts"] if v["budget"]["latency_ms"] is not None][::2]
         for v in verdicts:
             ours, fixed = rivals[v["ours"]], rivals[v["fixed"]]
@@ -115,7 +116,7 @@ def report(path: Path) -> None:
                 f"{v['budget']['latency_ms']:.2f} ms",
                 f"{100 * ours[metric]:.1f} ({ours['resolution']} px)",
                 f"{100 * fixed[metric]:.1f} ({fixed['name'].rpartition(':')[2]})",
-                f"{gains[-1]:+.1f}; top-1 {100 * v['difference']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]",
+                f"{gains[-1]:+.1f}; {decided} {100 * v['difference']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]",
                 f"{100 * ours['held_out']:.1f} / {100 * fixed['held_out']:.1f}",
             ]
             print(f"| {' | '.join(cells)} |")

@@ -67,14 +67,7 @@ print(time.process_time() - started)
 COMMAND = """
 import os, subprocess, sys
 before = os.times()
-subprocess.run([sys.executable, "-m", "onceforall", *{arguments!r}], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-after = os.times()
-print(after.children_user + after.children_system - before.children_user - before.children_system)
-"""
-IMPORT = """
-import subprocess, sys, os
-before = os.times()
-subprocess.run([sys.executable, "-c", "import onceforall"], check=True)
+subprocess.run([sys.executable, *{arguments!r}], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 after = os.times()
 print(after.children_user + after.children_system - before.children_user - before.children_system)
 """
@@ -87,10 +80,23 @@ def operations(published: Path | None, run: Path | None, place: Path) -> dict[st
         found["search"] = SETUP + SEARCH.format(published=published.resolve())
         found["latency_lookup"] = SETUP + LATENCY_LOOKUP.format(published=published.resolve())
     if run is not None:
-        macs = ["specialise", str(place), "--macs", "1m", "--out", str(place.parent / "taken"), "--export", "onnx"]
+        macs = [
+            "-m",
+            "onceforall",
+            "specialise",
+            str(place),
+            "--macs",
+            "1m",
+            "--out",
+            str(place.parent / "taken"),
+            "--export",
+            "onnx",
+        ]
         found["specialise"] = COMMAND.format(arguments=macs)
-        found["ofa status"] = COMMAND.format(arguments=["status", str(place)])
-    return found | {"import onceforall": IMPORT, "ofa --help": COMMAND.format(arguments=["--help"])}
+        found["ofa status"] = COMMAND.format(arguments=["-m", "onceforall", "status", str(place)])
+    found["import onceforall"] = COMMAND.format(arguments=["-c", "import onceforall"])
+    found["ofa --help"] = COMMAND.format(arguments=["-m", "onceforall", "--help"])
+    return found
 
 
 def seconds(checkout: Path, code: str) -> float:

@@ -22,9 +22,13 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
     if len(known) < max(len(rows), 8):
         return None
     first, second = halves([row.value for row in known], [row.top1_half for row in known], known)
-    images = np.array([row.images for row in known])
-    share = float(np.mean(np.ceil(images / 2) * (images // 2) / images**2))
-    return float(np.sqrt(share * np.var(first - second, ddof=1)))
+    return float(np.sqrt(noise_share(known) * np.var(first - second, ddof=1)))
+
+
+def noise_share(rows: Sequence[AccuracyRow]) -> float:
+    """The share of the variance of the difference between halves that is the variance of a score on all images; about 1/4."""
+    images = np.array([row.images for row in rows])
+    return float(np.mean(np.ceil(images / 2) * (images // 2) / images**2))
 
 
 def halves(whole: Sequence[float | None], first: Sequence[float | None], rows: Sequence[AccuracyRow]) -> tuple[Floats, Floats]:

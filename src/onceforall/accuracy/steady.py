@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..space import Space
-from .chance import halves, measurement_noise
+from .chance import halves, measurement_noise, noise_share
 from .model import Floats
 from .predictor import AccuracyPredictor
 from .rows import AccuracyRow
@@ -32,14 +32,13 @@ def steadying(rows: Sequence[AccuracyRow]) -> Steady:
     if len(known) < max(LEAST, len(rows)):
         return list
     value, soft = np.array([row.value for row in known]), np.array([row.soft for row in known], np.float64)
-    images = np.array([row.images for row in known], np.float64)
     parts = np.stack(
         [
             halves(value.tolist(), [row.top1_half for row in known], known),
             halves(soft.tolist(), [row.soft_half for row in known], known),
         ]
     )
-    weights = _weights(parts, float(np.mean(np.ceil(images / 2) * np.floor(images / 2) / images**2)))
+    weights = _weights(parts, noise_share(known))
     along = np.stack([value, soft], 1) @ weights
     if not weights[1] > 0 or not np.var(along) > 0:
         return list
@@ -91,7 +90,7 @@ def _weights(parts: Floats, share: float) -> Floats:
 
     Args:
         parts: (2, 2, n) value and soft, on either half of the images.
-        share: of the variance of the difference of halves, that is the noise of a score on all images.
+        share: see `chance.noise_share`.
     """
     (first, second), (soft_first, soft_second) = parts - parts.mean(2, keepdims=True)
     true = float(np.mean(first * second))
