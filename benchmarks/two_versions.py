@@ -80,19 +80,7 @@ def operations(published: Path | None, run: Path | None, place: Path) -> dict[st
         found["search"] = SETUP + SEARCH.format(published=published.resolve())
         found["latency_lookup"] = SETUP + LATENCY_LOOKUP.format(published=published.resolve())
     if run is not None:
-        macs = [
-            "-m",
-            "onceforall",
-            "specialise",
-            str(place),
-            "--macs",
-            "1m",
-            "--out",
-            str(place.parent / "taken"),
-            "--export",
-            "onnx",
-        ]
-        found["specialise"] = COMMAND.format(arguments=macs)
+        found["specialise"] = COMMAND.format(arguments=["-m", "onceforall", "specialise", str(place), "--macs", "1G"])
         found["ofa status"] = COMMAND.format(arguments=["-m", "onceforall", "status", str(place)])
     found["import onceforall"] = COMMAND.format(arguments=["-c", "import onceforall"])
     found["ofa --help"] = COMMAND.format(arguments=["-m", "onceforall", "--help"])
@@ -128,7 +116,6 @@ def main() -> None:
                 for checkout in (arguments.before, arguments.after)[:: -1 if number % 2 else 1]:
                     if arguments.run is not None:
                         shutil.rmtree(place, ignore_errors=True)
-                        shutil.rmtree(place.parent / "taken", ignore_errors=True)
                         shutil.copytree(arguments.run, place)
                     found[checkout] = seconds(checkout, code)
                 pairs.append((found[arguments.before], found[arguments.after]))
