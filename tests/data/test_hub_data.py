@@ -220,7 +220,7 @@ def test_columns_that_name_files_are_refused(hub: FileServer, tmp_path: Path) ->
         stream = io.BytesIO()
         pq.write_table(pa.table({"image": [str(tmp_path / "mine.png"), "../../x.png"], **more}), stream)
         hub.publish_data(f"me/named{i}", {"train.parquet": stream.getvalue()})
-        message = rf"^hf:me/named{i}@{COMMIT}: the column image names files of images, .*: fetch it, look at the names, and give"
+        message = rf"^hf:me/named{i}@{COMMIT}: the column image holds paths of images, .*: download it, check the paths, and give"
         with pytest.raises(DataError, match=message):
             open_source(f"hf:me/named{i}", Reading(task="multilabel" if i == 2 else None))
 
