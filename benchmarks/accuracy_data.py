@@ -133,7 +133,7 @@ def same_cost(bench: Bench, subnets: int, seeds: int, tests: int) -> None:
     space = bench.run.space
     test = bench.measured("test", spread(space, np.random.default_rng([77, 0]), tests, bench.macs))
     print(
-        "| seed | networks | seconds | what | RMSE | Kendall tau | 90 % error bars hold |\n|---|---|---|---|---|---|---|",
+        "| seed | networks | seconds | what | RMSE | Kendall tau | 90 % error bars cover |\n|---|---|---|---|---|---|---|",
         flush=True,
     )
     for seed in range(seeds):

@@ -1,16 +1,18 @@
-"""Is a network better chosen by top-1 on few held-out images, or with the mean probability of the right class beside it?
+"""Is a network better chosen by its score on few held-out images, or with the mean probability of the right class beside it?
 
     python benchmarks/steady.py RUN [--images 137] [--draws 60] [--threads 1]
 
 RUN is a finished run whose sub-networks were measured (`ofa predict`). Each of them classifies all held-out and test images once.
-In every draw, some of these images count as held-out, for measuring, predicting and choosing networks, and the others give the
-truth. Printed are, as means over the draws: Kendall's tau between scores and truth, over all networks and over the larger
-half; the true top-1 of the best-scored network within each of 18 limits on multiply-accumulates; and the standard deviation of
-score - truth. Measured and steadied (`onceforall.accuracy.steadying`) are the networks' own scores, the predictors are fitted to
-these. The run's own test images are opened: use a copy. Results: docs/results/predictor.md.
+In every draw, some images of each class count as held-out, for measuring, predicting and choosing networks, and the others give the
+truth, by the run's metric: top-1 or balanced accuracy. Printed are, as means over the draws: Kendall's tau between scores and
+truth, over all networks and over the larger half; the true score of the best-scored network within each of 18 limits on
+multiply-accumulates; and the standard deviation of score - truth. Measured and steadied (`onceforall.accuracy.steadying`) are the
+networks' own scores, the predictors are fitted to these. The run's own test images are opened: use a copy. Results:
+docs/results/predictor.md.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,8 @@ def main() -> None:
     splits, supernet = run.splits(), run.supernet()
     archs = [row.arch for row in read_rows(run.accuracy, run.space, weights_hash=run.weights_hash())]
     parts = splits.held_out, splits.open_test("benchmarks/steady.py")
+    if run.metric not in ("top1", "balanced"):
+        parser.error(f"{arguments.run} has {run.metric}: give a run with top-1 or balanced accuracy")
     right, sure = [], []
     for arch in archs:
         network, batches = calibrated(run, supernet, arch, splits, images=CALIBRATION), list[tuple[np.ndarray, np.ndarray]]()
@@ -45,23 +49,38 @@ def main() -> None:
         labels, p = (np.concatenate(part) for part in zip(*batches, strict=True))
         right.append(p.argmax(1) == labels)
         sure.append(p[np.arange(len(labels)), labels])
-    compare(run, archs, np.array(right, np.float64), np.array(sure), arguments.images, arguments.draws)
+    compare(run, archs, labels, np.array(right, np.float64), np.array(sure), arguments.images, arguments.draws)
 
 
-def compare(run: Run, archs: list, right: np.ndarray, sure: np.ndarray, images: int, draws: int) -> None:
+def compare(run: Run, archs: list, labels: np.ndarray, right: np.ndarray, sure: np.ndarray, images: int, draws: int) -> None:
     """Draw and print; `right` and `sure` are (networks, images)."""
+    counts = np.bincount(labels)
+
+    def score(outcomes: np.ndarray, part: np.ndarray) -> np.ndarray:
+        weights = np.ones(len(part)) if run.metric == "top1" else 1 / np.bincount(labels[part])[labels[part]]
+        return outcomes[:, part] @ weights / weights.sum()
+
     macs = np.array([run.space.lower(arch, run.num_classes).macs for arch in archs])
     limits, large = np.sort(macs)[(LIMITS * (len(macs) - 1)).astype(int)], macs >= np.median(macs)
     rng, found = np.random.default_rng(0), dict[str, list[tuple[float, ...]]]()
     for _ in range(draws):
-        order = rng.permutation(right.shape[1])
-        held, truth = order[:images], right[:, order[images:]].mean(1)
-        numbers = zip(*(scores[:, part].mean(1) for part in (held, held[::2]) for scores in (right, sure)), strict=True)
+        places = np.empty(len(labels), int)  # of each image among those of its class, in random order
+        for label, n in enumerate(counts):
+            places[labels == label] = rng.permutation(n)
+        held = places < np.maximum(1, np.round(counts * images / len(labels)))[labels]
+        truth, parity = score(right, np.flatnonzero(~held)), (places + labels) % 2
+        parts = [np.flatnonzero(held & which) for which in (True, parity == 0, parity == 1)]
         losses = -np.log(np.maximum(sure[:, held], 1e-12)).mean(1)
+        n = np.bincount(labels[held])
+        effective = int(held.sum()) if run.metric == "top1" else max(2, round(len(n) ** 2 / float((1 / n[n > 0]).sum())))
+        names = ("top1", "soft", "top1_half", "soft_half", "top1_rest", "soft_rest")
+        numbers = np.stack([losses, *(score(scores, part) for part in parts for scores in (right, sure))], 1).tolist()
         rows = [
-            AccuracyRow(arch, float(y), float(loss), images, 0.1, float(half), None, float(soft), float(soft_half))
-            for arch, loss, (y, soft, half, soft_half) in zip(archs, losses, numbers, strict=True)
+            AccuracyRow(arch, loss=loss, images=effective, seconds=0.1, **dict(zip(names, values, strict=True)))
+            for arch, (loss, *values) in zip(archs, numbers, strict=True)
         ]
+        if run.metric != "top1":
+            rows = [replace(row, score=row.top1) for row in rows]
         measured = np.array([row.value for row in rows])
         before = AccuracyPredictor.fit(run.space, archs, measured, losses=losses, noise=measurement_noise(rows))
         scores = {

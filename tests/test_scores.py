@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score,
 
 from onceforall.calibrate import Tally
 from onceforall.errors import DataError
-from onceforall.scores import Confusion, default_metric, imbalance, mcnemar, score_difference
+from onceforall.scores import METRICS, Confusion, Difference, default_metric, imbalance, mcnemar, score_difference
 from onceforall.tasks.task import MULTICLASS
 
 CLASSES = 4
@@ -156,3 +156,23 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says(metric: str,
     trials = 300 if metric != "macro_f1" else 150
     held = sum(low <= true <= high for _, low, high in (score_difference(metric, labels, *predict(labels)) for _ in range(trials)))
     assert 0.9 < held / trials < 0.995
+
+
+@pytest.mark.parametrize(
+    ("metric", "counts", "decided"),
+    [("top1", (60, 50), "top1"), ("top1", (90, 20), "balanced"), ("macro_f1", (60, 50), "macro_f1")],
+)
+def test_where_top1_would_mislead_a_second_score_is_compared(metric: str, counts: tuple[int, ...], decided: str) -> None:
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], counts)
+    first, second = (np.where(rng.random(len(labels)) < p, labels, 1 - labels) for p in (0.9, 0.6))
+    found = Difference.between(metric, labels, first, second)
+    assert found.metric == decided
+    assert found.top1 == Difference.of(first == labels, second == labels).top1
+    told = found.told("a", "b")
+    if decided == "top1":
+        assert found.score is None
+        assert told == Difference.of(first == labels, second == labels).told("a", "b")
+    else:
+        assert found.score == score_difference(decided, labels, first, second)
+        difference, low, high = (100 * value for value in found.score)
+        assert told.endswith(f"; {METRICS[decided]} {difference:+.2f} points [{low:+.2f}, {high:+.2f}]: more than chance")

@@ -229,7 +229,7 @@ class Tally:
     def __init__(self) -> None:
         self.hits5, self.loss = 0, 0.0
         self.counts: Tensor | None = None  # (3, classes): images of each class, correct ones, predicted ones
-        self.sure = 0.0  # the sum of the probabilities of the right class
+        self.sure: Tensor | None = None  # (classes,): the sum of the right class's probability over the images of each
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Count a batch of logits (n, classes) and labels (n,); return the predicted classes (n,)."""
@@ -249,7 +249,9 @@ class Tally:
         parts = labels, labels[predicted == labels], predicted
         counts = torch.stack([torch.bincount(part, minlength=logits.shape[1]) for part in parts])
         self.counts = counts if self.counts is None else self.counts + counts
-        self.sure += float((logits.gather(1, labels[:, None])[:, 0] - logits.logsumexp(1)).exp().sum())
+        sure = (logits.gather(1, labels[:, None])[:, 0] - logits.logsumexp(1)).double().exp()
+        sums = torch.bincount(labels, sure, minlength=logits.shape[1])
+        self.sure = sums if self.sure is None else self.sure + sums
 
     def effective_images(self) -> int:
         """Number of images, in classes of equal size, that give top-1 as precisely as these give balanced accuracy: C² / Σ 1/n."""
@@ -258,9 +260,11 @@ class Tally:
         return max(1, round(len(images) ** 2 / float((1 / images).sum())))
 
     def soft(self, metric: str) -> float | None:
-        """Mean probability of the right class; None for other metrics than top-1."""
+        """Mean probability of the right class; for other metrics than top-1, its mean over each class, averaged over classes."""
         assert self.counts is not None
-        return self.sure / int(self.counts[0].sum()) if metric == "top1" else None
+        assert self.sure is not None
+        images = self.counts[0]
+        return float(self.sure.sum() / images.sum() if metric == "top1" else (self.sure / images)[images > 0].mean())
 
     def accuracy(self) -> Accuracy:
         """The accuracy over all batches.
@@ -304,7 +308,7 @@ class LabelTally:
 
     @staticmethod
     def soft(metric: str) -> None:
-        """None: see `Tally.soft`."""
+        """None: mAP has no such score."""
 
     def effective_images(self) -> int:
         """Like `Tally.effective_images`, from the images with each label: a rough guide to how much mAP varies by chance.

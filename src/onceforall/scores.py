@@ -3,7 +3,7 @@ images."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -248,11 +248,23 @@ class Difference:
         gained: images that only the first gets right.
         lost: images that only the second gets right.
         images: all images.
+        metric: another score that counts, if top-1 alone would mislead.
+        score: the difference in it and its paired 95 % interval; see `score_difference`.
     """
 
     gained: int
     lost: int
     images: int
+    metric: str = "top1"
+    score: tuple[float, float, float] | None = None
+
+    @classmethod
+    def between(cls, metric: str, labels: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> "Difference":
+        """Compare the predicted classes, (n,) each, by the metric too; in place of "top1" by "balanced" for uneven classes."""
+        if metric == "top1":
+            metric = default_metric(labels)
+        score = None if metric == "top1" else score_difference(metric, labels, first, second)
+        return replace(cls.of(first == labels, second == labels), metric=metric, score=score)
 
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
@@ -277,10 +289,18 @@ class Difference:
     def told(self, first: str, second: str) -> str:
         """A sentence on whether one of the two named networks is better, or the difference may be chance."""
         alone = f"{first} alone is right on {self.gained:,} of {self.images:,} images, {second} alone on {self.lost:,}"
-        low, high = self.interval
-        points = f"{100 * self.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+        points = _points(self.top1, *self.interval)
         verdict = "more than chance" if self.chance < 0.05 else "this may be chance"
-        return f"{alone}: {points}, p = {self.chance:.2g} (McNemar): {verdict}"
+        words = f"{alone}: {points}, p = {self.chance:.2g} (McNemar): {verdict}"
+        if self.score is None:
+            return words
+        _, low, high = self.score
+        verdict = "this may be chance" if low <= 0 <= high else "more than chance"
+        return f"{words}; {METRICS[self.metric]} {_points(*self.score)}: {verdict}"
+
+
+def _points(value: float, low: float, high: float) -> str:
+    return f"{100 * value:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def score_difference(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 from torch import fx
 
 from onceforall import Arch, Plan, Space, Supernet, space
@@ -35,12 +36,10 @@ def images(resolution: int) -> list[torch.Tensor]:
     return [x for x, _ in batches(resolution)]
 
 
-def alone(supernet: Supernet, arch: Arch) -> tuple[Accuracy, float]:
-    """One by one; and top-1 of every second image, by numpy."""
+def alone(supernet: Supernet, arch: Arch) -> Accuracy:
+    """One by one."""
     network = recalibrate(supernet.extract(arch), images(arch.resolution))
-    with torch.no_grad():
-        right = [(network.network(x).argmax(1) == labels).numpy() for x, labels in batches(arch.resolution)]
-    return evaluate_network(network, batches(arch.resolution)), float(np.concatenate(right)[::2].mean())
+    return evaluate_network(network, batches(arch.resolution))
 
 
 @settings(max_examples=2, deadline=None)
@@ -56,11 +55,13 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
     rows = [row for group in groups for row in measure_together(supernet, group, images, batches)]
     assert sorted(row.arch.to_json() for row in rows) == sorted({arch.to_json() for arch in archs})
     for row in rows:
-        found, half = alone(supernet, row.arch)
+        found = alone(supernet, row.arch)
         assert row.loss == pytest.approx(found.loss, rel=1e-5)  # batch norms are folded here
         one = 1.01 / 21  # image, of which two classes may nearly tie
         assert (row.top1, row.images) == (pytest.approx(found.top1, abs=one), 21)
-        assert row.top1_half == pytest.approx(half, abs=1.01 / 11)
+        assert row.top1_half is not None
+        assert row.top1_rest is not None
+        assert round(11 * row.top1_half) + round(10 * row.top1_rest) == round(21 * row.top1)
         assert row.seconds > 0
 
 
@@ -91,6 +92,46 @@ def test_networks_that_compute_the_same_end_together() -> None:
     assert root.archs == archs
     rows = measure_together(Supernet(same, 5), archs, images, batches)
     assert rows[0].loss == rows[1].loss
+
+
+@pytest.mark.parametrize("metric", ["top1", "balanced", "macro_f1"])
+def test_halves_have_their_part_of_each_class(metric: str) -> None:
+    """Scores of either half as scikit-learn finds them, for uneven classes in any order, the last of one image."""
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [20, 7, 4, 1]))
+    x = torch.randn(len(labels), 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    parts = list(zip(x.split(9), torch.tensor(labels).split(9), strict=True))
+    supernet, arch = Supernet(TINY, 5), replace(TINY.smallest(), resolution=32)
+    (row,) = measure_together(supernet, [arch], lambda _: [x], lambda _: parts, metric=metric)
+    network = recalibrate(supernet.extract(arch), [x]).network
+    with torch.no_grad():
+        p = network(x).softmax(1).numpy()
+    places = np.empty(len(labels), int)
+    for label in range(4):
+        places[labels == label] = np.arange((labels == label).sum()) + label
+    scorers = {"top1": accuracy_score, "balanced": recall_score, "macro_f1": f1_score}
+    more = {} if metric == "top1" else {"average": "macro", "zero_division": 0}
+
+    def scores(part: np.ndarray) -> tuple[float, float]:
+        wanted, sure = labels[part], p[part, labels[part]]
+        classes = [sure[wanted == label].mean() for label in np.unique(wanted)]
+        known = {"labels": np.unique(wanted)} if metric == "balanced" else {}
+        return scorers[metric](wanted, p[part].argmax(1), **more, **known), sure.mean() if metric == "top1" else np.mean(classes)
+
+    everything = np.arange(len(labels))
+    for part, found in (
+        (everything, (row.value, row.soft)),
+        (everything[places % 2 == 0], (row.top1_half, row.soft_half)),
+        (everything[places % 2 == 1], (row.top1_rest, row.soft_rest)),
+    ):
+        assert found == pytest.approx(scores(part), rel=1e-4)
+
+
+def test_a_half_without_images_has_no_score() -> None:
+    (row,) = measure_together(
+        Supernet(TINY, 5), [TINY.smallest()], images, lambda r: [(torch.randn(1, 3, r, r), torch.tensor([2]))]
+    )
+    assert (row.top1_half, row.soft_half, row.top1_rest, row.soft_rest) == (None,) * 4
+    assert row.soft is not None
 
 
 def test_what_is_shared_is_run_once() -> None:
@@ -166,6 +207,8 @@ def test_rows_come_back_in_order_each_once(tmp_path: Path) -> None:
         "score",
         "soft",
         "soft_half",
+        "top1_rest",
+        "soft_rest",
     ]
     assert table["genes"].to_pylist() == TINY.genes([row.arch for row in rows[:4]]).tolist()
 
@@ -174,7 +217,7 @@ def test_files_of_before_are_read(tmp_path: Path) -> None:
     rows = some_rows(4)
     append_rows(tmp_path, TINY, rows, weights_hash="abc")
     path = tmp_path / "part-00000.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["top1_half"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["top1_half", "soft_rest"]), path)
     assert read_rows(tmp_path, TINY, weights_hash="abc") == [replace(row, top1_half=None) for row in rows]
 
 

@@ -16,7 +16,7 @@ from onceforall.common.readable import percent
 from onceforall.errors import FileError
 from onceforall.pipeline import Run
 from onceforall.pipeline.fleet import read_fleet
-from tiny_run import FEW
+from tiny_run import FEW, edited
 
 GOOD = """
 devices:
@@ -268,6 +268,15 @@ def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFi
     out = capfd.readouterr().out
     for name, alone in zip(("largest", "smallest"), difference["alone"], strict=True):
         assert (f"  {name} alone is right on, for example: {', '.join(alone[:5])}" in out.splitlines()) == bool(alone)
+    assert difference["score"] is None  # top-1 says it all
+    edited(run_copy / "run.json", lambda data: data.update(metric="balanced"))
+    assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "smallest"]) == 0
+    assert re.search(r"\(McNemar\): [a-z ]+; balanced accuracy [+-]\d+\.\d\d points \[.*\]: ", capfd.readouterr().out)
+    assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "smallest", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    balanced, score = [row["balanced"] for row in found["networks"]], found["difference"]["score"]
+    assert score["difference"] == pytest.approx(balanced[0] - balanced[1])
+    assert score["low"] < score["difference"] < score["high"]
     assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "largest"]) == 0
     assert capfd.readouterr().out.splitlines()[-1] == "largest and largest are the same network"
     assert run(["evaluate", str(run_copy), "--arch", "random:2", "--against", "smallest"]) == 1

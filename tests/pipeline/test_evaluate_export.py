@@ -97,6 +97,7 @@ def test_two_networks_on_the_same_images(export: Path, data: Path) -> None:
     better = Difference.of(np.ones(12, bool), np.zeros(12, bool))
     assert (better.gained, better.lost) == (12, 0)
     assert better.chance == pytest.approx(2 * 0.5**12)
+    np.testing.assert_array_equal(first.right, first.wanted == first.predicted)
 
 
 def test_images_that_the_network_was_trained_on_are_counted(export: Path, data: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
     known = [row for row in rows if row.top1_half is not None and row.images > 1]
     if len(known) < max(len(rows), 8):
         return None
-    first, second = halves([row.value for row in known], [row.top1_half for row in known], known)
+    first, second = halves(known)
     return float(np.sqrt(noise_share(known) * np.var(first - second, ddof=1)))
 
 
@@ -31,11 +31,16 @@ def noise_share(rows: Sequence[AccuracyRow]) -> float:
     return float(np.mean(np.ceil(images / 2) * (images // 2) / images**2))
 
 
-def halves(whole: Sequence[float | None], first: Sequence[float | None], rows: Sequence[AccuracyRow]) -> tuple[Floats, Floats]:
-    """Scores (n,) on the first, third, … image and on the others, from those on all images and on the first half."""
+def halves(rows: Sequence[AccuracyRow], *, soft: bool = False) -> tuple[Floats, Floats]:
+    """Values, or soft scores, (n,) on either half of the images.
+
+    In rows of older files the second follows from the first and the whole; for scores other than top-1 only roughly.
+    """
+    scores = [(row.soft, row.soft_half, row.soft_rest) if soft else (row.value, row.top1_half, row.top1_rest) for row in rows]
+    whole, first, second = np.array(scores, np.float64).reshape(-1, 3).T  # None becomes NaN
     images = np.array([row.images for row in rows], np.float64)
-    own, in_first = np.array(first, np.float64), np.ceil(images / 2)
-    return own, (images * np.array(whole, np.float64) - in_first * own) / (images - in_first)
+    in_first = np.ceil(images / 2)
+    return first, np.where(np.isnan(second), (images * whole - in_first * first) / (images - in_first), second)
 
 
 def kendall_ceiling(predicted: Floats, measured: Floats, noise: float, seed: int = 0) -> float:

@@ -6,8 +6,11 @@ Each batch passes through the whole tree, depth first, so that memory only holds
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
 from types import MappingProxyType
 
 import torch
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
+from ..errors import DataError
 from ..plan import Plan, Segment
 from ..resolutions import Resolution
 from ..supernets.supernet import Supernet
@@ -70,11 +74,14 @@ def measure_together(
         seconds = (time.perf_counter() - began) / len(plans)
         for step in _all(steps):
             for arch in step.archs:
-                accuracy, half = step.tally.accuracy(), step.half.accuracy()
+                accuracy = step.tally.accuracy()
                 score = None if metric == "top1" else accuracy.score(metric)
                 n = accuracy.images if metric == "top1" else step.tally.effective_images()
-                soft = step.tally.soft(metric), step.half.soft(metric)
-                rows.append(AccuracyRow(arch, accuracy.top1, accuracy.loss, n, seconds, half.score(metric), score, *soft))
+                row = AccuracyRow(arch, accuracy.top1, accuracy.loss, n, seconds, score=score, soft=step.tally.soft(metric))
+                with suppress(DataError):  # a half without images
+                    half, rest = ((part.accuracy().score(metric), part.soft(metric)) for part in step.halves)
+                    row = replace(row, top1_half=half[0], top1_rest=rest[0], soft_half=half[1], soft_rest=rest[1])
+                rows.append(row)
     return rows
 
 
@@ -102,7 +109,7 @@ class _Layers:
 class _Step:
     """A node of the tree: its layers, and its own running statistics (mean, variance) for each of their batch norms.
 
-    `half` counts every second image only, to estimate the noise.
+    `halves` count every second image of each class, and the others, to estimate the noise.
     """
 
     layers: _Layers
@@ -110,7 +117,7 @@ class _Step:
     following: list["_Step"]
     archs: list[Arch]
     tally: Tally | LabelTally
-    half: Tally | LabelTally
+    halves: tuple[Tally | LabelTally, Tally | LabelTally]
 
     def enter(self) -> nn.Module:
         """Load this node's statistics into the layers; return the layers."""
@@ -132,7 +139,7 @@ def _step(node: PrefixNode, supernet: Supernet, layers: dict[Segment, _Layers], 
     shared, like = layers[node.segment], next(supernet.parameters())
     statistics = [(like.new_zeros(norm.num_features), like.new_ones(norm.num_features)) for norm in shared.norms.values()]
     following = [_step(child, supernet, layers, task) for child in node.children]
-    return _Step(shared, statistics, following, node.archs, task.tally(), task.tally())
+    return _Step(shared, statistics, following, node.archs, task.tally(), (task.tally(), task.tally()))
 
 
 def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
@@ -190,13 +197,15 @@ def _evaluate(
     steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> None:
     """Count every network's correct predictions."""
-    seen = 0
+    turns: dict[int, Iterator[int]] = defaultdict(count)  # of each class; of all images, if they have several labels
     for images, labels in batches:
-        targets, first = labels.to(device), seen % 2  # `half` counts every second image
+        targets = labels.to(device)
+        classes = labels.tolist() if labels.ndim == 1 else [0] * len(labels)
+        turn = torch.tensor([(next(turns[label]) + label) % 2 for label in classes], device=device)
 
-        def count(step: _Step, logits: Tensor, targets: Tensor = targets, first: int = first) -> None:
+        def add(step: _Step, logits: Tensor, targets: Tensor = targets, turn: Tensor = turn) -> None:
             predicted = step.tally.add(logits, targets)
-            step.half.count(predicted[first::2], targets[first::2], logits[first::2])
+            for i, half in enumerate(step.halves):
+                half.count(predicted[turn == i], targets[turn == i], logits[turn == i])
 
-        _run(steps, same_shape(images, shape).to(device), count)
-        seen += len(labels)
+        _run(steps, same_shape(images, shape).to(device), add)

@@ -1,8 +1,8 @@
 """Measured sub-networks on disk: a folder of Parquet files, one per flush, each written atomically.
 
-Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, and in newer files top1_half, score,
-soft and soft_half. The
-metadata of every file holds the hash of the supernet's weights, so that measurements of different weights never mix.
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, and in newer files the other fields of
+`AccuracyRow`. The metadata of every file holds the hash of the supernet's weights, so that measurements of different weights
+never mix.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..common.places import plain_path
 from ..errors import DataError, FileError
 from ..space import Space
 
-NUMBERS = ("top1", "loss", "images", "seconds", "top1_half", "score", "soft", "soft_half")
-LATER = ("top1_half", "score", "soft", "soft_half")  # columns that older files lack
+LATER = ("top1_half", "score", "soft", "soft_half", "top1_rest", "soft_rest")  # columns that older files lack
+NUMBERS = ("top1", "loss", "images", "seconds", *LATER)
 
 
 @cache
@@ -43,11 +43,13 @@ class AccuracyRow:
         loss: mean cross-entropy in nats.
         images: number of images. For scores other than top-1, the number that would give top-1 with the same precision.
         seconds: time spent, including its share of joint computation.
-        top1_half: score on every second image (the first, third, …), to estimate the noise; None if unknown.
+        top1_half: score on every second image of each class, to estimate the noise; None if unknown.
         score: the run's metric (balanced accuracy, macro F1 or mAP); None if that is top-1.
-        soft: mean probability of the right class, to steady top-1 (`onceforall.accuracy.steadying`); None if `score` is given, and
-            in older files.
-        soft_half: `soft` on every second image.
+        soft: mean probability of the right class (for other scores than top-1, the mean over classes), to steady the score
+            (`onceforall.accuracy.steadying`); None for mAP, and in older files.
+        soft_half: `soft` on the images of `top1_half`.
+        top1_rest: score on the other images; None in older files, where it follows from `top1_half` if the score is top-1.
+        soft_rest: `soft` on the other images.
         interpolated: whether it is interpolated (`onceforall.accuracy.interpolate`); such rows are never written.
     """
 
@@ -60,6 +62,8 @@ class AccuracyRow:
     score: float | None = None
     soft: float | None = None
     soft_half: float | None = None
+    top1_rest: float | None = None
+    soft_rest: float | None = None
     interpolated: bool = False
 
     @property

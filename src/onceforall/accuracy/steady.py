@@ -26,18 +26,13 @@ def steadying(rows: Sequence[AccuracyRow]) -> Steady:
 
     A score becomes a + b (β value + γ soft). β and γ are the weights, not negative, of the best linear prediction of the value on
     infinitely many images; a and b keep the mean and the scale of the measured values. All rows stay as they are if fewer than
-    `LEAST` are given, one lacks a soft score (scores other than top-1 have none), or soft does not covary with the value.
+    `LEAST` are given, one lacks a soft score, or soft does not covary with the value.
     """
     known = [row for row in rows if _complete(row)]
     if len(known) < max(LEAST, len(rows)):
         return list
     value, soft = np.array([row.value for row in known]), np.array([row.soft for row in known], np.float64)
-    parts = np.stack(
-        [
-            halves(value.tolist(), [row.top1_half for row in known], known),
-            halves(soft.tolist(), [row.soft_half for row in known], known),
-        ]
-    )
+    parts = np.array([halves(known), halves(known, soft=True)])
     weights = _weights(parts, noise_share(known))
     along = np.stack([value, soft], 1) @ weights
     if not weights[1] > 0 or not np.var(along) > 0:
@@ -49,9 +44,12 @@ def steadying(rows: Sequence[AccuracyRow]) -> Steady:
         return float(np.clip(start + slope * (weights[0] * value + weights[1] * soft), 0, 1))
 
     def steady(row: AccuracyRow) -> AccuracyRow:
-        if row.soft is None or row.soft_half is None or row.top1_half is None:
+        if row.soft is None or not _complete(row):
             return row
-        return replace(row, top1=steadied(row.top1, row.soft), top1_half=steadied(row.top1_half, row.soft_half))
+        new = steadied(row.value, row.soft)
+        first, rest = (list(map(steadied, *parts)) for parts in zip(halves([row]), halves([row], soft=True), strict=True))
+        row = replace(row, top1_half=first[0], top1_rest=rest[0])
+        return replace(row, top1=new) if row.score is None else replace(row, score=new)
 
     return lambda rows: [steady(row) for row in rows]
 
@@ -80,7 +78,9 @@ def fit_rows(
 
 
 def _complete(row: AccuracyRow) -> bool:
-    return row.images > 1 and row.score is None and None not in (row.top1_half, row.soft, row.soft_half)
+    """Whether both scores are known on either half."""
+    needed = (row.top1_half, row.soft, row.soft_half, *(() if row.score is None else (row.top1_rest, row.soft_rest)))
+    return row.images > 1 and None not in needed
 
 
 def _weights(parts: Floats, share: float) -> Floats:

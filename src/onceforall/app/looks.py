@@ -151,8 +151,8 @@ class NetworkLook:
             words = lambda i: f"{percent(sure[i])} sure"  # noqa: E731
         return self._group(title, found, sure, words)
 
-    def against(self, other: "NetworkLook") -> dict[str, Any]:
-        """Where two networks disagree, and whether one is better by more than chance."""
+    def against(self, other: "NetworkLook", metric: str = "top1") -> dict[str, Any]:
+        """Where two networks disagree, and whether one is better by more than chance, by the metric too."""
         names = (self.facts["name"], other.facts["name"])
         if names[0] == names[1]:
             names = (f"{names[0]} (1)", f"{names[1]} (2)")
@@ -175,7 +175,7 @@ class NetworkLook:
                 both = [f"{self.classes[look.said[i]]} {percent(look.sure[i])}" for look in (self, other)]
                 return f"{self.classes[self.labels[i]]}: {' / '.join(both)}"
 
-            verdict = Difference.of(own, others).told(*names)
+            verdict = Difference.between(metric, self.labels, self.said, other.said).told(*names)
             groups = [
                 (f"Only {names[0]} is right", own & ~others, other.sure),
                 (f"Only {names[1]} is right", others & ~own, self.sure),

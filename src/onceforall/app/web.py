@@ -181,7 +181,7 @@ class App:
 
     def against(self, request: Request, body: dict[str, Any]) -> Any:
         """Where two networks disagree."""
-        return self.looks.get(_id(request)).against(self.looks.get(str(request.path_params["other"])))
+        return self.looks.get(_id(request)).against(self.looks.get(str(request.path_params["other"])), self.run.metric)
 
     def photo(self, request: Request, body: dict[str, Any]) -> Any:
         """A thumbnail of a held-out image by number."""

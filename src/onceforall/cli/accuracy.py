@@ -90,7 +90,7 @@ def show_command(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
     for kind, rmse in found["cross_validated_rmse"].items():
         print(f"  {kind}: cross-validated RMSE {percent(rmse, 2)}")
     if e := found["errors"]:
-        bars = f"90 % error bars hold {percent(e['coverage90'], 0)}"
+        bars = f"90 % error bars cover {percent(e['coverage90'], 0)}"
         print(f"on {e['n']} others: RMSE {percent(e['rmse'], 2)}, Kendall tau {e['kendall_tau']:.3f}, {bars}")
     print(f"standard deviation of a measurement: {percent(found['calibration']['noise'], 2)}")
 
@@ -127,6 +127,6 @@ def _tell_prediction(found: Any, folder: Path, as_json: bool) -> None:
         return
     tau = kendall_text(e.kendall_tau, found.ceiling)
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
-    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {tau}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {tau}, 90 % error bars cover {percent(e.coverage90, 0)}")
     if doubtful := doubt(Run.open(folder)):
         tell(doubtful)

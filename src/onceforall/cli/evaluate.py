@@ -37,7 +37,7 @@ def evaluate_command(
     from ..pipeline.evaluate import evaluate
 
     results, split = evaluate(o, progress=Progress(say=tell, result=lambda r: tell(f"{r.name} done"))), o.split or "held-out"
-    difference = _difference(results) if o.against is not None else None
+    difference = _difference(results, run.metric) if o.against is not None else None
     if as_json:
         records = [
             {"name": r.name, "split": split, **asdict(r.accuracy), "arch": json.loads(r.arch.to_json()), **_scores(r, classes)}
@@ -122,6 +122,8 @@ def _compared(records: list[dict[str, Any]], difference: Difference | LabelDiffe
     if isinstance(difference, Difference):
         low, high = difference.interval
         record |= {"top1": difference.top1, "low": low, "high": high, "chance": difference.chance}
+        if difference.score is not None:
+            record["score"] = dict(zip(("difference", "low", "high"), difference.score, strict=True))
     return {"networks": records, "difference": {**record, "alone": alone}}
 
 
@@ -138,12 +140,12 @@ def _tell_examples(found: Sequence[tuple[str, Any]]) -> None:
             print(f"  {name} alone is right on, for example: {', '.join(examples)}")
 
 
-def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
-    """The difference of two evaluations, by the images that each gets right; by mAP with several labels per image."""
+def _difference(pair: Sequence[Any], metric: str = "top1") -> Difference | LabelDifference:
+    """The difference of two evaluations by the images that each gets right, and by the metric; by mAP with several labels."""
     first, second = pair
     if first.answers is not None and second.answers is not None:
         return LabelDifference.of(first.answers, second.answers)
-    return Difference.of(first.right, second.right)
+    return Difference.between(metric, first.wanted, first.predicted, second.predicted)
 
 
 def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:

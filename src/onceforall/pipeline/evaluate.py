@@ -1,7 +1,7 @@
 """`ofa evaluate`: accuracy of any sub-network of a run: extracted, recalibrated on training images, evaluated."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -40,7 +40,8 @@ class Evaluation:
     """One sub-network's accuracy on a split, with its confusion matrix and which images are classified correctly, bool (n,).
 
     With very many networks and classes, only the accuracy is kept. For multi-label images, `labels` has the scores of each label,
-    and `answers` the raw outputs where two networks are compared. `names` are the images' names, also only for a comparison.
+    and `answers` the raw outputs where two networks are compared. `names` are the images' names, `wanted` and `predicted` their
+    classes, also only for a comparison.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Evaluation:
     names: tuple[str, ...] = field(default=(), repr=False)
     labels: LabelScores | None = field(default=None, repr=False)
     answers: LabelAnswers | None = field(default=None, repr=False)
+    wanted: NDArray[np.int64] | None = field(default=None, repr=False)
+    predicted: NDArray[np.int64] | None = field(default=None, repr=False)
 
 
 @takes(EvaluateOptions)
@@ -81,7 +84,7 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             network = calibrated(run, supernet, chosen, splits)
-            accuracy, answers, right = _judged(run, network, images, chosen.resolution)
+            accuracy, answers, right, (wanted, predicted) = _judged(run, network, images, chosen.resolution)
             few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
             names = tuple(images.names) if options.against is not None else ()
             if isinstance(answers, LabelAnswers):
@@ -90,7 +93,8 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
                 compared = answers if options.against is not None else None
                 own.append(Evaluation(name, chosen, accuracy, None, right, names, scores, compared))
             else:
-                own.append(Evaluation(name, chosen, accuracy, *((answers, right, names) if few else ())))
+                found = Evaluation(name, chosen, accuracy, *((answers, right, names) if few else ()))
+                own.append(found if options.against is None else replace(found, wanted=wanted, predicted=predicted))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
@@ -99,11 +103,19 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 
-def _judged(run: Run, network: Calibrated, images: Images, resolution: Resolution) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
-    """Accuracy, the task's answers, and which images are right."""
-    found: list[Any] = []
-    accuracy, right = judge_network(run, network, images, resolution, lambda *batch: found.append(run.task.answers(*batch)))
-    return accuracy, reduce(add, found), right
+def _judged(
+    run: Run, network: Calibrated, images: Images, resolution: Resolution
+) -> tuple[Accuracy, Any, NDArray[np.bool_], tuple[NDArray[Any], NDArray[np.int64]]]:
+    """Accuracy, the task's answers, which images are right, and their labels and likeliest classes."""
+    found, classes = list[Any](), list[tuple[Labels, NDArray[np.int64]]]()
+
+    def keep(labels: Labels, probabilities: Labels) -> None:
+        found.append(run.task.answers(labels, probabilities))
+        classes.append((labels, probabilities.argmax(1)))
+
+    accuracy, right = judge_network(run, network, images, resolution, keep)
+    wanted, predicted = map(np.concatenate, zip(*classes, strict=True))
+    return accuracy, reduce(add, found), right, (wanted, predicted)
 
 
 def judge_network(

@@ -45,6 +45,8 @@ class ExportScores:
         part: which images of the data: "train", "test", "held-out" or "all".
         confusion: confusion matrix; None for a multi-label network.
         right: which images are classified correctly, (n,), in the order of `names`.
+        wanted: their labels; (n, classes) for a multi-label network.
+        predicted: their likeliest classes, (n,).
         names: names of the images.
         unreadable: images that cannot be read, and why.
         labels: multi-label only: scores of each label at the folder's thresholds.
@@ -58,6 +60,8 @@ class ExportScores:
     part: str
     confusion: Confusion | None
     right: NDArray[np.bool_]
+    wanted: Labels
+    predicted: NDArray[np.int64]
     names: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
     labels: LabelScores | None = None
@@ -117,16 +121,16 @@ def evaluate_exports(
             progress.say(f"{export}: {line}")
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
-        names = tuple(images.names[i] for i in kept)
-        about = Path(export), chosen, tuple(config.classes), name
+        names, about = tuple(images.names[i] for i in kept), (Path(export), chosen, tuple(config.classes), name)
+        wanted, predicted = classified = labels[kept], probabilities.argmax(1)
         if config.thresholds:
-            answers = LabelAnswers((labels[kept],), (probabilities.astype(np.float32),))
-            right = np.take_along_axis(labels[kept], probabilities.argmax(1)[:, None], 1)[:, 0] > 0
+            answers = LabelAnswers((wanted,), (probabilities.astype(np.float32),))
+            right = np.take_along_axis(wanted, predicted[:, None], 1)[:, 0] > 0
             scores = answers.scores(np.array(config.thresholds))
-            found.append(ExportScores(*about, None, right, names, unreadable, scores, answers, known))
+            found.append(ExportScores(*about, None, right, *classified, names, unreadable, scores, answers, known))
         else:
-            confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
-            found.append(ExportScores(*about, confusion, right, names, unreadable, trained_on=known))
+            confusion, right = Confusion.of_probabilities(wanted, probabilities)
+            found.append(ExportScores(*about, confusion, right, *classified, names, unreadable, trained_on=known))
     if len({scores.names for scores in found}) > 1:
         raise DataError(
             f"{data}: {exports[0]} and {exports[1]} do not read the same images of it: leave out those that only one can read"

@@ -349,7 +349,7 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         return
     fitted, checked = int(errors["fitted_on"]), int(errors["n"])
     text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
-    text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars hold {percent(errors['coverage90'], 0)}"
+    text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars cover {percent(errors['coverage90'], 0)}"
     new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
     facts = {"kind": predictor.kind, **errors, "measured_since": new}
     if new > 0:

@@ -85,7 +85,7 @@ def _numbers(checked: PredictorChecks) -> dict[str, str]:
     return {
         "RMSE": f"{100 * errors['rmse']:.2f} points",
         "Kendall τ": kendall_text(errors["kendall_tau"], errors["ceiling"]),
-        "90 % error bars hold": percent(errors["coverage90"], 0),
+        "90 % error bars cover": percent(errors["coverage90"], 0),
         "networks checked": f"{len(checked.points):,}",
         "networks used for fitting": f"{errors['fitted_on']:,}",
         "held-out images per network": f"{errors['images']:,}",
