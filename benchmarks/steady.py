@@ -56,7 +56,7 @@ def compare(run: Run, archs: list, labels: np.ndarray, right: np.ndarray, sure: 
     """Draw and print; `right` and `sure` are (networks, images)."""
     counts = np.bincount(labels)
 
-    def score(outcomes: np.ndarray, part: np.ndarray) -> np.ndarray:
+    def told_by(outcomes: np.ndarray, part: np.ndarray) -> np.ndarray:
         weights = np.ones(len(part)) if run.metric == "top1" else 1 / np.bincount(labels[part])[labels[part]]
         return outcomes[:, part] @ weights / weights.sum()
 
@@ -68,13 +68,13 @@ def compare(run: Run, archs: list, labels: np.ndarray, right: np.ndarray, sure: 
         for label, n in enumerate(counts):
             places[labels == label] = rng.permutation(n)
         held = places < np.maximum(1, np.round(counts * images / len(labels)))[labels]
-        truth, parity = score(right, np.flatnonzero(~held)), (places + labels) % 2
+        truth, parity = told_by(right, np.flatnonzero(~held)), (places + labels) % 2
         parts = [np.flatnonzero(held & which) for which in (True, parity == 0, parity == 1)]
         losses = -np.log(np.maximum(sure[:, held], 1e-12)).mean(1)
         n = np.bincount(labels[held])
         effective = int(held.sum()) if run.metric == "top1" else max(2, round(len(n) ** 2 / float((1 / n[n > 0]).sum())))
         names = ("top1", "soft", "top1_half", "soft_half", "top1_rest", "soft_rest")
-        numbers = np.stack([losses, *(score(scores, part) for part in parts for scores in (right, sure))], 1).tolist()
+        numbers = np.stack([losses, *(told_by(scores, part) for part in parts for scores in (right, sure))], 1).tolist()
         rows = [
             AccuracyRow(arch, loss=loss, images=effective, seconds=0.1, **dict(zip(names, values, strict=True)))
             for arch, (loss, *values) in zip(archs, numbers, strict=True)
