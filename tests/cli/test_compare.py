@@ -14,7 +14,7 @@ from onceforall.cli import run
 from onceforall.common.progress import Progress
 from onceforall.errors import StoppedError
 from onceforall.pipeline import Run, compare, status
-from onceforall.pipeline.comparison.fixed import Told, asked_for, fine_tuned
+from onceforall.pipeline.comparison.fixed import Told, asked_for, fine_tuned, ready
 from onceforall.pipeline.training.compute import choose_compute
 from onceforall.train.checkpoint import load_tensors
 from tiny_own import OWN, TRANSFORMER, source
@@ -124,6 +124,24 @@ def test_the_command_tells_it_again(capsys: pytest.CaptureFixture[str], compared
     assert any(note.startswith("none of ours for ") for note in found["notes"])
 
 
+def test_other_comparisons_are_kept(capsys: pytest.CaptureFixture[str], compared: Path, tmp_path: Path, quick: None) -> None:
+    folder, file = Path(shutil.copytree(compared, tmp_path / "run")), compared.parent / "own.py"
+    first, given = result(folder), ["compare", str(folder), "--with", f"{file}:Net@16", "--epochs", "2", "--finalists", "2"]
+    assert run(given) == 0
+    kept = folder / "compare" / f"result-{first['key']}.json"
+    assert f"which is kept as {kept}" in capsys.readouterr().err
+    assert json.loads(kept.read_text()) == first
+    before = len(openings(folder))
+    again = ["compare", str(folder), "--with", f"{file}:Net@16,{file}:seven", "--epochs", "2", "--finalists", "2", "--json"]
+    assert run(again) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == first
+    assert f"as compared before: to search, time and open the test images again, remove {kept}" in err
+    assert run(["compare", str(folder), "--json"]) == 0  # names no network: the last one
+    assert json.loads(capsys.readouterr().out) == result(folder) != first
+    assert len(openings(folder)) == before
+
+
 def test_by_the_run_s_metric(capsys: pytest.CaptureFixture[str], compared: Path, tmp_path: Path, quick: None) -> None:
     """As trained and measured with --metric balanced."""
     folder, file = Path(shutil.copytree(compared, tmp_path / "run")), compared.parent / "own.py"
@@ -194,7 +212,9 @@ def test_goes_on_after_a_stop(run_copy: Path, networks: str, tmp_path: Path) -> 
     found = []
     for folder in (run_copy, other):
         one, (named,) = Run.open(folder), asked_for(asked, 24)
-        trained = fine_tuned(one, one.splits(), named, Told(epochs=2), compute=choose_compute("cpu"), progress=Progress(event=told))
+        told_it = named, Told(epochs=2)
+        its, compute = ready(one, *told_it), choose_compute("cpu")
+        trained = fine_tuned(one, one.splits(), *told_it, its, compute=compute, progress=Progress(event=told))
         assert trained.folder.name == place.name
         found.append(load_tensors(trained.folder / "network.safetensors")[0])
     assert seen[0] > 3
@@ -228,7 +248,7 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
         (["--with", "nosuch"], 1, "--with 'nosuch': give timm:NAME"),
         (["--with", "OWN:Net@big"], 1, "after @ the side of the images in pixels is needed"),
         (["--with", "OWN:Net@24,OWN:Net"], 1, "two networks are called own.py:Net@24"),
-        (["--with", ","], 1, "--with names no network"),
+        (["--with", ","], 1, "nothing compared yet: name networks"),
         (["--with", "OWN:none"], 1, "own.py"),
         (["--with", "torchvision:resnet19"], 1, "did you mean"),
         (["--with", "OWN.24:Net@16", "--epochs", "1"], 1, "give another @PIXELS"),
@@ -236,7 +256,8 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
         (["--with", "OWN:Net", "--epochs", "0"], 1, "--epochs 0: give a number above 0"),
         (["--with", "OWN:Net", "--epochs", "0.01"], 1, "less than one training step"),
         (["--with", "OWN:Net", "--device", "openvino"], 1, "has not been profiled yet: ofa profile"),
-        ([], 2, "Missing option '--with'"),
+        ([], 1, "nothing compared yet: name networks, e.g. --with "),
+        (["--with", "OWN:Net@16,OWN:none", "--epochs", "1"], 1, "own.py"),
     ],
 )
 def test_bad_input(
@@ -247,6 +268,7 @@ def test_bad_input(
     given = ["compare", str(run_copy), *given]
     assert message in fails(capsys, given, code)
     assert not (run_copy / "compare" / "result.json").exists()
+    assert not list((run_copy / "compare").glob("*/network.json")), "a wrong name stops before the others are trained"
 
 
 def test_runs_that_cannot_be_compared(

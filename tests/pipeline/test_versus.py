@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from onceforall.cli.commands import verdict_line
 from onceforall.common.readable import wilson
 from onceforall.common.records import as_record
 from onceforall.errors import FileError
 from onceforall.pipeline import Budget
 from onceforall.pipeline.comparison.versus import FORMAT, Comparison, Costs, Rival, Verdict, summary
 from onceforall.pipeline.comparison.versus import verdict as decide
+from onceforall.report.compared import _verdict
 from onceforall.scores import balanced_of
 
 N = 200
@@ -108,6 +110,16 @@ def test_summary_counts_every_budget() -> None:
     found = Comparison("key", "cpu", "a processor", (), (), tuple(verdicts), Costs(9, 1, 4))
     assert summary(found) == text
     assert " accurate by balanced accuracy in 2 of " in summary(replace(found, metric="balanced"))
+
+
+def test_a_network_that_was_too_slow_is_said_to_be_so() -> None:
+    """Whatever its accuracy; "within chance" is about accuracies that decide."""
+    late = verdict(Budget(latency_ms=2.0), [], rival("ours", 190, ms=2.3, ms_low=2.2), [rival("a", 160)], rights(ours=190, a=160))
+    found = Comparison("key", "cpu", "", (rival("a", 160),), (rival("ours", 190),), (late,), Costs(9, 1, 4))
+    words = "fixed{} ours took longer than the budget when timed again"
+    assert verdict_line(late, found).endswith(f"): {words.format(', as')}")
+    winner = _verdict(late, {"ours": 0.95, "a": 0.8})[1]
+    assert winner == words.format(":")
 
 
 def test_the_run_s_metric_decides() -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from ..common.advice import ofa
 from ..common.files import write_text
-from ..common.progress import QUIET, Progress
-from ..common.readable import kendall_text, percent
+from ..common.progress import Progress
+from ..common.readable import kendall_text, percent, plural
 from ..options.declare import Flag
 from ..options.measuring import (
     ComparePredictorsOptions,
@@ -47,7 +47,7 @@ def measure_accuracy_command(o: MeasureAccuracyOptions, as_json: bool) -> None:
     measured = [row for row in rows if not row.interpolated]
     scores, metric = [row.value for row in measured], METRICS[Run.open(o.folder).metric]
     between = f", {len(rows) - len(measured)} interpolated between them" if o.every is not None else ""
-    print(f"{len(measured)} sub-networks on {measured[0].images} held-out images{between}: {o.folder / 'accuracy'}")
+    print(f"{plural(len(measured), 'sub-network')} on {measured[0].images} held-out images{between}: {o.folder / 'accuracy'}")
     ends, seconds = f"{percent(min(scores))} to {percent(max(scores))}", sum(row.seconds for row in measured)
     print(f"{metric} {ends}, {seconds:.0f} s of computation in all")
 
@@ -63,14 +63,17 @@ def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> No
     """Compare kinds of predictors on left-out networks."""
     from ..pipeline.accuracies.predictor import compare_predictors
 
+    told = False
+
     def line(r: Any) -> None:
-        e, kind = r.errors, f"{r.kind}*" if r.chosen else r.kind
+        nonlocal told
+        if not told:
+            print("fitted  kind             RMSE    tau  90 % bars")
+        told, e, kind = True, r.errors, f"{r.kind}*" if r.chosen else r.kind
         bars = percent(e.coverage90, 0)
         print(f"{r.samples:>6}  {kind:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {bars:>8}", flush=True)
 
-    if not as_json:
-        print("fitted  kind             RMSE    tau  90 % bars")
-    found = compare_predictors(o, progress=QUIET if as_json else Progress(result=line))
+    found = compare_predictors(o, progress=Progress(say=tell) if as_json else Progress(say=tell, result=line))
     if as_json:
         print(json.dumps([asdict(r) for r in found]))
         return

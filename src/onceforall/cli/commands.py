@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from ..common.advice import ofa
 from ..common.progress import Progress
-from ..common.readable import amount, between, duration, memory, milliseconds, percent
+from ..common.readable import amount, between, duration, memory, milliseconds, percent, plural
 from ..errors import DataError, InfeasibleError, ValueTextError, VerificationError
 from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
@@ -171,29 +171,39 @@ def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) ->
     from ..pipeline.front import front
     from ..pipeline.search import search
 
-    metric = METRICS[Run.open(o.folder).metric]
+    run = Run.open(o.folder)
+    metric = METRICS[run.metric]
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         options, progress = replace(o, budget=budget), Progress(say=tell)
         found = search(options, progress=progress) if points is None else front(options, points=points, progress=progress)
         if as_json:
-            print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
+            print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c, run) for c in found]}))
             continue
         print(f"{budget}:")
         for c in found:
-            accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {percent(c.predicted_top1)})"
+            predicted = f"{100 * c.predicted_top1:.1f} ± {percent(c.predicted_std)}"
+            accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {predicted})"
             speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
+            plan = run.space.lower(c.arch, run.num_classes)
+            size = f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters"
             mark = "" if c.stands else " (a faster one is as accurate)"
-            print(f"  {in_pixels(c.arch.resolution)}, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
+            print(f"  {in_pixels(c.arch.resolution)}, depths {c.arch.depths}: {accuracy}, {speed}, {size}{mark}")
+    if not as_json:
+        print(f"architectures: {run.folder / 'searches.jsonl'}; to export the best: ofa specialise with the same limits")
 
 
-def _candidate_record(c: Any) -> dict[str, Any]:
+def _candidate_record(c: Any, run: Any) -> dict[str, Any]:
+    plan = run.space.lower(c.arch, run.num_classes)
     return {
         "top1": c.accuracy.top1,
         "score": c.accuracy.value,
         **c.predictions,
         "latency_ms": c.timing.ms,
         "predicted_ms": c.predicted_ms,
+        "predicted_std": c.predicted_std,
+        "macs": plan.macs,
+        "params": plan.params,
         "arch": json.loads(c.arch.to_json()),
     }
 
@@ -303,10 +313,10 @@ def _lines(found: Any) -> list[str]:
     lines.append("within each budget, ours against the fixed network that is best on held-out images:")
     lines += [f"  {verdict_line(v, found)}" for v in found.verdicts]
     lines.append(summary(found))
-    lines.append("seconds for networks for several devices, each with a budget of its own:")
-    lines += [f"  {k}: ours {duration(ours)}, fixed {duration(fixed)}" for k, ours, fixed in found.costs.rows()]
+    lines.append("time for networks for several devices, each with a budget of its own:")
+    lines += [f"  {plural(k, 'device')}: ours {duration(ours)}, fixed {duration(fixed)}" for k, ours, fixed in found.costs.rows()]
     least = found.costs.break_even
-    lines.append("ours never takes less" if least is None else f"ours takes no longer from {least} on")
+    lines.append("ours always takes longer" if least is None else f"from {plural(least, 'device')} on, ours takes no longer")
     lines += [f"note: {note}" for note in found.notes]
     return lines
 
@@ -323,6 +333,6 @@ def verdict_line(v: Any, found: Any) -> str:
         ]
         return f"{v.budget}{of}: {ours}, {fixed}: {who}"
     by = f"{100 * v.difference:+.1f} points ({100 * v.low:+.1f} to {100 * v.high:+.1f})"
-    doubt = "" if v.certain else ", within chance"
-    over = ", but ours took longer than the budget when timed again" if v.over else ""
-    return f"{v.budget}{of}: {ours}, {fixed}: {v.winner}, {by}{doubt}{over}"
+    if v.over:
+        return f"{v.budget}{of}: {ours}, {fixed}, {by}: {v.winner}, as ours took longer than the budget when timed again"
+    return f"{v.budget}{of}: {ours}, {fixed}: {v.winner}, {by}{'' if v.certain else ', within chance'}"

@@ -179,7 +179,7 @@ class CompareOptions:
 
     Args:
         folder: the run directory, with a predictor and a profile of the device; results go to its compare/.
-        networks: see `onceforall.pipeline.comparison.fixed.asked_for`.
+        networks: see `onceforall.pipeline.comparison.fixed.asked_for`; none for the last comparison again.
         epochs: to train each network for; with neither this nor `budget_s`, as many multiply-accumulates as the run took.
         budget_s: seconds to train each network for instead.
         rate: peak learning rate; None for the rate of the run's phase of the largest network.
@@ -192,13 +192,9 @@ class CompareOptions:
 
     folder: Path = run_folder()
     networks: Sequence[str] = group(
-        MISSING,
+        (),
         lambda networks: _each(networks),
-        {
-            "networks": Flag(
-                "Such as timm:resnet18@96,net.py:Net (runs its code).", "NETS", list[str], name="--with", default=MISSING
-            )
-        },
+        {"networks": Flag("timm:resnet18@96,net.py:Net (runs its code); none: the last.", "NETS", list[str], name="--with")},
         positional=True,
     )
     epochs: float | None = option("Epochs for each, e.g. 30; default: the run's MACs.", "N")

@@ -15,8 +15,8 @@ from .declare import Flag, argument, group, option
 from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray, reading, run_folder, seed, torch_device
 from .values import space_arguments
 
+SUBNETS = 300  # to measure by default
 PARTS = ("train", "test", "held-out", "all")  # of labeled images
-SAMPLES = (100, 300, 1000, 3000)
 HOST = Flag("Another machine, such as ssh://pi@board.", "URL")
 
 
@@ -57,6 +57,8 @@ class EvaluateOptions:
             if self.images is None:
                 what = f"{self.folder} is an exported network, which has no images of its own"
                 raise DataError(f"{what}: give labeled images: {ofa('evaluate', self.folder, 'DATA')}")
+            if self.arch != "largest" or self.data is not None:
+                raise DataError(f"--arch and --data apply to runs only, and {self.folder} is an exported network: leave them out")
             if self.split not in (None, *PARTS):
                 raise DataError(f"--split {self.split}: use {', '.join(PARTS)}")
             return
@@ -205,7 +207,7 @@ class MeasureAccuracyOptions:
     """
 
     folder: Path = run_folder()
-    subnets: int = option("Networks to measure, drawn to share prefixes.", "N", 300)
+    subnets: int = option("Networks to measure, drawn to share prefixes.", "N", SUBNETS)
     archs: Sequence[Arch] | None = option("Measure these: JSON lines, e.g. next.jsonl.", "FILE", kind=Path, read=_archs)
     every: int | None = option("Measure every PX pixels, e.g. 32; interpolate between.", "PX", least=1)
     ray: str | None = ray()
@@ -213,6 +215,10 @@ class MeasureAccuracyOptions:
     data: str | None = moved()
     seed: int = seed()
     metric: str | None = field(default=None, kw_only=True)  # in Python only
+
+    def __post_init__(self) -> None:
+        if self.archs is not None and self.subnets != SUBNETS:
+            raise DataError("--archs and --subnets exclude each other: leave one out")
 
 
 @dataclass(frozen=True)
@@ -245,12 +251,13 @@ class ComparePredictorsOptions:
 
     Args:
         folder: the run directory.
-        samples: numbers of sub-networks to fit to; numbers above that of the measured ones are skipped.
+        samples: numbers of sub-networks to fit to, the larger ones only as far as there are so many; by default 100, 300, 1,000,
+            3,000 and all.
         seed: for drawing sub-networks, relatives together, and for the fits.
     """
 
     folder: Path = run_folder()
-    samples: Sequence[int] = option("Numbers of sub-networks to fit to.", "N,N", SAMPLES, read=_numbers)
+    samples: Sequence[int] | None = option("Numbers of sub-networks to fit to; default: up to all.", "N,N", read=_numbers)
     seed: int = seed()
 
 

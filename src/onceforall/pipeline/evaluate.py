@@ -69,7 +69,7 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
     run.require_images()
     archs = choose_archs(run.space, str(network_place(run, options.arch)), options.seed)
     if options.against is not None:
-        archs += choose_archs(run.space, str(network_place(run, options.against)), options.seed)
+        archs += choose_archs(run.space, str(network_place(run, options.against)), options.seed, "--against")
         if len(archs) != 2:
             raise ArchError(f"--arch {options.arch} --against {options.against}: only two networks can be compared: give one each")
     compute = choose_compute(options.device)
@@ -147,7 +147,7 @@ def network_place(run: Run, text: str) -> Path:
     return own if own.is_dir() else Path(text)
 
 
-def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
+def choose_archs(space: Space, text: str, seed: int, option: str = "--arch") -> list[tuple[str, Arch]]:
     """The architectures that a command-line argument stands for, each with a name.
 
     Raises:
@@ -161,15 +161,15 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
     if text.startswith("random:"):
         number = text.removeprefix("random:")
         if not number.isdecimal() or int(number) < 1:
-            raise ArchError(f"--arch {text}: after random: a number of at least 1 is needed, for instance random:16")
+            raise ArchError(f"{option} {text}: after random: a number of at least 1 is needed, for instance random:16")
         if len(number) > 9 or int(number) > MOST_RANDOM:
-            raise ArchError(f"--arch {text}: at most {MOST_RANDOM:,} at once; ofa accuracy measure is for many")
+            raise ArchError(f"{option} {text}: at most {MOST_RANDOM:,} at once; ofa accuracy measure is for many")
         rng = np.random.default_rng([seed, 3])
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)
     if not path.exists() or (path.is_dir() and not (path / "arch.json").exists()):
         what = "no arch.json in that folder" if path.is_dir() else "no such file"
-        raise ArchError(f"--arch {text}: {what}; use largest, smallest, random:N, a name in specialised/, or a path")
+        raise ArchError(f"{option} {text}: {what}; use largest, smallest, random:N, a name in specialised/, or a path")
     try:
         arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
         space.check(arch)

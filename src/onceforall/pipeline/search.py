@@ -133,6 +133,7 @@ class Searcher:
         self.run, self.caution = run, caution
         self._turn_to(device, budgets)
         self.predictor = load_predictor(run)
+        self._rows = read_rows(run.accuracy, run.space, weights_hash=run.weights_hash())  # measured for the predictor
         if doubtful := doubt(run):
             progress.say(doubtful)
         segments = segment_table(run.space, run.num_classes)
@@ -234,11 +235,6 @@ class Searcher:
         cautious = expected - self.caution * np.sqrt(weight * chance)  # standard error of the weighted mean
         better = np.flatnonzero(keeps & (cautious > np.max(self.score(self.run.space.genes(finalists)))))
         return [rows[i].arch for i in better[np.argsort(-expected[better], kind="stable")][:KNOWN]]
-
-    @cached_property
-    def _rows(self) -> list[AccuracyRow]:
-        """Accuracies measured for the predictor with the current weights."""
-        return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
 
     @cached_property
     def _steady(self) -> Steady:

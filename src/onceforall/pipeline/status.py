@@ -149,8 +149,9 @@ def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
         if part.name == name and part.command and part.state != "going on" and (usable or name in always)
     ]
     yield from (command for command in commands if "ofa report" not in command)
-    refit = ofa("accuracy", "fit", run.folder)  # of a predictor that can be used, but lacks the latest measurements
-    if usable and any(part.name == "predictor" and (part.state == "done" or part.command == refit) for part in parts):
+    if any(part.state == "damaged" and part.name in ("accuracy data", "predictor") for part in parts):
+        return  # searches and pages need both
+    if usable and any(part.name == "predictor" and (part.state == "done" or part.facts.get("measured_since")) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
                 limits = ("--device", str(part.device), "--latency", f"{middle_ms(run, str(part.device)):.2g}ms")
@@ -325,6 +326,8 @@ def _measured(run: Run, place: Path) -> RunPart:
         rows = read_rows(place, run.space, weights_hash=run.weights_hash())
     except DataError as error:  # measured with other weights
         return RunPart("accuracy data", "stale", _line(error))
+    except FileError as error:
+        return RunPart("accuracy data", "damaged", f"{_line(error)}, then {ofa('predict', run.folder)}")
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
     on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead
     between = f"{METRICS[run.metric]} {percent(min(scores))} to {percent(max(scores))}{on}"
@@ -338,23 +341,34 @@ def _predictor(run: Run) -> Iterator[RunPart]:
     if not path.exists():
         yield RunPart("predictor", "missing", "no accuracy predictor yet", command if run.info.data is not None else None)
         return
-    predictor = AccuracyPredictor.load(path, run.space)
+    refit = ofa("accuracy", "fit", run.folder)
+    try:
+        predictor = AccuracyPredictor.load(path, run.space)
+    except OnceForAllError as error:
+        yield RunPart("predictor", "damaged", _line(error), refit)
+        return
     if predictor.weights_hash != run.weights_hash():
         text = f"{predictor.kind}, fitted for other weights than the current ones: remove {path.parent}, then {command}"
         yield RunPart("predictor", "stale", text)
         return
-    errors, rows = checks(run)
+    try:
+        errors, rows = checks(run)
+        measured = len(read_rows(path.parent, run.space))
+    except FileError:
+        yield RunPart("predictor", "stale", f"{predictor.kind}, but what it was fitted to cannot be read: see accuracy data")
+        return
     if not rows:
         yield RunPart("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
         return
     fitted, checked = int(errors["fitted_on"]), int(errors["n"])
     text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
     text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars cover {percent(errors['coverage90'], 0)}"
-    new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
+    new = measured - fitted - len(rows)
     facts = {"kind": predictor.kind, **errors, "measured_since": new}
     if new > 0:
-        refit = ofa("accuracy", "fit", run.folder)
         yield RunPart("predictor", "stale", f"{text}; {new:,} sub-networks measured since", refit, facts=facts)
+    elif new < 0:
+        yield RunPart("predictor", "stale", f"{text}; measurements of {-new:,} of them are gone", command, facts=facts)
     else:
         yield RunPart("predictor", "done", text, facts=facts)
 

@@ -7,7 +7,7 @@ color (Okabe-Ito), dash and marker. Points that are not finite are left out; a l
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
-from math import isfinite
+from math import copysign, isfinite
 
 from markupsafe import Markup, escape
 
@@ -37,8 +37,9 @@ from .drawing import (
 MOST_POINTS = 300  # with more, a line's points are averaged in runs of equal length
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # minimum distance between the names of two marks
 WIDER = 1.25  # budgets beyond this multiple of the largest cost are not shown
-SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
-PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its marker, shifted up or down
+# Places of a name beside its marker: left or right of it, and shifted up or down; from the far ones a line leads to the marker.
+NEAR = tuple((side * 11.0, shift) for shift in (-9.0, 4.0, 18.0) for side in (-1, 1))
+FAR = tuple((side * 24.0, shift) for shift in (-26.0, 34.0, -44.0, 52.0, -62.0, 70.0, -80.0, 88.0) for side in (-1, 1))
 SHAPES = {  # marker, color with one run, and what it is
     "published": (2, 3, "other networks, as published"),
     "elsewhere": (3, 4, "architectures published for other devices, predicted"),
@@ -220,7 +221,7 @@ def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
 
 
 def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> list[str]:
-    """Names of the chosen networks, each beside its marker where it overlaps least with names, markers and edges.
+    """Names of the chosen networks, each near its marker where it overlaps least with names, markers and edges.
 
     The hyphen-separated words that all names begin with are left out.
     """
@@ -233,25 +234,30 @@ def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> li
         at, up, text = frame.x(point.x), frame.y(point.y), shorten("-".join(point.name.split("-")[shared:]), 28)
         width = 7.0 * len(text)
 
-        def overlap(place: tuple[int, float], at: float = at, up: float = up, width: float = width) -> float:
-            side, shift = place
-            left, right, top, bottom = _box(at + 11 * side, up + shift, width, side)
+        def overlap(place: tuple[float, float], at: float = at, up: float = up, width: float = width) -> float:
+            left, right, top, bottom = _box(at, up, place, width)
             over = 4.0 * sum(left < b[1] and b[0] < right and top < b[3] and b[2] < bottom for b in boxes)
             over += sum(left - 5 < x < right + 5 and top - 5 < y < bottom + 5 for x, y in dots)
-            near = ((x - at - 11 * side, y - up - shift + 4) for x, y in named if (x, y) != (at, up))
-            over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in near)  # it would seem to be another marker's name
+            if place in FAR:
+                over += 1.5
+            else:  # it would seem to be another marker's name
+                beside = ((x - at - place[0], y - up - place[1] + 4) for x, y in named if (x, y) != (at, up))
+                over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in beside)
             return over + 4.0 * (left < LEFT or right > WIDTH or top < TOP or bottom > HEIGHT - BOTTOM)
 
-        side, shift = min(PLACES, key=overlap)  # the first of equally good places
-        boxes.append(_box(at + 11 * side, up + shift, width, side))
-        look = "halo e" if side < 0 else "halo"
-        parts.append(f'<text class="{look}" x="{at + 11 * side:.1f}" y="{up + shift:.1f}">{escape(text)}</text>')
+        place = min(NEAR + FAR, key=overlap)  # the first of equally good places
+        boxes.append(_box(at, up, place, width))
+        x, y = at + place[0], up + place[1]
+        if place in FAR:
+            parts.append(f'<path class="lead" d="M{at:.1f} {up:.1f}L{x - copysign(3, place[0]):.1f} {y - 4:.1f}"/>')
+        parts.append(f'<text class="halo{" e" * (place[0] < 0)}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>')
     return parts
 
 
-def _box(x: float, y: float, width: float, side: int) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of a text that begins (side 1) or ends (side -1) at x, with its baseline at y."""
-    return min(x, x + side * width), max(x, x + side * width), y - 11, y + 3
+def _box(at: float, up: float, place: tuple[float, float], width: float) -> tuple[float, float, float, float]:
+    """Left, right, top and bottom of a name at a place beside a marker: it begins there, or ends if that is on the left."""
+    x, y = at + place[0], up + place[1]
+    return min(x, x + copysign(width, place[0])), max(x, x + copysign(width, place[0])), y - 11, y + 3
 
 
 def _thin(series: Series) -> Series:

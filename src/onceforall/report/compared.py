@@ -48,10 +48,13 @@ def _one(run: Shown, found: Comparison) -> Markup:
     return Markup().join(
         [
             html.soft(words),
-            html.strong(f"{summary(found)}."),
+            html.strong(f"O{summary(found)[1:]}."),
             _chart(run, found),
             html.table(
-                "Who wins within each budget", ["budget", "winner", "ours", "best fixed", "difference in points"], verdicts, 2
+                "Who wins within each budget",
+                ["budget", "winner", "ours", "best fixed, held-out", "difference in points"],
+                verdicts,
+                2,
             ),
             html.table("Time for several devices", ["devices, each with its own budget", "ours", "fixed"], costs),
             html.soft(about_costs),
@@ -65,7 +68,9 @@ def _chart(run: Shown, found: Comparison) -> Markup:
     if found.metric != run.run.metric:
         line = ()  # predicted by another metric
     metric = METRICS[found.metric]
-    ours, fixed = ([_point(one, found.metric) for one in side] for side in (found.ours, found.fixed))
+    starts = {one.name.rpartition(":")[0] for one in found.fixed}  # such as "timm" or "nets.py"
+    start = f"{starts.pop()}:" if len(starts) == 1 and "" not in starts else ""
+    ours, fixed = ([_point(one, found.metric, start) for one in side] for side in (found.ours, found.fixed))
     name = f"Ours and fixed networks: {metric} against latency on {found.device}"
     told = f"Test {metric} in percent against latency in ms; the line is predicted for held-out images. The table has all numbers."
     series = FrontSeries("", [], line, chosen=ours, fixed=fixed)
@@ -80,8 +85,9 @@ def _metrics(found: Comparison) -> list[str]:
     return list(dict.fromkeys((found.metric, "top1")))
 
 
-def _point(one: Rival, metric: str) -> Point:
-    return Point(one.name, one.ms, one.score(metric), (one.ms_low, one.ms_high), one.between)
+def _point(one: Rival, metric: str, start: str) -> Point:
+    """The network's place; its name without what those of all fixed networks start with."""
+    return Point(one.name.removeprefix(start), one.ms, one.score(metric), (one.ms_low, one.ms_high), one.between)
 
 
 def _row(one: Rival, metrics: Sequence[str]) -> list[Cell]:
@@ -106,7 +112,8 @@ def _verdict(one: Verdict, test: dict[str, float]) -> list[Cell]:
     words = one.winner
     points: Cell = "–"
     if one.difference is not None and one.low is not None and one.high is not None:
-        words += "" if one.certain else ", within chance"
-        points = f"{100 * one.difference:+.1f}", f"{100 * one.low:+.1f} to {100 * one.high:+.1f}"
-    words += "; ours took longer than the budget when timed again" if one.over else ""
+        words += "" if one.certain or one.over else ", within chance"
+        difference, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in (one.difference, one.low, one.high))
+        points = difference, f"{low} to {high}"
+    words += ": ours took longer than the budget when timed again" if one.over else ""
     return [(str(one.budget), f"of {', '.join(one.of)}") if one.of else str(one.budget), words, *sides, points]

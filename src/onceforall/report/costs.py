@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..common.files import read_lines
-from ..common.readable import duration
+from ..common.readable import duration, plural
 from ..latency import LatencyTable
 from ..pipeline.accuracies.predictor import measured_rows
 from ..pipeline.run_directory.metrics import Metrics
@@ -79,6 +79,7 @@ def _described(shown: Shown) -> dict[str, str]:
     more = f" and {run.num_classes - SHOWN_CLASSES:,} more" if run.num_classes > SHOWN_CLASSES else ""
     versions = {"python": info.environment["python"], **info.environment["packages"]}
     images = ", ".join(f"{n:,} {split} images" for split, n in info.images.items())
+    machine = info.environment
     rows = {
         "folder": html.code(run.folder),
         "command": html.code(info.environment["command"]),
@@ -87,7 +88,7 @@ def _described(shown: Shown) -> dict[str, str]:
         "classes": ", ".join(info.classes[:SHOWN_CLASSES]) + more,
         "space": f"{shown.space}, {run.space.count():,} networks",
         "seed": f"{info.seed}",
-        "hardware": "{processor}, {cores} cores, {threads} threads".format(**info.environment),
+        "hardware": ", ".join((machine["processor"], plural(machine["cores"], "core"), plural(machine["threads"], "thread"))),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     if info.source is not None:

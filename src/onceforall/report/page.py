@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..common.files import reading_or_writing, write_text
+from ..common.files import reading_or_writing, writable, write_text
 from ..common.readable import amount, duration, percent
 from ..data import Problem
 from ..errors import FileError
@@ -70,7 +70,10 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
             raise FileError(f"{place}: given {count} times: give each run directory once")
     counts = Counter(place.name for place in real)
     names = [path.name if counts[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
-    path = out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html")
+    path = Path(out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html"))
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no folder {path.parent}: create it, or give another --out")
+    writable(path.parent)
     write_text(path, render([shown_of(run, name, seed) for run, name in zip(runs, names, strict=True)]))
     return path
 

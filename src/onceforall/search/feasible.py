@@ -63,9 +63,8 @@ def _nothing(problem: SearchProblem, why: str) -> NothingFeasibleError:
         value, arch = reached[limit.measure.name]
         smallest = f"{quantity(limit.measure.name, rounded_up(value))}, of {_short(arch)}"
         parts.append(f"{quantity(limit.measure.name, limit.bound)} (smallest {smallest})")
-    return NothingFeasibleError(
-        f"no network of this {problem.space.family} space meets the limits: {why}{'; '.join(parts)}", reached
-    )
+    text = f"no network of the space meets the limits: {why}{'; '.join(parts)}: allow more"
+    return NothingFeasibleError(text, reached)
 
 
 def _short(arch: Arch) -> str:
@@ -74,6 +73,7 @@ def _short(arch: Arch) -> str:
     kernels, ratios = sorted({block.kernel for block in blocks}), sorted({block.expand_ratio for block in blocks})
     heads = sorted({block.heads for block in blocks})
     parts = [in_pixels(arch.resolution), f"depths {'-'.join(map(str, arch.depths))}"]
-    for name, values in (("kernels", kernels), ("expand ratios", ratios), *((("heads", heads),) if heads != [1] else ())):
-        parts.append(f"{name} {'/'.join(map(str, values))}")
+    for name, values in (("kernels", kernels), ("expand ratios", ratios), ("heads", heads)):
+        if values != [1]:  # of all spaces in which they cannot be chosen
+            parts.append(f"{name} {'/'.join(map(str, values))}")
     return ", ".join(parts)

@@ -33,6 +33,7 @@ from ...errors import DataError, FileError
 from ...options.measuring import ComparePredictorsOptions, FitPredictorOptions, NextSubnetsOptions
 from ..run_directory.run import Run
 
+SAMPLES = (100, 300, 1000, 3000)  # sub-networks to fit to when kinds are compared
 LEAST_FITTED, LEAST_CHECKED = 12, 4
 CHECK_SHARE = 0.25
 DOUBTFUL_TAU = 0.3  # highest tau that measurement noise allows
@@ -152,15 +153,18 @@ def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress 
     Raises:
         DataError: too few sub-networks are measured for the smallest number of samples.
     """
-    run, samples, seed = Run.open(options.folder), options.samples, options.seed
+    run, seed = Run.open(options.folder), options.seed
     rows = _rows(run)
     fitted, checked = _split(run, rows, seed)
+    samples = options.samples or [*(n for n in SAMPLES if n < len(fitted)), len(fitted)]
     fitting = [n for n in samples if LEAST_FITTED <= n <= len(fitted)]
     if not fitting:
         raise DataError(
             f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the number of measured "
             f"sub-networks in {run.folder} that are not set aside, or measure more: {ofa('accuracy', 'measure', run.folder)}"
         )
+    if skipped := [n for n in samples if n not in fitting]:
+        progress.say(f"skipped {', '.join(map(str, skipped))}: {LEAST_FITTED} to {len(fitted)} sub-networks can be fitted to")
     archs, top1 = [row.arch for row in checked], [row.value for row in checked]
     order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
     results = []

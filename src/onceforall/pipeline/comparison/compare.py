@@ -16,7 +16,7 @@ from ...common.files import locked, make_folder, read_lines, sha256, text_sha256
 from ...common.progress import QUIET, Progress
 from ...common.readable import plural
 from ...data import Images
-from ...errors import DeviceError, InfeasibleError, TrainingError
+from ...errors import DeviceError, InfeasibleError, ModelError, TrainingError
 from ...latency import Device, Timing, measure_networks
 from ...options.choosing import CompareOptions
 from ...options.shared import Budget
@@ -29,7 +29,7 @@ from ..run_directory.run import Run
 from ..search import FINALIST_IMAGES, Candidate, Searcher
 from ..specialising.choose import confirmed
 from ..training.compute import choose_compute
-from .fixed import AskedRival, FixedNetwork, Told, asked_for, fine_tuned
+from .fixed import AskedRival, FixedNetwork, Told, asked_for, fine_tuned, ready
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
 
 Event = dict[str, Any]
@@ -43,12 +43,17 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
 
     The budgets are each fixed network's latency, multiply-accumulates and parameters, and those given. For each budget, the run's
     network is searched as by `ofa specialise`, and the fixed one chosen on held-out images. Then all are timed in turns and
-    measured once on the test images. With the same arguments and weights, the stored result is returned.
+    measured once on the test images. With the same arguments and weights, the stored result is returned, and with no networks the
+    last one.
 
     Raises:
         StoppedError: on request, after a checkpoint.
     """
     run = Run.open(options.folder, options.data)
+    if not options.networks:
+        if (last := stored_comparison(run)) is None:
+            raise ModelError(f"{options.folder}: nothing compared yet: name networks, e.g. --with timm:mobilenetv3_small_100@96")
+        return last
     run.require_images()
     require_multiclass(
         run.task, "ofa compare", "networks that were taken home are compared by ofa evaluate EXPORT DATA --against EXPORT"
@@ -67,14 +72,20 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
     with locked(make_folder(run.folder / FOLDER)):
         fixed = _trained(run, searcher, asked, told, progress)
         key = _key(run, searcher, fixed, options.budgets, options.finalists, options.seed)
-        before = stored_comparison(run)
-        if before is not None and before.key == key:
-            progress.say(
-                f"as compared before: to search, time and open the test images again, remove {run.folder / FOLDER / RESULT}"
-            )
-            return before
+        path, before = run.folder / FOLDER / RESULT, stored_comparison(run)
+        for name in (RESULT, f"result-{key}.json"):
+            same = stored_comparison(run, name)
+            if same is not None and same.key == key:
+                progress.say(f"as compared before: to search, time and open the test images again, remove {path.with_name(name)}")
+                return same
+        if before is not None:
+            kept = path.with_name(f"result-{before.key}.json")
+            why = "networks, limits or settings differ, or the run was trained, profiled or measured again"
+            progress.say(f"another comparison than the last one ({why}), which is kept as {kept}")
         found = _compared(searcher, fixed, options, key, progress)
-        write_json(run.folder / FOLDER / RESULT, found.to_json())
+        if before is not None:
+            write_json(kept, before.to_json())
+        write_json(path, found.to_json())
     return found
 
 
@@ -90,9 +101,10 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
 def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: Told, progress: Progress) -> list[FixedNetwork]:
     """Fine-tune the fixed networks, one after the other."""
     compute, found = choose_compute(), []
-    for number, one in enumerate(asked, 1):
-        progress.say(f"fine-tuning {one.name}, {number} of {plural(len(asked), 'network')}")
-        found.append(fine_tuned(run, searcher.splits, one, told, compute=compute, progress=progress))
+    all_ready = [ready(run, one, told) for one in asked]  # first, so that a wrong name stops before hours of training
+    for number, (one, its) in enumerate(zip(asked, all_ready, strict=True), 1):
+        progress.say(f"{one.name}, fixed network {number} of {len(asked)}")
+        found.append(fine_tuned(run, searcher.splits, one, told, its, compute=compute, progress=progress))
     return found
 
 

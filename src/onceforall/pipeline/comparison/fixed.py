@@ -183,8 +183,27 @@ def _alone(space: Space, phase: Phase) -> bool:
     return kept.count() == len(kept.resolutions)
 
 
+def ready(run: Run, asked: AskedRival, told: Told) -> tuple[Brought, OwnNetwork | None]:
+    """The network as it is before training, and as a space of one architecture; None for that if it was trained before.
+
+    Raises:
+        ModelError: there is no such network, or it does not take these images or returns no logits.
+    """
+    brought = bring(asked.source, channels=run.space.channels, seed=run.info.seed)
+    if (_folder(run, asked, told, brought) / "network.json").exists():
+        return brought, None
+    return brought, _fixed(asked, brought, run.space.channels)
+
+
 def fine_tuned(
-    run: Run, splits: Splits, asked: AskedRival, told: Told, *, compute: Compute, progress: Progress = QUIET
+    run: Run,
+    splits: Splits,
+    asked: AskedRival,
+    told: Told,
+    ready: tuple[Brought, OwnNetwork | None],
+    *,
+    compute: Compute,
+    progress: Progress = QUIET,
 ) -> FixedNetwork:
     """Train a fixed network, resuming from its last checkpoint, or load it if it was trained before.
 
@@ -193,22 +212,20 @@ def fine_tuned(
     Args:
         run: the run with the recipe; its training has finished.
         told: training time and learning rate.
+        ready: see `ready`.
 
     Raises:
         StoppedError: stopped on request.
-        ModelError: there is no such network, or it does not take these images or returns no logits.
     """
 
     def note(text: str) -> None:
         progress.note(text)
 
-    brought = bring(asked.source, channels=run.space.channels, seed=run.info.seed)
-    plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
-    folder = run.folder / FOLDER / f"{plain}-{_key(run, asked, told, brought)}"
-    if (folder / "network.json").exists():
+    brought, own = ready
+    folder = _folder(run, asked, told, brought)
+    if own is None:
         note(f"{asked.name}: trained before, {folder}")
         return _read(run, folder, asked.name)
-    own = _fixed(asked, brought, run.space.channels)
     remarks = _remarks(run, asked, brought)
     for text in (*brought.notes, *remarks):
         note(text)
@@ -228,8 +245,8 @@ def fine_tuned(
     return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
 
 
-def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
-    """A key of everything the trained network depends on."""
+def _folder(run: Run, asked: AskedRival, told: Told, brought: Brought) -> Path:
+    """Where the trained network is, or will be: its name and a key of everything it depends on."""
     data = run.require_images()
     recipe = [
         read_text(run.folder / "schedule.json"),
@@ -242,7 +259,8 @@ def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
         run.info.space,
     ]
     text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
-    return text_sha256(text)[:8]
+    plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
+    return run.folder / FOLDER / f"{plain}-{text_sha256(text)[:8]}"
 
 
 def _fixed(asked: AskedRival, brought: Brought, channels: int) -> OwnNetwork:

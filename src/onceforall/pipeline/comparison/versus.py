@@ -229,13 +229,13 @@ def summary(found: Comparison) -> str:
     return f"ours is at least as accurate{by} in {least} of {budgets}; beyond doubt (95 %) better in {sure[0]}, worse in {sure[1]}"
 
 
-def stored_comparison(run: Run) -> Comparison | None:
-    """The result of the run's last `ofa compare`; None if there was none.
+def stored_comparison(run: Run, name: str = RESULT) -> Comparison | None:
+    """The result of the run's last `ofa compare`, or of an earlier one by the name of its file; None if there was none.
 
     Raises:
         FileError: it is damaged.
     """
-    path = run.folder / FOLDER / RESULT
+    path = run.folder / FOLDER / name
     if not path.exists():
         return None
     again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it again"
