@@ -110,7 +110,7 @@ def test_the_command_tells_it_again(capsys: pytest.CaptureFixture[str], compared
     assert "within each budget, ours against the fixed network that is best on held-out images:" in out
     assert out.count(" points (") + out.count("keeps it") == 5
     assert "ours is at least as accurate in " in out
-    assert "  10: ours " in out
+    assert "  10 devices: ours " in out
     (folder / "compare" / "result.json").unlink()  # trained networks are not trained again; another budget
     assert run([*given, "--latency", "1s", "--macs", "1", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -98,6 +98,12 @@ def test_caution_takes_off_errors(run_copy: Path) -> None:
     mean, std = bold.predictor.predict_with_error(genes, measured=False)
     np.testing.assert_allclose(bold.score(genes), mean, atol=1e-6)
     np.testing.assert_allclose(cautious.score(genes), mean - 2 * std, atol=1e-6)
+    predictor = cautious.predictor
+    model = replace(predictor.model, middle=predictor.model.middle + 2)  # type: ignore[arg-type, attr-defined]
+    cautious.predictor = replace(predictor, model=model)
+    scores = cautious.score(genes)
+    assert scores.min() > 1, "the best are told apart even where all are predicted to have 100 %"
+    np.testing.assert_allclose(scores, bold.predictor.score(genes) + 2 - 2 * std, atol=1e-6)
     with pytest.raises(DataError, match="--caution -1: give a number of standard deviations"):
         search(run_copy, Budget(), caution=-1)
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from onceforall.cli import run as ofa
+from onceforall.common import advice
 from onceforall.common.files import busy, locked
 from onceforall.errors import FileError
 from onceforall.pipeline import report, status
@@ -151,3 +152,25 @@ def test_busy(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert busy(tmp_path)
     assert not busy(tmp_path)
+
+
+def test_what_mends_damaged_accuracy_data(run_copy: Path) -> None:
+    """Nothing that needs them is proposed before; and rows that are gone are missed."""
+    parts = sorted((run_copy / "accuracy").glob("part-*.parquet"))
+    whole = parts[-1].read_bytes()
+    parts[-1].write_bytes(whole[:100])
+    found = status(run_copy)
+    assert states(found)["accuracy data"] == "damaged"
+    (told,) = (part.text for part in found.parts if part.name == "accuracy data")
+    assert told.endswith(f"then {advice.ofa('predict', run_copy)}")
+    assert states(found)["predictor"] == "stale"
+    assert not any(word in command for command in found.next for word in ("report", "search", "specialise"))
+    parts[-1].unlink()
+    found = status(run_copy)
+    (predictor,) = (part for part in found.parts if part.name == "predictor")
+    assert predictor.state == "stale"
+    assert predictor.text.endswith(" of them are gone")
+    assert advice.ofa("predict", run_copy) in found.next
+    parts[-1].write_bytes(whole)
+    (run_copy / "accuracy" / "predictor.safetensors").write_bytes(b"damaged")
+    assert advice.ofa("accuracy", "fit", run_copy) in status(run_copy).next

@@ -125,16 +125,16 @@ def test_the_accuracy_at_the_top_is_the_best_not_the_slowest_network_s(facts):
 
 def test_fixed_networks_are_shown_whoever_wins(facts):
     section = body(render([facts]), "compared")
-    for expected in ("ours 1", "timm:small@96", "+1.0", "-0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "From 3 dev"):
+    for expected in ("ours 1", "timm:small@96", "+1.0", "−0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "From 3 dev"):
         assert expected in section
     lost = replace(facts.compared.verdicts[0], difference=-0.03, low=-0.05, high=-0.01)
     won = replace(facts.compared, verdicts=(lost,), costs=Costs(4000.0, 2000.0, 1500.0))
     section = body(render([replace(facts, compared=won)]), "compared")
     assert '<td class="left words">fixed</td>' in section
-    assert "-3.0" in section
+    assert "−3.0" in section
     assert "Ours always takes longer." in section
     assert "<title>ours 1\n" in section  # marks of the chart
-    assert "<title>timm:small@96\n" in section
+    assert "<title>small@96\n" in section
     imported = replace(facts, compared=None, run=told(facts, imported=Imported("file", "0", "name")))
     assert "no recipe" in body(render([imported]), "compared")
 

@@ -50,7 +50,8 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     low, high = np.log(cost.estimate(ends))
 
     def optimistic(genes: Genes) -> Floats:
-        return predictor.score(genes) + OPTIMISM * predictor.predict_with_error(genes, measured=False)[1]
+        mean, std = predictor.score_with_error(genes)
+        return np.asarray(mean + OPTIMISM * std)
 
     def step_of(rows: Evaluated, steps: int) -> Ints:
         at = (np.log(rows.costs[:, 0]) - low) / max(high - low, 1e-9) * steps

@@ -149,12 +149,21 @@ class AccuracyPredictor:
         """
         return self.model.mean(self.space.rows(archs))
 
+    def score_with_error(self, archs: Sequence[Arch] | Genes) -> tuple[Floats, Floats]:
+        """`score`, and the standard deviations of the predictions themselves, for lower confidence bounds; each float64 (n,).
+
+        Raises:
+            ArchError: see `predict`.
+        """
+        mean, std = self.model.mean_and_std(self.space.rows(archs))
+        return mean, self.calibration(std, measured=False)
+
     def predict_with_error(self, archs: Sequence[Arch] | Genes, *, measured: bool = True) -> tuple[Floats, Floats]:
         """Predict accuracies and their standard deviations, each float64 (n,).
 
         Args:
             measured: return standard deviations of measurements around the prediction; otherwise those of the prediction itself,
-                without measurement noise, for lower confidence bounds.
+                without measurement noise.
 
         Raises:
             ArchError: see `predict`.

@@ -75,12 +75,16 @@ class Models:
 
     def pool(self, genes: Genes) -> NetworkPool:
         """A pool of the networks with all their numbers."""
-        return self.priced(genes, *self.predictor.predict_with_error(genes, measured=False))
+        return self.priced(genes, *self.predictor.score_with_error(genes))
 
     def priced(self, genes: Genes, mean: Floats, std: Floats) -> NetworkPool:
-        """A pool of networks whose predictions are known."""
+        """A pool of networks whose predictions are known; these are not clipped, so that searches can tell the best apart."""
         return NetworkPool(
-            genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()}
+            genes,
+            mean - CAUTION * std,
+            np.clip(mean, 0, 1),
+            std,
+            {name: table.estimate(genes) for name, table in self.costs.items()},
         )
 
     def mixed(self, weights: Mapping[str, float], genes: Genes) -> Floats:
@@ -208,7 +212,7 @@ class Engine:
         seen: list[tuple[Genes, Floats, Floats]] = []
 
         def score(genes: Genes) -> Floats:
-            mean, std = models.predictor.predict_with_error(genes, measured=False)
+            mean, std = models.predictor.score_with_error(genes)
             if isinstance(genes, np.ndarray):  # searches also test whether a list of Arch is accepted
                 seen.append((genes, mean, std))
             return np.asarray(mean - CAUTION * std)

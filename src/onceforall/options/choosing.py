@@ -194,7 +194,7 @@ class CompareOptions:
     networks: Sequence[str] = group(
         (),
         lambda networks: _each(networks),
-        {"networks": Flag("timm:resnet18@96,net.py:Net (runs its code); none: the last.", "NETS", list[str], name="--with")},
+        {"networks": Flag("Such as timm:resnet18@96,net.py:Net (runs its code).", "NETS", list[str], name="--with")},
         positional=True,
     )
     epochs: float | None = option("Epochs for each, e.g. 30; default: the run's MACs.", "N")

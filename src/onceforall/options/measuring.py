@@ -257,7 +257,7 @@ class ComparePredictorsOptions:
     """
 
     folder: Path = run_folder()
-    samples: Sequence[int] | None = option("Numbers of sub-networks to fit to; default: up to all.", "N,N", read=_numbers)
+    samples: Sequence[int] | None = option("Numbers to fit to, e.g. 100,300; default: up to all.", "N,N", read=_numbers)
     seed: int = seed()
 
 

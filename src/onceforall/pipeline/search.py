@@ -178,7 +178,7 @@ class Searcher:
             return self.predictor.score
 
         def cautious(genes: Genes) -> Floats:
-            mean, std = self.predictor.predict_with_error(genes, measured=False)
+            mean, std = self.predictor.score_with_error(genes)  # not clipped, so that the best can be told apart
             return np.asarray(mean - self.caution * std)
 
         return cautious
@@ -227,7 +227,7 @@ class Searcher:
             return []
         genes = self.run.space.genes([row.arch for row in rows])
         keeps = _keeps(limits, genes)
-        mean, std = self.predictor.predict_with_error(genes, measured=False)
+        mean, std = self.predictor.score_with_error(genes)
         top1, images = np.array([row.value for row in self._steady(rows)]), np.array([row.images for row in rows])
         chance = np.minimum(_chance(top1, images), self._noise**2 or math.inf)
         weight = _weight(std, chance)

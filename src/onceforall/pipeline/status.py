@@ -344,8 +344,12 @@ def _predictor(run: Run) -> Iterator[RunPart]:
     refit = ofa("accuracy", "fit", run.folder)
     try:
         predictor = AccuracyPredictor.load(path, run.space)
-    except OnceForAllError as error:
+        measured = len(read_rows(path.parent, run.space))
+    except CheckpointError as error:
         yield RunPart("predictor", "damaged", _line(error), refit)
+        return
+    except FileError:
+        yield RunPart("predictor", "stale", "what it was fitted to cannot be read: see accuracy data")
         return
     if predictor.weights_hash != run.weights_hash():
         text = f"{predictor.kind}, fitted for other weights than the current ones: remove {path.parent}, then {command}"
@@ -353,9 +357,8 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         return
     try:
         errors, rows = checks(run)
-        measured = len(read_rows(path.parent, run.space))
-    except FileError:
-        yield RunPart("predictor", "stale", f"{predictor.kind}, but what it was fitted to cannot be read: see accuracy data")
+    except FileError as error:
+        yield RunPart("predictor", "damaged", _line(error), refit)
         return
     if not rows:
         yield RunPart("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
@@ -363,7 +366,7 @@ def _predictor(run: Run) -> Iterator[RunPart]:
     fitted, checked = int(errors["fitted_on"]), int(errors["n"])
     text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
     text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars cover {percent(errors['coverage90'], 0)}"
-    new = measured - fitted - len(rows)
+    new = measured - fitted - checked
     facts = {"kind": predictor.kind, **errors, "measured_since": new}
     if new > 0:
         yield RunPart("predictor", "stale", f"{text}; {new:,} sub-networks measured since", refit, facts=facts)
