@@ -356,11 +356,11 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         yield RunPart("predictor", "stale", text)
         return
     try:
-        errors, rows = checks(run)
+        errors, _ = checks(run)
     except FileError as error:
         yield RunPart("predictor", "damaged", _line(error), refit)
         return
-    if not rows:
+    if not errors:
         yield RunPart("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
         return
     fitted, checked = int(errors["fitted_on"]), int(errors["n"])
