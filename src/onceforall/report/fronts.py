@@ -129,7 +129,8 @@ def _words(runs: Sequence[Shown]) -> str:
     others = list(dict.fromkeys(run.predictor for run in runs if run.predictor is not None))
     how = f"by {', '.join(others)}, not for the images of this run" if others else "for held-out images"
     words = "Dots: random networks of the space. Line: the best network that the search found at each cost. Both are predicted "
-    words += f"{how}. Diamonds: the chosen networks as measured on test images."
+    words += f"{how}. The best of very many predictions is usually too high, so measured networks lie below the line. "
+    words += "Diamonds: the chosen networks as measured on test images."
     if any(series.elsewhere for run in runs for series in run.fronts.values()):
         words += (
             " Triangles: kernels, ratios and depths that the Once-for-All authors published for other devices, with a width and "
