@@ -54,6 +54,16 @@ def test_rows_of_older_files_are_steadied_alike() -> None:
     assert measurement_noise(older) == pytest.approx(measurement_noise(rows))
 
 
+def test_other_halves_in_older_files_add_no_noise() -> None:
+    """Half of the rows are of before, when other images made a half, which was harder."""
+    rows, _ = measured(121, seed=0)
+    assert measurement_noise(rows) is not None
+    harder = [replace(row, top1_half=row.top1_half - 0.05, top1_rest=None) for row in rows[::2] if row.top1_half is not None]
+    mixed = [*harder, *rows[1::2]]
+    assert measurement_noise(mixed) == pytest.approx(measurement_noise(rows), rel=0.05)
+    assert kendalltau(values(steadying(mixed)(mixed)), values(steadying(rows)([*rows[::2], *rows[1::2]])))[0] > 0.95
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("images", [(120,), (200, 30, 9)])
 def test_nearer_to_the_truth_than_a_count(seed: int, images: tuple[int, ...]) -> None:

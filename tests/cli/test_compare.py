@@ -14,7 +14,7 @@ from onceforall.cli import run
 from onceforall.common.progress import Progress
 from onceforall.errors import StoppedError
 from onceforall.pipeline import Run, compare, status
-from onceforall.pipeline.comparison.fixed import Told, asked_for, fine_tuned, ready
+from onceforall.pipeline.comparison.fixed import Told, asked_for, brought_in, fine_tuned
 from onceforall.pipeline.training.compute import choose_compute
 from onceforall.train.checkpoint import load_tensors
 from tiny_own import OWN, TRANSFORMER, source
@@ -135,10 +135,14 @@ def test_other_comparisons_are_kept(capsys: pytest.CaptureFixture[str], compared
     again = ["compare", str(folder), "--with", f"{file}:Net@16,{file}:seven", "--epochs", "2", "--finalists", "2", "--json"]
     assert run(again) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == first
-    assert f"as compared before: to search, time and open the test images again, remove {kept}" in err
+    assert json.loads(out) == first == result(folder)  # the last one again, and the other one is kept
+    assert "as compared before: to search, time and open the test images again, remove " in err
+    (other,) = (folder / "compare").glob("result-*.json")
+    assert other != kept
     assert run(["compare", str(folder), "--json"]) == 0  # names no network: the last one
-    assert json.loads(capsys.readouterr().out) == result(folder) != first
+    out, err = capsys.readouterr()
+    assert json.loads(out) == first
+    assert "the last comparison, from " in err
     assert len(openings(folder)) == before
 
 
@@ -212,9 +216,9 @@ def test_goes_on_after_a_stop(run_copy: Path, networks: str, tmp_path: Path) -> 
     found = []
     for folder in (run_copy, other):
         one, (named,) = Run.open(folder), asked_for(asked, 24)
-        told_it = named, Told(epochs=2)
-        its, compute = ready(one, *told_it), choose_compute("cpu")
-        trained = fine_tuned(one, one.splits(), *told_it, its, compute=compute, progress=Progress(event=told))
+        asked_and_told = named, Told(epochs=2)
+        network, compute = brought_in(one, *asked_and_told), choose_compute("cpu")
+        trained = fine_tuned(one, one.splits(), *asked_and_told, network, compute=compute, progress=Progress(event=told))
         assert trained.folder.name == place.name
         found.append(load_tensors(trained.folder / "network.safetensors")[0])
     assert seen[0] > 3
@@ -257,6 +261,7 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
         (["--with", "OWN:Net", "--epochs", "0.01"], 1, "less than one training step"),
         (["--with", "OWN:Net", "--device", "openvino"], 1, "has not been profiled yet: ofa profile"),
         ([], 1, "nothing compared yet: name networks, e.g. --with "),
+        (["--epochs", "2"], 1, "--with names no network: give one"),
         (["--with", "OWN:Net@16,OWN:none", "--epochs", "1"], 1, "own.py"),
     ],
 )

@@ -250,6 +250,9 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     assert record["images"] == 1797
     assert sum(map(sum, record["confusion"])) == 1797
     assert [row["name"] for row in record["classes"]] == [str(i) for i in range(10)]
+    for given in (["--arch", "smallest"], ["--device", "cpu"], ["--seed", "1"]):
+        assert run(["evaluate", small, "digits", *given]) == 1
+        assert "apply to runs only" in capfd.readouterr().err
     assert run(["evaluate", small]) == 1
     assert "is an exported network, which has no images of its own: give labeled images: ofa evaluate" in capfd.readouterr().err
 

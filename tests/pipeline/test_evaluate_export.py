@@ -100,6 +100,21 @@ def test_two_networks_on_the_same_images(export: Path, data: Path) -> None:
     np.testing.assert_array_equal(first.right, first.wanted == first.predicted)
 
 
+def test_networks_that_number_their_classes_differently(export: Path, data: Path, tmp_path: Path) -> None:
+    """The same outputs under names in the reverse order: other answers to the same question, in one numbering."""
+    other = Path(shutil.copytree(export, tmp_path / "other"))
+    edited(other / "config.json", lambda config: config["classes"].reverse())
+    one, reverse = evaluate_exports([export, other], str(data))
+    np.testing.assert_array_equal(one.wanted, reverse.wanted)
+    np.testing.assert_array_equal(one.predicted, len(CLASSES) - 1 - reverse.predicted)
+    assert one.confusion is not None
+    assert reverse.confusion is not None
+    for scores in (one, reverse):
+        np.testing.assert_array_equal(scores.right, scores.wanted == scores.predicted)
+    difference = Difference.between("top1", one.wanted, one.predicted, reverse.predicted)
+    assert difference.top1 == pytest.approx(one.confusion.top1 - reverse.confusion.top1)
+
+
 def test_images_that_the_network_was_trained_on_are_counted(export: Path, data: Path, tmp_path: Path) -> None:
     assert evaluate_export(export, str(data)).trained_on == AmongTrained(), "not known"
     splits = open_data(str(data), size=24, cache=tmp_path / "cache", reading=Reading(few=True))

@@ -98,6 +98,9 @@ def test_commands(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 12
     lines = out("compare", str(run_copy), "--samples", "12").splitlines()
     assert len(lines) == 5
+    assert out("compare", str(run_copy)).splitlines() == lines  # by default all that there are
+    assert ofa(["predictor", "compare", str(run_copy), "--samples", "12,5000"]) == 0
+    assert "skipped 5000: 12 to 12 sub-networks can be fitted to" in capsys.readouterr().err
     assert [line.split()[1].rstrip("*") for line in lines[1:4]] == ["linear", "pairwise", "smooth"]
     assert sum("*" in line for line in lines[1:4]) == 1
     assert len(json.loads(out("compare", str(run_copy), "--samples", "12", "--json"))) == 3
@@ -114,6 +117,8 @@ def test_commands(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [Arch.from_json(line) for line in file.read_text().splitlines()] == listed
     assert ofa(["measure-accuracy", str(run_copy), "--archs", str(file)]) == 0
     capsys.readouterr()
+    assert ofa(["measure-accuracy", str(run_copy), "--archs", str(file), "--subnets", "7"]) == 1
+    assert "--archs and --subnets exclude each other" in capsys.readouterr().err
     assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 17
     assert "--samples 1,x: give whole numbers separated by commas" in out("compare", str(run_copy), "--samples", "1,x", code=2)
     assert "not a run directory" in out("show", str(tmp_path), code=1)

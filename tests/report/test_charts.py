@@ -138,6 +138,18 @@ def test_names_of_chosen_networks_cover_neither_each_other_nor_marks():
     assert not any(left < x < right and top < y < bottom for left, right, top, bottom in boxes for x, y in marks)
 
 
+def test_lines_lead_from_names_that_are_not_beside_their_markers():
+    crowd = [Point(f"network {i}", 5.0, 75.0 + i / 10) for i in range(12)]
+    svg = front_chart([FrontSeries("", [(1.0, 60.0)], chosen=crowd)], X, Y, name="f")
+    marks = [(float(node.get("cx")), float(node.get("cy"))) for node in by_class(svg, "hit")]
+    lines = [re.findall(r"[\d.]+", node.get("d")) for node in by_class(svg, "lead")]
+    assert lines
+    for x, y, _, _ in lines:
+        assert min(abs(float(x) - a) + abs(float(y) - b) for a, b in marks) < 0.2
+    alone = front_chart([FrontSeries("", [(1.0, 60.0)], chosen=crowd[:1])], X, Y, name="f")
+    assert not by_class(alone, "lead")
+
+
 def test_a_budget_far_beyond_all_networks_does_not_widen_the_chart():
     points = [Point("mine", 1.0, 75.0)]
     near, far = (front_chart([FrontSeries("", chosen=points)], X, Y, name="f", marks=[Mark("b", at)]) for at in (1.1, 100.0))

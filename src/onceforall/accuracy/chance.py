@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.statistics import kendall_tau
 from .model import Floats
@@ -16,12 +17,13 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
 
     It is estimated from the spread, over networks, of the difference between top-1 on two halves of the images. As all networks see
     the same images, it is below the binomial standard deviation of one network. The estimate also holds for other scores, whose two
-    halves deviate about equally. None if a row has no `top1_half` or there are fewer than 8 rows.
+    halves deviate about equally, unless many classes have so few images that a half has one or none of them. None if a row has no
+    `top1_half` or there are fewer than 8 rows.
     """
     known = [row for row in rows if row.top1_half is not None and row.images > 1]
     if len(known) < max(len(rows), 8):
         return None
-    first, second = halves(known)
+    first, second = centered(np.array(halves(known)), known)
     return float(np.sqrt(noise_share(known) * np.var(first - second, ddof=1)))
 
 
@@ -29,6 +31,15 @@ def noise_share(rows: Sequence[AccuracyRow]) -> float:
     """The share of the variance of the difference between halves that is the variance of a score on all images; about 1/4."""
     images = np.array([row.images for row in rows])
     return float(np.mean(np.ceil(images / 2) * (images // 2) / images**2))
+
+
+def centered(scores: NDArray[np.float64], rows: Sequence[AccuracyRow]) -> NDArray[np.float64]:
+    """Scores (…, n) minus their means over the rows of older files, whose halves are of other images, and over the other rows."""
+    older, found = np.array([row.top1_rest is None for row in rows]), scores.copy()
+    for group in (older, ~older):
+        if group.any():
+            found[..., group] -= found[..., group].mean(-1, keepdims=True)
+    return found
 
 
 def halves(rows: Sequence[AccuracyRow], *, soft: bool = False) -> tuple[Floats, Floats]:

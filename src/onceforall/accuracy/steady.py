@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..space import Space
-from .chance import halves, measurement_noise, noise_share
+from .chance import centered, halves, measurement_noise, noise_share
 from .model import Floats
 from .predictor import AccuracyPredictor
 from .rows import AccuracyRow
@@ -32,7 +33,7 @@ def steadying(rows: Sequence[AccuracyRow]) -> Steady:
     if len(known) < max(LEAST, len(rows)):
         return list
     value, soft = np.array([row.value for row in known]), np.array([row.soft for row in known], np.float64)
-    parts = np.array([halves(known), halves(known, soft=True)])
+    parts = centered(np.array([halves(known), halves(known, soft=True)]), known)
     weights = _weights(parts, noise_share(known))
     along = np.stack([value, soft], 1) @ weights
     if not weights[1] > 0 or not np.var(along) > 0:
@@ -83,16 +84,16 @@ def _complete(row: AccuracyRow) -> bool:
     return row.images > 1 and None not in needed
 
 
-def _weights(parts: Floats, share: float) -> Floats:
+def _weights(parts: NDArray[np.float64], share: float) -> Floats:
     """Weights of value and soft, not negative, in the best linear prediction of the true value.
 
     Covariances between halves hold no noise, as no image is in both; noise is what the halves differ by.
 
     Args:
-        parts: (2, 2, n) value and soft, on either half of the images.
+        parts: (2, 2, n) value and soft, on either half of the images; centered.
         share: see `chance.noise_share`.
     """
-    (first, second), (soft_first, soft_second) = parts - parts.mean(2, keepdims=True)
+    (first, second), (soft_first, soft_second) = parts
     true = float(np.mean(first * second))
     common = float(np.mean(soft_first * second) + np.mean(soft_second * first)) / 2
     if not (true > 0 and common > 0):

@@ -11,7 +11,7 @@ from ..common.readable import amount, between, duration, memory, milliseconds, p
 from ..errors import DataError, InfeasibleError, ValueTextError, VerificationError
 from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
-from ..options.shared import RUN, SEED, Budget
+from ..options.shared import FINALISTS, RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..resolutions import in_pixels
 from ..scores import METRICS, UNEVEN, scores_in_words
@@ -173,6 +173,8 @@ def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) ->
 
     run = Run.open(o.folder)
     metric = METRICS[run.metric]
+    if points is not None and o.finalists != FINALISTS:
+        raise DataError("--front and --finalists exclude each other: leave one out")
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         options, progress = replace(o, budget=budget), Progress(say=tell)
@@ -189,8 +191,11 @@ def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) ->
             size = f"{amount(plan.macs)} MACs, {amount(plan.params)} parameters"
             mark = "" if c.stands else " (a faster one is as accurate)"
             print(f"  {in_pixels(c.arch.resolution)}, depths {c.arch.depths}: {accuracy}, {speed}, {size}{mark}")
-    if not as_json:
-        print(f"architectures: {run.folder / 'searches.jsonl'}; to export the best: ofa specialise with the same limits")
+    if not as_json and points is None:
+        export = ofa("specialise", run.folder)
+        print(f"appended to {run.folder / 'searches.jsonl'}; {export} with the same limits exports the best")
+    elif not as_json:
+        print(f"written to {run.folder / 'front.json'}")
 
 
 def _candidate_record(c: Any, run: Any) -> dict[str, Any]:

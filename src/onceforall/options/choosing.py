@@ -7,8 +7,9 @@ from typing import Any
 
 from ..arch import Arch
 from ..common.onnx_options import OPSET, OnnxOptions
+from ..errors import ModelError
 from .declare import Flag, argument, group, option
-from .shared import LIMITS, Budget, budgets_of, device, finalists, known_devices, moved, names_in, run_folder, seed
+from .shared import FINALISTS, LIMITS, Budget, budgets_of, device, finalists, known_devices, moved, names_in, run_folder, seed
 from .values import duration_s
 
 CAUTION = 1.0
@@ -208,3 +209,6 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         known_devices(self.device)
+        given = self.epochs, self.budget_s, self.rate, *self.budgets, self.device != "cpu", self.finalists != FINALISTS, self.seed
+        if not self.networks and any(given):
+            raise ModelError("--with names no network: give one, e.g. torchvision:mobilenet_v3_small.DEFAULT, or the run alone")

@@ -57,8 +57,9 @@ class EvaluateOptions:
             if self.images is None:
                 what = f"{self.folder} is an exported network, which has no images of its own"
                 raise DataError(f"{what}: give labeled images: {ofa('evaluate', self.folder, 'DATA')}")
-            if self.arch != "largest" or self.data is not None:
-                raise DataError(f"--arch and --data apply to runs only, and {self.folder} is an exported network: leave them out")
+            if self.arch != "largest" or self.data is not None or self.device != "auto" or self.seed:
+                what = f"--arch, --data, --device and --seed apply to runs only, and {self.folder} is an exported network"
+                raise DataError(f"{what}: leave them out")
             if self.split not in (None, *PARTS):
                 raise DataError(f"--split {self.split}: use {', '.join(PARTS)}")
             return

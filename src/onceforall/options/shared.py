@@ -34,7 +34,8 @@ reading = partial(
         "task": Flag("multiclass, or e.g. multilabel: any number of labels.", "TASK", complete="task"),
     },
 )
-finalists = partial(option, "Measure the N networks predicted best.", "N", 5, least=1)
+FINALISTS = 5  # by default
+finalists = partial(option, "Measure the N networks predicted best.", "N", FINALISTS, least=1)
 
 
 def names_in(text: str) -> list[str]:

@@ -45,8 +45,8 @@ class ExportScores:
         part: which images of the data: "train", "test", "held-out" or "all".
         confusion: confusion matrix; None for a multi-label network.
         right: which images are classified correctly, (n,), in the order of `names`.
-        wanted: their labels; (n, classes) for a multi-label network.
-        predicted: their likeliest classes, (n,).
+        wanted: their labels, numbered like the classes of the first network; (n, classes) for a multi-label network.
+        predicted: their likeliest classes, (n,), numbered in the same way; those that the first does not know follow.
         names: names of the images.
         unreadable: images that cannot be read, and why.
         labels: multi-label only: scores of each label at the folder's thresholds.
@@ -122,15 +122,20 @@ def evaluate_exports(
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
         names, about = tuple(images.names[i] for i in kept), (Path(export), chosen, tuple(config.classes), name)
-        wanted, predicted = classified = labels[kept], probabilities.argmax(1)
+        number, own, likeliest = _numbers(config.classes, opened[0][1].classes), labels[kept], probabilities.argmax(1)
         if config.thresholds:
-            answers = LabelAnswers((wanted,), (probabilities.astype(np.float32),))
-            right = np.take_along_axis(wanted, predicted[:, None], 1)[:, 0] > 0
-            scores = answers.scores(np.array(config.thresholds))
-            found.append(ExportScores(*about, None, right, *classified, names, unreadable, scores, answers, known))
+            if sorted(number) != list(range(len(opened[0][1].classes))):
+                raise DataError(f"{exports[0]} and {export} have different labels, so they cannot be compared: evaluate each alone")
+            scores = LabelAnswers((own,), (probabilities.astype(np.float32),)).scores(np.array(config.thresholds))
+            right = np.take_along_axis(own, likeliest[:, None], 1)[:, 0] > 0
+            place = np.argsort(number)
+            answers = LabelAnswers((own[:, place],), (probabilities[:, place].astype(np.float32),))
+            compared = right, own[:, place], number[likeliest]
+            found.append(ExportScores(*about, None, *compared, names, unreadable, scores, answers, known))
         else:
-            confusion, right = Confusion.of_probabilities(wanted, probabilities)
-            found.append(ExportScores(*about, confusion, right, *classified, names, unreadable, trained_on=known))
+            confusion, right = Confusion.of_probabilities(own, probabilities)
+            compared = right, number[own], number[likeliest]
+            found.append(ExportScores(*about, confusion, *compared, names, unreadable, trained_on=known))
     if len({scores.names for scores in found}) > 1:
         raise DataError(
             f"{data}: {exports[0]} and {exports[1]} do not read the same images of it: leave out those that only one can read"
@@ -250,6 +255,14 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
         matrix[:, number_of[used]] = images.labels[:, used]
         return matrix
     return number_of[images.labels]
+
+
+def _numbers(classes: Sequence[str], first: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each class among the first network's, by name; those of classes that it does not know follow."""
+    if list(classes) == list(first):
+        return np.arange(len(classes))
+    known = {same_name(name): number for number, name in enumerate(first)}
+    return np.array([known.get(same_name(name), len(first) + i) for i, name in enumerate(classes)])
 
 
 def _file(original: Taken) -> Path | bytes:

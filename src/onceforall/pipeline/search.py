@@ -281,6 +281,7 @@ class Searcher:
             self.accuracies |= {row.arch: row for row in rows}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
+        # Clipped, unlike in the search: that several are predicted beyond 100 % says nothing about their order.
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         few = self.images < len(self.splits.held_out)
         steady = self._steady([self.accuracies[arch] for arch in archs])

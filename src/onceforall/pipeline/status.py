@@ -25,6 +25,7 @@ from .run_directory.metrics import Metrics
 from .run_directory.run import MOST_FILES, Run
 
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
+UNREADABLE = "what it was fitted to cannot be read: see accuracy data"
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
         if part.name == name and part.command and part.state != "going on" and (usable or name in always)
     ]
     yield from (command for command in commands if "ofa report" not in command)
-    if any(part.state == "damaged" and part.name in ("accuracy data", "predictor") for part in parts):
-        return  # searches and pages need both
+    if any(part.name == "predictor" and (part.state == "damaged" or part.text == UNREADABLE) for part in parts):
+        return  # searches and pages need it and its measurements
     if usable and any(part.name == "predictor" and (part.state == "done" or part.facts.get("measured_since")) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
@@ -327,7 +328,8 @@ def _measured(run: Run, place: Path) -> RunPart:
     except DataError as error:  # measured with other weights
         return RunPart("accuracy data", "stale", _line(error))
     except FileError as error:
-        return RunPart("accuracy data", "damaged", f"{_line(error)}, then {ofa('predict', run.folder)}")
+        again = ofa("predict", run.folder) if run.by is None else "the ofa specialise --fleet that needs them"
+        return RunPart("accuracy data", "damaged", f"{_line(error)}, then {again}")
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
     on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead
     between = f"{METRICS[run.metric]} {percent(min(scores))} to {percent(max(scores))}{on}"
@@ -349,7 +351,7 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         yield RunPart("predictor", "damaged", _line(error), refit)
         return
     except FileError:
-        yield RunPart("predictor", "stale", "what it was fitted to cannot be read: see accuracy data")
+        yield RunPart("predictor", "stale", UNREADABLE)
         return
     if predictor.weights_hash != run.weights_hash():
         text = f"{predictor.kind}, fitted for other weights than the current ones: remove {path.parent}, then {command}"

@@ -1,6 +1,6 @@
 """Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No scripts; tooltips are <title> elements.
 
-Their style is templates/charts.css, which uses the page's CSS variables --ink, --paper and --c0 … --c6. Series differ in
+Their style is templates/charts.css, which uses the page's CSS variables --ink, --paper, --soft and --c0 … --c6. Series differ in
 color (Okabe-Ito), dash and marker. Points that are not finite are left out; a line breaks there.
 """
 

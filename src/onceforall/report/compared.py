@@ -38,7 +38,7 @@ def _one(run: Shown, found: Comparison) -> Markup:
     )
     test = {one.name: one.score(found.metric) for one in (*found.fixed, *found.ours)}
     verdicts = [_verdict(verdict, test) for verdict in found.verdicts]
-    least = found.costs.break_even
+    least, total = found.costs.break_even, summary(found)
     about_costs = (
         "Ours: training and accuracy data once, then a profile and a search per device. Fixed: one network fine-tuned per device, "
         "in the mean time of those here. "
@@ -48,7 +48,7 @@ def _one(run: Shown, found: Comparison) -> Markup:
     return Markup().join(
         [
             html.soft(words),
-            html.strong(f"O{summary(found)[1:]}."),
+            html.strong(f"{total[0].upper()}{total[1:]}."),
             _chart(run, found),
             html.table(
                 "Who wins within each budget",

@@ -43,7 +43,7 @@ def disagreement(small: tuple[str, Specialised], large: tuple[str, Specialised])
     """
     (name, first), (other, second) = small, large
     wrong, others = (from_bits(made.wrong, made.test.images) for made in (first, second))
-    words = Difference.of(~others, ~wrong).told(other, name)
+    words = f"By top-1: {Difference.of(~others, ~wrong).told(other, name)}"
     groups = [
         (f"{bad} is wrong, {good} is right", [one for one in made.mistakes if one.place is not None and not also[one.place]])
         for bad, good, made, also in ((name, other, first, others), (other, name, second, wrong))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...arch import Arch
 from ...calibrate import Calibrated
 from ...common.arguments import takes
-from ...common.files import locked, make_folder, read_lines, sha256, text_sha256, write_json
+from ...common.files import locked, make_folder, read_lines, reading_or_writing, sha256, text_sha256, write_json
 from ...common.progress import QUIET, Progress
 from ...common.readable import plural
 from ...data import Images
@@ -29,7 +29,7 @@ from ..run_directory.run import Run
 from ..search import FINALIST_IMAGES, Candidate, Searcher
 from ..specialising.choose import confirmed
 from ..training.compute import choose_compute
-from .fixed import AskedRival, FixedNetwork, Told, asked_for, fine_tuned, ready
+from .fixed import AskedRival, FixedNetwork, Told, asked_for, brought_in, fine_tuned
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
 
 Event = dict[str, Any]
@@ -53,6 +53,7 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
     if not options.networks:
         if (last := stored_comparison(run)) is None:
             raise ModelError(f"{options.folder}: nothing compared yet: name networks, e.g. --with timm:mobilenetv3_small_100@96")
+        progress.say(f"the last comparison, from {run.folder / FOLDER / RESULT}")
         return last
     run.require_images()
     require_multiclass(
@@ -73,19 +74,25 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
         fixed = _trained(run, searcher, asked, told, progress)
         key = _key(run, searcher, fixed, options.budgets, options.finalists, options.seed)
         path, before = run.folder / FOLDER / RESULT, stored_comparison(run)
-        for name in (RESULT, f"result-{key}.json"):
-            same = stored_comparison(run, name)
-            if same is not None and same.key == key:
-                progress.say(f"as compared before: to search, time and open the test images again, remove {path.with_name(name)}")
-                return same
+        again = f"as compared before: to search, time and open the test images again, remove {path}"
+        if before is not None and before.key == key:
+            progress.say(again)
+            return before
         if before is not None:
-            kept = path.with_name(f"result-{before.key}.json")
+            aside = path.with_name(f"result-{before.key}.json")
             why = "networks, limits or settings differ, or the run was trained, profiled or measured again"
-            progress.say(f"another comparison than the last one ({why}), which is kept as {kept}")
-        found = _compared(searcher, fixed, options, key, progress)
+            progress.say(f"another comparison than the last one ({why}), which is kept as {aside}")
+        mine = path.with_name(f"result-{key}.json")
+        found = stored_comparison(run, mine.name)
+        if found is None:
+            found = _compared(searcher, fixed, options, key, progress)
+        else:
+            progress.say(again)
         if before is not None:
-            write_json(kept, before.to_json())
+            write_json(aside, before.to_json())
         write_json(path, found.to_json())
+        with reading_or_writing(mine):
+            mine.unlink(missing_ok=True)
     return found
 
 
@@ -101,10 +108,13 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
 def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: Told, progress: Progress) -> list[FixedNetwork]:
     """Fine-tune the fixed networks, one after the other."""
     compute, found = choose_compute(), []
-    all_ready = [ready(run, one, told) for one in asked]  # first, so that a wrong name stops before hours of training
-    for number, (one, its) in enumerate(zip(asked, all_ready, strict=True), 1):
+    networks = []
+    for one in asked:  # first, so that a wrong name stops before hours of training
+        progress.say(f"loading {one.name}")
+        networks.append(brought_in(run, one, told))
+    for number, one in enumerate(asked, 1):
         progress.say(f"{one.name}, fixed network {number} of {len(asked)}")
-        found.append(fine_tuned(run, searcher.splits, one, told, its, compute=compute, progress=progress))
+        found.append(fine_tuned(run, searcher.splits, one, told, networks.pop(0), compute=compute, progress=progress))
     return found
 
 

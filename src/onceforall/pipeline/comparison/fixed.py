@@ -141,7 +141,7 @@ def asked_for(texts: Sequence[str], largest: Resolution) -> list[AskedRival]:
         largest: pixels where none are given.
 
     Raises:
-        ModelError: a text has no such form, two networks share a name, or there are none.
+        ModelError: a text has no such form, or two networks share a name.
     """
     found = []
     for text in texts:
@@ -159,8 +159,6 @@ def asked_for(texts: Sequence[str], largest: Resolution) -> list[AskedRival]:
         lasting = lasting_source(source)
         short = lasting if ".py:" not in lasting else f"{Path(lasting.rpartition(':')[0]).name}:{lasting.rpartition(':')[2]}"
         found.append(AskedRival(lasting, size, f"{short}@{size}"))
-    if not found:
-        raise ModelError("--with names no network: give one, such as torchvision:mobilenet_v3_small.DEFAULT")
     names = [one.name for one in found]
     for one in found:
         if names.count(one.name) > 1:
@@ -183,7 +181,7 @@ def _alone(space: Space, phase: Phase) -> bool:
     return kept.count() == len(kept.resolutions)
 
 
-def ready(run: Run, asked: AskedRival, told: Told) -> tuple[Brought, OwnNetwork | None]:
+def brought_in(run: Run, asked: AskedRival, told: Told) -> tuple[Brought, OwnNetwork | None]:
     """The network as it is before training, and as a space of one architecture; None for that if it was trained before.
 
     Raises:
@@ -200,7 +198,7 @@ def fine_tuned(
     splits: Splits,
     asked: AskedRival,
     told: Told,
-    ready: tuple[Brought, OwnNetwork | None],
+    network: tuple[Brought, OwnNetwork | None],
     *,
     compute: Compute,
     progress: Progress = QUIET,
@@ -212,7 +210,7 @@ def fine_tuned(
     Args:
         run: the run with the recipe; its training has finished.
         told: training time and learning rate.
-        ready: see `ready`.
+        network: see `brought_in`.
 
     Raises:
         StoppedError: stopped on request.
@@ -221,7 +219,7 @@ def fine_tuned(
     def note(text: str) -> None:
         progress.note(text)
 
-    brought, own = ready
+    brought, own = network
     folder = _folder(run, asked, told, brought)
     if own is None:
         note(f"{asked.name}: trained before, {folder}")
