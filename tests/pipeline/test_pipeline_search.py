@@ -67,28 +67,23 @@ def test_search_keeps_the_limits(run_copy: Path) -> None:
     assert openings(run_copy) == []
 
 
-def test_what_was_measured_to_be_better_is_a_finalist_too(run_copy: Path) -> None:
-    """A predictor that is not good thinks little of networks that were measured; they are not thrown away."""
+def test_the_best_that_were_measured_are_finalists_too(run_copy: Path) -> None:
+    """Whatever the predictor thinks of others: its best of very many predictions is a lucky one."""
     searcher = Searcher(Run.open(run_copy), "cpu", [Budget()])
     space, rng = searcher.run.space, np.random.default_rng(5)
     good, fair, unlucky, large = (space.sample(rng) for _ in range(4))
-    top = [space.smallest()]
     rows = {good: 0.999, fair: 0.99, unlucky: 0.001, large: 0.9999}
     searcher._rows = [AccuracyRow(arch, top1, 0.0, 100_000, 0.0) for arch, top1 in rows.items()]
-    std = searcher.predictor.predict_with_error([good], measured=False)[1]
-    assert std[0] > 0
-    assert searcher._better_known({}, top) == [large, good]  # two at most, the best first
+    assert searcher.predictor.score_with_error([good])[1][0] > 0
+    assert searcher._known({}, [space.smallest()]) == [large, good]  # two at most, the best first
     macs = searcher.costs["macs"].estimate
     limit = {"macs": (macs, float(macs([good])[0]))}
-    found = searcher._better_known(limit, top)
+    found = searcher._known(limit, [])
     assert good in found
     assert all(macs([arch])[0] <= limit["macs"][1] for arch in found)
-    assert searcher._better_known({}, [large, good, fair]) == []
-    archs = [*rows]
-    predicted = searcher.predictor.predict_with_error(archs, measured=False)[0].tolist()
-    searcher.caution = 0.0
-    searcher._rows = [AccuracyRow(arch, top1, 0.0, 2, 0.0) for arch, top1 in zip(archs, predicted, strict=True)]
-    assert searcher._better_known({}, [max(archs, key=dict(zip(archs, predicted, strict=True)).__getitem__)]) == []  # as predicted
+    assert searcher._known({}, [large, good, fair]) == [unlucky]
+    searcher._rows = []
+    assert searcher._known({}, []) == []
 
 
 def test_caution_takes_off_errors(run_copy: Path) -> None:

@@ -35,7 +35,7 @@ from .run_directory.run import CALIBRATION_IMAGES, Run
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the chosen one is timed again
-KNOWN = 2  # networks besides the finalists, see `Searcher._better_known`
+KNOWN = 2  # networks besides the finalists, see `Searcher._known`
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
 FINALIST_IMAGES = 500  # held-out images for finalists of `ofa specialise`, which differ by less than chance: docs/results/export.md
 FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md: more change little
@@ -201,7 +201,7 @@ class Searcher:
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
             progress.say(f"measuring the best {min(finalists, found.evaluations):,} of {found.evaluations:,} scored{proof}")
             top = [finalist.arch for finalist in found.top(finalists)]
-            timings = self.times([*top, *self._better_known(limits, top)])
+            timings = self.times([*top, *self._known(limits, top)])
             self.timings |= timings
             if over := sum(timing.ms > (budget.latency_ms or math.inf) for timing in timings.values()):
                 progress.say(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
@@ -217,24 +217,21 @@ class Searcher:
             "profile again on an idle machine: ofa profile --again"
         )
 
-    def _better_known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:
-        """Up to `KNOWN` networks that were measured for the predictor, meet the limits, and are expected to beat all finalists.
+    def _known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:
+        """Up to `KNOWN` networks that were measured for the predictor and meet the limits: those that are expected to be the best.
 
-        If the predictor is poor, a network that it ranks low may have been measured to be the best of all.
+        They compete with the finalists, of which only optimistic predictions are known yet: the best of very many is a lucky one.
         """
         rows = [row for row in self._rows if row.arch not in finalists]
         if not rows:
             return []
         genes = self.run.space.genes([row.arch for row in rows])
-        keeps = _keeps(limits, genes)
+        keeps = np.flatnonzero(_keeps(limits, genes))
         mean, std = self.predictor.score_with_error(genes)
         top1, images = np.array([row.value for row in self._steady(rows)]), np.array([row.images for row in rows])
         chance = np.minimum(_chance(top1, images), self._noise**2 or math.inf)
-        weight = _weight(std, chance)
-        expected = mean + weight * (top1 - mean)
-        cautious = expected - self.caution * np.sqrt(weight * chance)  # standard error of the weighted mean
-        better = np.flatnonzero(keeps & (cautious > np.max(self.score(self.run.space.genes(finalists)))))
-        return [rows[i].arch for i in better[np.argsort(-expected[better], kind="stable")][:KNOWN]]
+        expected = mean + _weight(std, chance) * (top1 - mean)
+        return [rows[i].arch for i in keeps[np.argsort(-expected[keeps], kind="stable")][:KNOWN]]
 
     @cached_property
     def _steady(self) -> Steady:
