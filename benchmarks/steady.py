@@ -36,11 +36,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     run = Run.open(arguments.run)
+    if run.metric not in ("top1", "balanced"):
+        parser.error(f"{arguments.run} has {run.metric}: give a run with top-1 or balanced accuracy")
     splits, supernet = run.splits(), run.supernet()
     archs = [row.arch for row in read_rows(run.accuracy, run.space, weights_hash=run.weights_hash())]
     parts = splits.held_out, splits.open_test("benchmarks/steady.py")
-    if run.metric not in ("top1", "balanced"):
-        parser.error(f"{arguments.run} has {run.metric}: give a run with top-1 or balanced accuracy")
     right, sure = [], []
     for arch in archs:
         network, batches = calibrated(run, supernet, arch, splits, images=CALIBRATION), list[tuple[np.ndarray, np.ndarray]]()

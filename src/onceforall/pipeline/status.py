@@ -17,7 +17,7 @@ from ..latency import LatencyTable, Timing, available
 from ..scores import METRICS, scores_in_words
 from ..train import Schedule
 from ..train.checkpoint import digest_of
-from .accuracies.predictor import checks
+from .accuracies.predictor import errors_of
 from .comparison.versus import stored_comparison, summary, untrained
 from .run_directory.images import NEW_PLACE, gone
 from .run_directory.limits import middle_ms
@@ -345,22 +345,18 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         return
     refit = ofa("accuracy", "fit", run.folder)
     try:
-        predictor = AccuracyPredictor.load(path, run.space)
-        measured = len(read_rows(path.parent, run.space))
-    except CheckpointError as error:
+        predictor, (errors, _) = AccuracyPredictor.load(path, run.space), errors_of(run)
+    except FileError as error:
         yield RunPart("predictor", "damaged", _line(error), refit)
         return
+    try:
+        measured = len(read_rows(path.parent, run.space))
     except FileError:
         yield RunPart("predictor", "stale", UNREADABLE)
         return
     if predictor.weights_hash != run.weights_hash():
         text = f"{predictor.kind}, fitted for other weights than the current ones: remove {path.parent}, then {command}"
         yield RunPart("predictor", "stale", text)
-        return
-    try:
-        errors, _ = checks(run)
-    except FileError as error:
-        yield RunPart("predictor", "damaged", _line(error), refit)
         return
     if not errors:
         yield RunPart("predictor", "done", f"{predictor.kind}, not checked on networks of this run")

@@ -71,8 +71,8 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
     counts = Counter(place.name for place in real)
     names = [path.name if counts[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
     path = Path(out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html"))
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no folder {path.parent}: create it, or give another --out")
+    with reading_or_writing(path.parent):
+        path.parent.stat()  # before the minutes that a page may take
     writable(path.parent)
     write_text(path, render([shown_of(run, name, seed) for run, name in zip(runs, names, strict=True)]))
     return path

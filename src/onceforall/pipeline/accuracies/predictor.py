@@ -225,16 +225,21 @@ def measured_rows(run: Run) -> list[AccuracyRow]:
     return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
 
 
-def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
-    """Errors of the predictor and the rows it was checked on, for the report; empty if there is none."""
+def errors_of(run: Run) -> tuple[dict[str, float], set[str]]:
+    """Errors of the predictor and the networks it was checked on, as JSON; empty if it was not."""
     path = run.folder / "accuracy" / "errors.json"
     if not path.exists():
-        return {}, []
+        return {}, set()
     found: dict[str, Any] = read_json(path)
-    wanted = set(as_record(found, _Checked, path).checked)
-    errors = {name: value for name, value in found.items() if name != "checked"}
-    rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
-    return errors, rows
+    checked = set(as_record(found, _Checked, path).checked)
+    return {name: value for name, value in found.items() if name != "checked"}, checked
+
+
+def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
+    """Errors of the predictor and the rows it was checked on, for the report; empty if there is none."""
+    errors, checked = errors_of(run)
+    rows = read_rows(run.folder / "accuracy", run.space) if checked else []
+    return errors, [row for row in rows if row.arch.to_json() in checked]
 
 
 def _rows(run: Run) -> list[AccuracyRow]:

@@ -107,8 +107,7 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
 
 def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: Told, progress: Progress) -> list[FixedNetwork]:
     """Fine-tune the fixed networks, one after the other."""
-    compute, found = choose_compute(), []
-    networks = []
+    compute, networks, found = choose_compute(), [], []
     for one in asked:  # first, so that a wrong name stops before hours of training
         progress.say(f"loading {one.name}")
         networks.append(brought_in(run, one, told))
